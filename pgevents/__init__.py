@@ -1,0 +1,73 @@
+"""Tell ordinary synchronous programs that rows in their database changed, whoever changed them.
+
+    your app       INSERT INTO orders …; COMMIT
+    trigger        one row in the log for each changed row; ring the bell if somebody sleeps
+    source         a thread, asleep; wakes, reads what its cursor has not seen, fills a queue
+    dispatcher     a thread; takes from the queue, calls who listens
+    your listener  def send_receipt(event): …
+
+The modules in reading order; each imports only what stands above it. The two
+rooms do not see each other.
+
+    errors         what is raised
+    retry          how often and how soon again
+    metrics        what a hub counts
+    values         rows: from the log's text to Python values, and on as JSON
+    event          a change, as a listener is told it
+    target         what somebody listens to
+    signals        what a hub tells about itself
+    registry       who listens to what
+    changes        the same through sqlalchemy.event
+    tables         every table of ours, declared once
+    threads        threads that can be woken and end when told to
+    writers        the Session or Connection that an application writes with
+    backend        what a database must be able to do
+    source         the thread that reads
+    topics         what a hub knows of the tables in its log
+    delivery       how listeners are called
+    dispatcher     the threads that call them, and the queue before
+    housekeeper    the thread that cleans
+    postgres       the room for PostgreSQL
+    sqlite         the room for SQLite
+    hub            the house: where all of it comes together
+    testing        for the tests of applications
+    cli            the command
+"""
+
+from .changes import changes
+from .errors import (
+    DatabaseError,
+    Denied,
+    NotInstalled,
+    PgEventsError,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
+from .event import Event
+from .hub import Hub
+from .registry import Registry, contains, listen, listens_for, remove
+from .retry import Retry
+from .target import ANY
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY",
+    "DatabaseError",
+    "Denied",
+    "Event",
+    "Hub",
+    "NotInstalled",
+    "PgEventsError",
+    "Registry",
+    "Retry",
+    "Unavailable",
+    "Unsupported",
+    "UsageError",
+    "changes",
+    "contains",
+    "listen",
+    "listens_for",
+    "remove",
+]

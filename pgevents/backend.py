@@ -1,0 +1,220 @@
+"""What a database must be able to do. ``postgres/`` and ``sqlite/`` each do it."""
+
+from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tuple
+
+from .event import LogRow
+from .target import OPERATIONS, Target
+from .values import Shape
+
+
+class Wish:
+    """What a service wants captured of a table.
+
+    ``include`` is None for all columns; ``old`` tells whether old rows are
+    kept whole, or only their keys.
+    """
+
+    def __init__(
+        self,
+        operations: Iterable[str] = OPERATIONS,
+        include: Optional[Iterable[str]] = None,
+        exclude: Iterable[str] = (),
+        old: bool = True,
+    ) -> None:
+        self.operations = tuple(o for o in OPERATIONS if o in set(operations))
+        self.include = None if include is None else tuple(sorted(set(include)))
+        self.exclude = tuple(sorted(set(exclude)))
+        self.old = old
+
+    def __or__(self, other: "Wish") -> "Wish":
+        """Return what serves both."""
+        excluded = set(self.exclude) & set(other.exclude)
+        include: Optional[Set[str]] = None
+        if self.include is not None and other.include is not None:
+            include = set(self.include) | set(other.include)
+        elif self.include is not None:
+            excluded = set(other.exclude) - set(self.include)
+        elif other.include is not None:
+            excluded = set(self.exclude) - set(other.include)
+        return Wish(
+            self.operations + other.operations, include, excluded, self.old or other.old
+        )
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as JSON types; ``Wish(**that)`` gives it back."""
+        return {
+            "operations": list(self.operations),
+            "include": None if self.include is None else list(self.include),
+            "exclude": list(self.exclude),
+            "old": self.old,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Wish) and self.as_dict() == other.as_dict()
+
+    def __repr__(self) -> str:
+        return f"Wish({self.as_dict()})"
+
+
+def union_of(wishes: Iterable[Wish]) -> Wish:
+    """Return what serves them all; nothing, if there are none."""
+    union: Optional[Wish] = None
+    for wish in wishes:
+        union = wish if union is None else union | wish
+    return Wish(operations=()) if union is None else union
+
+
+class Relation:
+    """A table that was found in the database.
+
+    ``schema`` and ``name`` as the database has them; ``topic`` is what its
+    log rows bear; ``columns`` in order; ``key`` the primary key's.
+    """
+
+    def __init__(
+        self, schema: str, name: str, columns: Tuple[str, ...], key: Tuple[str, ...], **more: Any
+    ) -> None:
+        self.schema = schema
+        self.name = name
+        self.topic = f"{schema}.{name}"
+        self.columns = columns
+        self.key = key
+        self.more = more  # what only its own backend understands
+
+
+class Reader:
+    """Reads a log behind a cursor. One thread at a time uses it, but for ``wake``.
+
+    The cursor is kept when the connection is lost: ``open()`` makes a new one
+    and goes on where it was.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is a connection that is not known to be lost."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Connect; the first time, begin with what is committed from now on.
+
+        Raises a DatabaseError.
+        """
+        raise NotImplementedError
+
+    def read(self) -> List[LogRow]:
+        """Return what is new, in order, at most a page; an empty list when there is nothing.
+
+        Raises Unavailable when the connection is lost; then nothing was read.
+        """
+        raise NotImplementedError
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until there may be something to read, for ``timeout`` seconds at most."""
+        raise NotImplementedError
+
+    def breathe(self) -> None:
+        """Take in what the server sends while nobody reads. Raises Unavailable."""
+
+    def wake(self) -> None:
+        """End ``wait()``, or the next one. From any thread."""
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        """Make whatever the reader does raise Unavailable soon. From any thread; for good."""
+        raise NotImplementedError
+
+    def altered(self) -> bool:
+        """Tell, once, that tables may have been altered since the last call."""
+        return False
+
+    def missed(self) -> Optional[str]:
+        """Tell, once, that events were cleaned away before they were read; else None."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection; ``open()`` makes another. Safe twice."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Close the connection for good."""
+        self.close()
+
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's connection without disturbing it."""
+        raise NotImplementedError
+
+    def copy(self) -> "Reader":
+        """Return a reader of its own that goes on from the same place."""
+        raise NotImplementedError
+
+
+class Backend:
+    """One database, as a hub sees it. Its methods may be called from any thread."""
+
+    #: "postgresql" or "sqlite"
+    dialect: str
+
+    def find(self, target: Target) -> Relation:
+        """Look a table up. Raises UsageError, with the nearest names, if there is none."""
+        raise NotImplementedError
+
+    def find_topic(self, topic: str) -> Optional[Relation]:
+        """Look a table up by its topic; None if it is gone."""
+        raise NotImplementedError
+
+    def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
+        """Return how the rows of a table are read; ``target`` may know its mapped types."""
+        raise NotImplementedError
+
+    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
+        """Create what is missing, replace what is outdated, and touch nothing that is current."""
+        raise NotImplementedError
+
+    def install_sql(
+        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+    ) -> str:
+        """Return as SQL what ``install`` would do on a fresh database.
+
+        With ``role`` also the rights that a hub of that role needs.
+        """
+        raise NotImplementedError
+
+    def missing(
+        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
+    ) -> List[str]:
+        """Name what is not installed, or outdated: a sentence each. Empty if all is well.
+
+        With a ``service``, its own wishes must be written down, too.
+        """
+        raise NotImplementedError
+
+    def uninstall(self, service: str, everything: bool) -> None:
+        """Remove what no other service wants; with ``everything`` the log itself, too."""
+        raise NotImplementedError
+
+    def installed(self) -> List[Dict[str, Any]]:
+        """Return what is captured: a dict for each table."""
+        raise NotImplementedError
+
+    def heal(self) -> int:
+        """Make rows that a restored dump brought count as read; return how many."""
+        return 0
+
+    def clean(self, older: float) -> int:
+        """Delete the log rows that were committed ``older`` seconds ago; return how many.
+
+        Does nothing if another process does it now.
+        """
+        raise NotImplementedError
+
+    def reader(self) -> Reader:
+        """Return a reader of the log, not opened yet."""
+        raise NotImplementedError
+
+    def settings(self, bind: Any, values: Dict[str, str]) -> ContextManager[None]:
+        """Within the block, set ``context`` or ``capture`` for the transaction of ``bind``."""
+        raise NotImplementedError
+
+    def dispose(self) -> None:
+        """Close what is kept open."""
+        raise NotImplementedError

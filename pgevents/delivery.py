@@ -1,0 +1,134 @@
+"""How an event gets from the dispatcher to the functions that listen."""
+
+import logging
+import threading
+from typing import Any, Callable, Dict, List, Tuple
+
+from .event import Event
+from .metrics import Metrics
+from .registry import Listener, Registry
+from .retry import Retry
+from .topics import Topics
+
+logger = logging.getLogger("pgevents")
+
+
+class Delivery:
+    """Calls the listeners of events, one after the other, in the order they were registered.
+
+    A listener that raises is called again, then given up for this event and
+    reported; the others are not affected. ``stop`` ends the pauses between two
+    calls, and skips the events that have not begun.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        topics: Topics,
+        retry: Retry,
+        metrics: Metrics,
+        tell: Callable[..., None],
+    ) -> None:
+        self._registry = registry
+        self._topics = topics
+        self._retry = retry
+        self._metrics = metrics
+        self._tell = tell
+        self._known: Dict[Tuple[str, str], List[Listener]] = {}
+        self._versions = (-1, -1)
+        self.stop = threading.Event()
+
+    def __call__(self, events: List[Event]) -> int:
+        """Call everybody for these events; return how many events were handled."""
+        batches: Dict[Listener, List[Event]] = {}
+        handled = 0
+        for event in events:
+            if self.stop.is_set():
+                break
+            for listener in self._listeners(event):
+                for one in listener.calls():
+                    if one.batch:
+                        self._collect(one, event, batches)
+                    else:
+                        self._call_for(one, event)
+            handled += 1
+        for listener, batch in batches.items():
+            if self._spent(listener):
+                continue
+            self._call(listener, batch, batch)
+        self._metrics.handled += handled
+        return handled
+
+    def _listeners(self, event: Event) -> List[Listener]:
+        versions = (self._registry.version, self._topics.version)
+        if versions != self._versions:
+            self._known = {}
+            self._versions = versions
+        place = (event.topic, event.operation)
+        found = self._known.get(place)
+        if found is None:
+            keys = self._topics.keys(event.topic)
+            found = self._known[place] = self._registry.listeners(keys, event.moment)
+        return found
+
+    def _call_for(self, listener: Listener, event: Event) -> None:
+        if self._wanted(listener, event) and not self._spent(listener):
+            self._call(listener, event, [event])
+
+    def _collect(
+        self, listener: Listener, event: Event, batches: Dict[Listener, List[Event]]
+    ) -> None:
+        if self._wanted(listener, event):
+            batches.setdefault(listener, []).append(event)
+
+    def _wanted(self, listener: Listener, event: Event) -> bool:
+        try:
+            return listener.wants(event)
+        except Exception as error:
+            self._give_up(listener, [event], error)
+            return False
+
+    def _spent(self, listener: Listener) -> bool:
+        return listener.once and not self._registry.spend(listener)
+
+    def _call(self, listener: Listener, argument: Any, events: List[Event]) -> None:
+        # Not Signal.send(): it stops at the first listener that raises, and
+        # one listener's bug must not make the others deaf.
+        #
+        # Who failed for the event before is called once only: a listener that
+        # is broken for good would hold up everybody behind it.
+        attempts = 1 if listener.failing else self._retry.attempts
+        waits = iter(self._retry.backoff)
+        for attempt in range(1, attempts + 1):
+            try:
+                listener.fn(argument)
+            except (Exception, SystemExit) as error:  # sys.exit() must not end our thread
+                if attempt == attempts or self.stop.is_set():
+                    listener.failing = True
+                    self._give_up(listener, events, error)
+                    return
+                self._metrics.retried += 1
+                pause = next(waits)
+                logger.warning(
+                    "%s failed for event %s, trying again in %.2f s: %r",
+                    listener.name,
+                    events[0].id,
+                    pause,
+                    error,
+                )
+                self.stop.wait(pause)
+            else:
+                listener.failing = False
+                self._metrics.delivered += 1
+                return
+
+    def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
+        self._metrics.failed += 1
+        logger.error(
+            "%s failed for event %s (%d in all), which it will not get again",
+            listener.name,
+            events[0].id,
+            len(events),
+            exc_info=error,
+        )
+        self._tell("listener_failed", listener=listener.fn, events=events, error=error)

@@ -1,0 +1,151 @@
+"""The threads that call listeners, and the bounded queue before them."""
+
+import queue
+import time
+from typing import Any, Callable, List, Optional
+
+from .event import Event
+from .threads import Worker
+
+QUEUE_SIZE = 2000  # events waiting before the reader has to wait, too
+PAGE = 500  # events that go through the queue together, at most
+LANE_SIZE = 4  # pages waiting for one of several workers
+
+Deliver = Callable[[List[Event]], Any]
+
+
+class Lane(Worker):
+    """A thread with a queue of pages: ``deliver(page)`` is called for one after the other."""
+
+    def __init__(self, name: str, deliver: Deliver, size: int) -> None:
+        super().__init__(name)
+        self._deliver = deliver
+        self._queue: "queue.Queue[Optional[List[Event]]]" = queue.Queue(size)
+
+    def run(self) -> None:
+        while True:
+            page = self._queue.get()
+            try:
+                if page is None:
+                    return
+                self._deliver(page)
+            finally:
+                self._queue.task_done()
+
+    def offer(self, page: List[Event], timeout: float) -> bool:
+        """Put a page on the queue; tell whether there was room within ``timeout`` seconds."""
+        try:
+            self._queue.put(page, timeout=timeout)
+            return True
+        except queue.Full:
+            return False
+
+    def put(self, page: List[Event]) -> None:
+        """Put a page on the queue, however long there is no room."""
+        self._queue.put(page)
+
+    def finish(self, deadline: float) -> None:
+        """Let it end after what is in the queue; waits for room until ``deadline``."""
+        try:
+            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Full:
+            pass  # the caller will find it alive
+
+    def put_end(self) -> None:
+        """Let it end after what is in the queue."""
+        self._queue.put(None)
+
+    def wait_idle(self, deadline: Optional[float] = None) -> bool:
+        """Wait until everything put so far was delivered; tell whether it was in time."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        done = self._queue.all_tasks_done
+        with done:
+            return done.wait_for(lambda: not self._queue.unfinished_tasks, timeout)
+
+    @property
+    def waiting(self) -> int:
+        """How many events are in the queue."""
+        with self._queue.mutex:
+            return sum(len(page) for page in self._queue.queue if page is not None)
+
+
+class Dispatcher(Lane):
+    """Takes pages off the queue and has their events delivered, in order.
+
+    With ``workers`` above 1 the events are spread over as many lanes by their
+    key, so that those of one row keep their order. An event whose order
+    matters to more than one key (TRUNCATE, a changed key) waits until the
+    lanes are empty, and goes alone.
+    """
+
+    def __init__(self, name: str, deliver: Deliver, queue_size: int, workers: int) -> None:
+        page = min(PAGE, queue_size)
+        super().__init__(name, deliver if workers == 1 else self._spread, queue_size // page)
+        self._page = page
+        self._straight = deliver
+        self._lanes = (
+            []
+            if workers == 1
+            else [Lane(f"{name}-{n}", deliver, LANE_SIZE) for n in range(1, workers + 1)]
+        )
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+        super().start()
+
+    def run(self) -> None:
+        super().run()
+        for lane in self._lanes:
+            lane.put_end()
+
+    def offer_all(self, events: List[Event], timeout: float) -> bool:
+        """Put events on the queue in pages; remove from ``events`` what has been put."""
+        while events:
+            if not self.offer(events[: self._page], timeout):
+                return False
+            del events[: self._page]
+        return True
+
+    def wait_idle(self, deadline: Optional[float] = None) -> bool:
+        return super().wait_idle(deadline) and all(
+            lane.wait_idle(deadline) for lane in self._lanes
+        )
+
+    def join(self, deadline: float) -> bool:
+        ended = super().join(deadline)
+        return all([lane.join(deadline) for lane in self._lanes]) and ended
+
+    @property
+    def waiting(self) -> int:
+        return super().waiting + sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def current(self) -> bool:
+        return super().current or any(lane.current for lane in self._lanes)
+
+    def _spread(self, page: List[Event]) -> None:
+        lanes = self._lanes
+        shares: List[List[Event]] = [[] for _ in lanes]
+        for event in page:
+            place = self._lane(event)
+            if place is None:
+                self._give(shares)
+                for lane in lanes:
+                    lane.wait_idle()
+                self._straight([event])
+            else:
+                shares[place].append(event)
+        self._give(shares)
+
+    def _give(self, shares: List[List[Event]]) -> None:
+        for lane, share in zip(self._lanes, shares):
+            if share:
+                lane.put(share[:])
+                share.clear()
+
+    def _lane(self, event: Event) -> Optional[int]:
+        """Choose a lane; None where the order matters to more than one."""
+        if event.operation == "truncate" or event.key_changed:
+            return None
+        return hash((event.table, repr(event.key))) % len(self._lanes)

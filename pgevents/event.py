@@ -1,0 +1,275 @@
+"""A change of one row, as a listener is told it."""
+
+import datetime
+import json
+from typing import Any, Optional, Tuple, cast
+
+from .errors import UsageError
+from .values import Row, Shape, from_tagged, parse_datetime, to_tagged
+
+#: A row of the log: position, transaction, at, topic, operation, old, new, context.
+LogRow = Tuple[Any, ...]
+
+_POSITION, _TRANSACTION, _AT, _TOPIC, _OPERATION, _OLD, _NEW, _CONTEXT = range(8)
+
+
+class Event:
+    """A change of one row. It cannot be changed.
+
+    The rows are read from the log's text when they are first asked for: an
+    event that nobody looks into costs next to nothing.
+    """
+
+    __slots__ = (
+        "_row",
+        "_shape",
+        "_raw",
+        "_values",
+        "_changed",
+        "_attempt",
+        "_redelivered",
+        "__weakref__",
+    )
+
+    def __init__(
+        self, row: LogRow, shape: Shape, attempt: int = 1, redelivered: bool = False
+    ) -> None:
+        self._row = row
+        self._shape = shape
+        self._attempt = attempt
+        self._redelivered = redelivered
+
+    # What happened, and to what.
+
+    @property
+    def operation(self) -> str:
+        """``insert``, ``update``, ``delete`` or ``truncate``."""
+        return str(self._row[_OPERATION])
+
+    @property
+    def moment(self) -> str:
+        """``after_insert``, ``after_update``, ``after_delete`` or ``after_truncate``."""
+        return f"after_{self._row[_OPERATION]}"
+
+    @property
+    def schema(self) -> Optional[str]:
+        """The table's schema; on SQLite the database's name, ``main``."""
+        return self._shape.schema
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self._shape.table
+
+    @property
+    def key(self) -> Any:
+        """The row's primary key: a value, a tuple when it is composite, None without one.
+
+        After an update that changed it, the new one; the old one is in ``old``.
+        """
+        row = self.new if self.new is not None else self.old
+        names = self._shape.key
+        if not names or row is None or any(name not in row for name in names):
+            return None
+        return row[names[0]] if len(names) == 1 else tuple(row[name] for name in names)
+
+    @property
+    def old(self) -> Optional[Row]:
+        """The row before an update or delete: column name → value. None for an insert."""
+        return self._decoded()[0]
+
+    @property
+    def new(self) -> Optional[Row]:
+        """The row after an insert or update: column name → value. None for a delete."""
+        return self._decoded()[1]
+
+    @property
+    def changed(self) -> Tuple[str, ...]:
+        """The names of the columns that an update really changed, in the table's order.
+
+        Empty for other operations, and where the old row was not kept.
+        """
+        try:
+            return self._changed
+        except AttributeError:
+            self._changed: Tuple[str, ...] = self._compare()
+            return self._changed
+
+    @property
+    def key_changed(self) -> bool:
+        """Tell whether an update changed the primary key."""
+        return any(name in self._shape.key for name in self.changed)
+
+    # Where it stands.
+
+    @property
+    def topic(self) -> str:
+        """Schema and table in one string, as the log has it: ``public.orders``."""
+        return str(self._row[_TOPIC])
+
+    @property
+    def id(self) -> str:
+        """The event's name, the same in every process: a key for telling repetitions."""
+        return str(self._row[_POSITION])
+
+    @property
+    def position(self) -> int:
+        """Its number in the log. Numbers may be missing; within one row's history they rise."""
+        return int(self._row[_POSITION])
+
+    @property
+    def at(self) -> datetime.datetime:
+        """When it was written, by the database's clock, with time zone."""
+        at: Any = self._row[_AT]
+        return parse_datetime(at) if isinstance(at, str) else cast(datetime.datetime, at)
+
+    @property
+    def transaction(self) -> Optional[int]:
+        """The number of the transaction that wrote it; None on SQLite, which has none."""
+        number = self._row[_TRANSACTION]
+        return None if number is None else int(number)
+
+    @property
+    def context(self) -> Any:
+        """What ``hub.context()`` or the setting ``pgevents.context`` held; else an empty dict.
+
+        A setting that is no JSON is given as the text it is.
+        """
+        text = self._row[_CONTEXT]
+        if not text:
+            return {}
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery."""
+        return self._attempt
+
+    @property
+    def redelivered(self) -> bool:
+        """True if somebody may have seen the event before."""
+        return self._redelivered
+
+    def load(self, session: Any, entity: Optional[type] = None) -> Any:
+        """Return the row's ORM object as it is *now*, or None if it is gone.
+
+        ``entity`` is the mapped class; it may be left out where somebody
+        listens by that class. Reads the database through ``session``.
+        Raises UsageError without a class or a primary key.
+        """
+        entity = entity or self._shape.entity
+        if entity is None:
+            raise UsageError(
+                f"no mapped class is known for {self.table!r}: listen with the class,"
+                " or give it, event.load(session, Order)"
+            )
+        if self.key is None:
+            raise UsageError(f"{self.table!r} has no primary key to load by")
+        return session.get(entity, self.key, populate_existing=True)
+
+    def to_json(self) -> str:
+        """Return the event as JSON text, for a queue or a file; ``from_json`` gives it back.
+
+        Values that JSON lacks are tagged, ``{"$decimal": "9.90"}``. A value
+        of a type without a tag (a range, an object of a TypeDecorator) goes as
+        the log has it.
+        """
+        raw_old, raw_new = self._parsed()
+        return json.dumps(
+            {
+                "position": self.position,
+                "transaction": self.transaction,
+                "at": self.at.isoformat(),
+                "topic": self._row[_TOPIC],
+                "operation": self.operation,
+                "schema": self.schema,
+                "table": self.table,
+                "key": list(self._shape.key),
+                "old": _tagged(self.old, raw_old),
+                "new": _tagged(self.new, raw_new),
+                "changed": list(self.changed),
+                "context": self._row[_CONTEXT],
+                "attempt": self.attempt,
+                "redelivered": self.redelivered,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Event":
+        """Return the event that ``to_json`` wrote. Raises UsageError if it did not."""
+        try:
+            given = json.loads(text)
+            shape = Shape(given["schema"], given["table"], key=tuple(given["key"]))
+            row = (
+                given["position"],
+                given["transaction"],
+                parse_datetime(given["at"]),
+                given["topic"],
+                given["operation"],
+                None,
+                None,
+                given["context"],
+            )
+            event = cls(row, shape, given["attempt"], given["redelivered"])
+            event._values = _untagged(given["old"]), _untagged(given["new"])
+            event._raw = event._values
+            event._changed = tuple(given["changed"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"no event in JSON: {text[:100]!r} ({error})") from error
+        return event
+
+    def __reduce__(self) -> Any:
+        return Event.from_json, (self.to_json(),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return (self.position, self._row[_TOPIC]) == (other.position, other._row[_TOPIC])
+
+    def __hash__(self) -> int:
+        return hash(self.position)
+
+    def __repr__(self) -> str:
+        return f"<Event {self.id} {self.moment} {self._row[_TOPIC]} key={self.key!r}>"
+
+    def _parsed(self) -> Tuple[Any, Any]:
+        """Old and new as JSON gives them."""
+        try:
+            return self._raw
+        except AttributeError:
+            parse = self._shape.parse
+            old, new = self._row[_OLD], self._row[_NEW]
+            self._raw: Tuple[Any, Any] = (old and parse(old), new and parse(new))
+            return self._raw
+
+    def _decoded(self) -> Tuple[Optional[Row], Optional[Row]]:
+        try:
+            return self._values
+        except AttributeError:
+            old, new = self._parsed()
+            decode = self._shape.decode
+            self._values: Tuple[Optional[Row], Optional[Row]] = (
+                None if old is None else decode(old),
+                None if new is None else decode(new),
+            )
+            return self._values
+
+    def _compare(self) -> Tuple[str, ...]:
+        # As the log has them: NaN equals itself there.
+        old, new = self._parsed()
+        if not old or not new:
+            return ()
+        return tuple(name for name in new if name in old and old[name] != new[name])
+
+
+def _tagged(row: Optional[Row], raw: Any) -> Any:
+    if row is None:
+        return None
+    return {name: to_tagged(value, to_tagged(raw[name])) for name, value in row.items()}
+
+
+def _untagged(row: Any) -> Optional[Row]:
+    return None if row is None else Row((name, from_tagged(value)) for name, value in row.items())

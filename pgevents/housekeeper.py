@@ -1,0 +1,37 @@
+"""The thread that keeps the house: old log rows go, lost triggers come back."""
+
+import logging
+import threading
+from typing import Callable
+
+from .errors import PgEventsError
+from .threads import Worker
+
+logger = logging.getLogger("pgevents")
+
+
+class Housekeeper(Worker):
+    """Does its chores every ``interval`` seconds. One that fails is tried again next time."""
+
+    def __init__(self, name: str, interval: float, *chores: Callable[[], None]) -> None:
+        super().__init__(name)
+        self._interval = interval
+        self._chores = chores
+        self._wake = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            for chore in self._chores if not self.stopping else ():
+                self._do(chore)
+
+    def wake(self) -> None:
+        """Do the chores now."""
+        self._wake.set()
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except PgEventsError as error:
+            logger.warning("%s failed, trying again later: %s", self.name, error)

@@ -1,0 +1,588 @@
+"""The hub: where a database, a registry and the threads come together."""
+
+import atexit
+import json
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import Any, ContextManager, Dict, Iterable, List, Optional, Tuple, Union
+
+from sqlalchemy.engine import URL, Engine, make_url
+
+from . import signals
+from .backend import Backend, Reader, Relation, Wish
+from .delivery import Delivery
+from .dispatcher import QUEUE_SIZE, Dispatcher
+from .errors import NotInstalled, Unavailable, UsageError
+from .event import Event, LogRow
+from .housekeeper import Housekeeper
+from .metrics import Metrics
+from .registry import Listener, Registry
+from .registry import default as default_registry
+from .retry import Retry
+from .source import Source
+from .target import OPERATIONS, Target, as_target, moments_of
+from .topics import Topics
+
+logger = logging.getLogger("pgevents")
+
+RETENTION = 86400.0  # seconds that a log row is kept: a day
+BEHIND_AFTER = 10.0  # seconds that the queue may be full before ``fallen_behind``
+START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on a quiet day
+HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
+EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
+
+
+class Hub:
+    """Tells this process what changed in one database.
+
+    ``bind`` is a URL or an Engine, PostgreSQL or SQLite. ``registry`` says
+    who listens; without one, those of ``pgevents.listens_for``.
+
+    ``schema`` names the log. ``service`` names the application, for what it
+    wants captured; services do not touch each other's captures. With
+    ``install=False`` the hub needs no right to create anything, and raises
+    NotInstalled where something is missing.
+
+    ``workers``: how many listeners run at once; above 1, the events of one
+    row keep their order. ``queue_size``: events waiting for a listener before
+    the reader stops reading. ``retention``: seconds that the log is kept.
+    ``retry``: how often a listener that raises is called. ``bell``: False
+    where transactions are prepared (two-phase commit); None leaves what is
+    installed. ``poll_interval``: seconds, where there is no bell.
+    ``behind_after``: seconds of a full queue before ``fallen_behind``.
+
+    A hub is safe to use from several threads, and restarts itself in a forked
+    child. All its errors are ``PgEventsError``.
+    """
+
+    def __init__(
+        self,
+        bind: Union[str, URL, Engine],
+        registry: Optional[Registry] = None,
+        schema: str = "pgevents",
+        *,
+        service: str = "default",
+        install: bool = True,
+        workers: int = 1,
+        queue_size: int = QUEUE_SIZE,
+        retention: float = RETENTION,
+        retry: Optional[Retry] = None,
+        bell: Optional[bool] = None,
+        poll_interval: float = 0.05,
+        behind_after: float = BEHIND_AFTER,
+    ) -> None:
+        for name, value, least in (
+            ("workers", workers, 1),
+            ("queue_size", queue_size, 1),
+            ("retention", retention, 1),
+            ("poll_interval", poll_interval, 0.001),
+        ):
+            if not isinstance(value, (int, float)) or value < least:
+                raise UsageError(f"{name}={value!r}: give a number, {least} or more")
+        self.registry = default_registry if registry is None else registry
+        self.metrics = Metrics()
+        self._backend = _backend(bind, schema, bell, poll_interval)
+        self._service = service
+        self._may_install = install
+        self._workers = workers
+        self._queue_size = queue_size
+        self._retention = float(retention)
+        self._behind_after = behind_after
+        self._retry = retry or Retry()
+        self._watched: List[Tuple[Target, Wish]] = []
+        self._topics = Topics(self._backend)
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # guards start, stop and the fields below
+        self._source: Optional[Source] = None
+        self._dispatcher: Optional[Dispatcher] = None
+        self._housekeeper: Optional[Housekeeper] = None
+        self._delivery: Optional[Delivery] = None
+        self._reader: Optional[Reader] = None  # of poll()
+        # The registry's four verbs, here too.
+        self.listens_for = self.registry.listens_for
+        self.listen = self.registry.listen
+        self.remove = self.registry.remove
+        self.contains = self.registry.contains
+        _hubs.add(self)
+
+    # Life.
+
+    def start(self, wait: bool = True, timeout: float = START_TIMEOUT) -> "Hub":
+        """Install what is missing, listen, and call the listeners from now on.
+
+        Returns when it listens: what is committed afterwards is heard. With
+        ``wait=False`` it returns at once and goes on trying in the background,
+        even if the database cannot be reached yet. A hub that runs is left
+        as it is.
+
+        Raises UsageError for an unknown table or column, NotInstalled,
+        Denied, Unsupported, or Unavailable; then nothing runs.
+        """
+        self._notice_fork()
+        with self._lock:
+            if self._source is not None:
+                return self
+            if self._reader is not None:
+                self._reader.close()  # poll() goes on where start() begins
+            self.registry.attach(self)
+            source = self._launch(self._reader or self._backend.reader())
+            self._reader = None
+        if wait:
+            error = source.wait_first(timeout)
+            if not source.connected:
+                self.stop(timeout=EXIT_TIMEOUT)
+                raise error or Unavailable(f"not connected within {timeout:.0f} s")
+        self._tell("started")
+        return self
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Stop reading, let the listeners finish what was taken, and end the threads.
+
+        Returns how many events were left when ``timeout`` seconds were over;
+        a warning tells so, too. Safe twice, before ``start()``, and from
+        inside a listener: then the rest is finished after it returns.
+        """
+        self._notice_fork()
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            source, self._source = self._source, None
+            dispatcher, housekeeper = self._dispatcher, self._housekeeper
+            delivery, reader = self._delivery, self._reader
+            self._dispatcher = self._housekeeper = self._reader = None
+        if reader is not None:
+            self.registry.detach(self)
+            reader.end()
+        if source is None or dispatcher is None or housekeeper is None or delivery is None:
+            return 0
+        self.registry.detach(self)
+        housekeeper.stop()
+        source.stop()
+        source.join(deadline)
+        if dispatcher.current:
+            threading.Thread(target=dispatcher.put_end, name="pgevents-end", daemon=True).start()
+            return 0
+        dispatcher.finish(deadline)
+        left = 0
+        if not dispatcher.join(deadline):
+            left = dispatcher.waiting + 1
+            delivery.stop.set()
+            logger.warning(
+                "stopped after %.1f s with %d or more events taken but not handled", timeout, left
+            )
+        housekeeper.join(deadline)
+        self._backend.dispose()
+        self._tell("stopped")
+        return left
+
+    def __enter__(self) -> "Hub":
+        return self.start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def wait_ready(self, timeout: float = START_TIMEOUT) -> bool:
+        """Wait until the hub listens; tell whether it does."""
+        source = self._running("wait_ready()")
+        return source.wait_connected(timeout)
+
+    def drain(self, timeout: float = 10.0) -> bool:
+        """Wait until all that is committed now was handled; tell whether it was in time."""
+        deadline = time.monotonic() + timeout
+        source = self._running("drain()")
+        dispatcher = self._dispatcher
+        return (
+            source.catch_up(timeout)
+            and dispatcher is not None
+            and dispatcher.wait_idle(deadline)
+        )
+
+    def poll(self, timeout: float = 0.0) -> int:
+        """Handle what is there in the caller's own thread; return how many events that were.
+
+        Waits ``timeout`` seconds for the first. For programs without
+        background threads: the first call connects, and what is committed
+        from then on is heard by the next ones. Raises UsageError when the hub
+        is started, Unavailable when the connection is lost; a later call
+        connects again and misses nothing.
+        """
+        self._notice_fork()
+        if self._source is not None:
+            raise UsageError("the hub is started: its own threads call the listeners")
+        deadline = time.monotonic() + timeout
+        if self._reader is None:
+            self._reader = self._open_for_poll()
+        reader, delivery = self._reader, self._delivery or self._new_delivery()
+        self._delivery = delivery
+        handled = 0
+        try:
+            if not reader.is_open:
+                reader.open()
+            while True:
+                rows = reader.read()
+                reason = reader.missed()
+                if reason is not None:
+                    self._tell("gap", reason=reason)
+                if rows:
+                    handled += delivery(self._events(rows))
+                    continue
+                left = deadline - time.monotonic()
+                if handled or left <= 0:
+                    return handled
+                reader.wait(left)
+        except Unavailable:
+            reader.close()
+            raise
+
+    # What is captured.
+
+    def watch(
+        self,
+        target: Any,
+        *moments: str,
+        include: Optional[Iterable[str]] = None,
+        exclude: Optional[Iterable[str]] = None,
+        old: bool = True,
+    ) -> None:
+        """Capture a table, or say what of it is captured, whoever listens.
+
+        Without ``moments``, all. ``include``: only these columns;
+        ``exclude``: all but these. ``old=False``: of old rows, keep only the
+        key, so ``event.changed`` and ``columns=`` cannot work. To be called
+        before ``start()``. Where services, or several calls, differ, the
+        union is captured. Raises UsageError.
+        """
+        if include is not None and exclude is not None:
+            raise UsageError("give include= or exclude=, not both")
+        if isinstance(include, str) or isinstance(exclude, str):
+            raise UsageError("include= and exclude= are lists of column names")
+        operations = [m[len("after_") :] for m in moments_of(moments)] if moments else OPERATIONS
+        self._watched.append(
+            (as_target(target), Wish(operations, include, exclude or (), old))
+        )
+
+    def install(self, sql_only: bool = False, role: Optional[str] = None) -> str:
+        """Install the log, and triggers for all that is watched or listened to.
+
+        Safe to call again, and in several processes at once; what is current
+        is not touched. With ``sql_only`` nothing is changed: the SQL is
+        returned, for a database's owner to run; ``role`` adds the rights that
+        a hub of that role needs. Returns the SQL, or an empty text.
+        """
+        self._notice_fork()
+        wishes = self._wishes()
+        if sql_only:
+            return self._backend.install_sql(self._service, wishes, role)
+        self._backend.install(self._service, wishes)
+        return ""
+
+    def uninstall(self, everything: bool = False) -> None:
+        """Take back what this service had captured; if no other is left, the log too.
+
+        ``everything`` removes other services' captures as well. Raises
+        UsageError while the hub runs.
+        """
+        self._notice_fork()
+        if self._source is not None:
+            raise UsageError("stop the hub first: it would miss what happens")
+        self._backend.uninstall(self._service, everything)
+
+    def installed(self) -> List[Dict[str, Any]]:
+        """Return what is captured, by whomever: a dict for each table.
+
+        ``table``, ``operations``, ``include``, ``exclude``, ``old``,
+        ``services``, and ``state``: "ok", "outdated" or "gone".
+        """
+        self._notice_fork()
+        return self._backend.installed()
+
+    # Around writes.
+
+    def context(self, bind: Any, **values: Any) -> ContextManager[None]:
+        """Within the block, let ``event.context`` of the changes be these values.
+
+        ``bind`` is the Session or Connection that writes. Values are JSON
+        types. It ends with the block or the transaction, whichever comes first.
+        """
+        try:
+            text = json.dumps(values)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"a context holds JSON types: {error}") from error
+        return self._backend.settings(bind, {"context": text})
+
+    def suppressed(self, bind: Any) -> ContextManager[None]:
+        """Within the block, capture nothing of what ``bind`` writes.
+
+        It ends with the block or the transaction, whichever comes first.
+        """
+        return self._backend.settings(bind, {"capture": "off"})
+
+    # Looking at it.
+
+    def status(self) -> Dict[str, Any]:
+        """Return what the hub does now, as a plain dict.
+
+        ``state`` is "stopped", "connecting", "listening" or "failed" (a
+        thread has ended); ``error`` what keeps it from listening.
+        """
+        self._notice_fork()
+        source, dispatcher = self._source, self._dispatcher
+        error = None if source is None else source.failure or source.error
+        dead = [w.name for w in (source, dispatcher) if w is not None and not w.alive]
+        if source is None:
+            state = "stopped"
+        elif dead:
+            state = "failed"
+        else:
+            state = "listening" if source.connected else "connecting"
+        return {
+            "state": state,
+            "database": self._backend.dialect,
+            "error": None if error is None else str(error),
+            "pid": self._pid,
+            "threads_ended": dead,
+            "tables": self._topics.known(),
+            "listeners": len(self.registry.all()),
+            "waiting": 0 if dispatcher is None else dispatcher.waiting,
+            "queue_size": self._queue_size,
+            **self.metrics.as_dict(),
+        }
+
+    def listener_added(self, listener: Listener, moments: Tuple[str, ...]) -> None:
+        """Called by the registry, when the hub runs, before a new listener gets events."""
+        if self._source is None or listener.target is None:
+            return
+        target, wish = listener.target, _wish(listener, moments)
+        relation = self._backend.find(target)
+        _check_columns(listener, relation)
+        self._ensure([(relation, wish)])
+        self._topics.learn(target, relation)
+
+    # Inside.
+
+    def _launch(self, reader: Reader) -> Source:
+        """Make the threads and start them; ``reader`` goes on where it is."""
+        self._delivery = self._new_delivery()
+        self._housekeeper = Housekeeper(
+            "pgevents-housekeeper",
+            min(HOUSEKEEPING, self._retention / 4),
+            self._clean,
+            self._check_capture,
+        )
+        self._dispatcher = Dispatcher(
+            "pgevents-dispatcher", self._delivery, self._queue_size, self._workers
+        )
+        self._source = Source(
+            "pgevents-source",
+            reader,
+            prepare=self._prepare,
+            events=self._events,
+            offer=self._dispatcher.offer_all,
+            tell=self._tell,
+            check_capture=self._housekeeper.wake,
+            behind_after=self._behind_after,
+        )
+        self._dispatcher.start()
+        self._source.start()
+        self._housekeeper.start()
+        return self._source
+
+    def _new_delivery(self) -> Delivery:
+        return Delivery(self.registry, self._topics, self._retry, self.metrics, self._tell)
+
+    def _running(self, what: str) -> Source:
+        self._notice_fork()
+        source = self._source
+        if source is None:
+            raise UsageError(f"{what} needs a hub that is started")
+        return source
+
+    def _open_for_poll(self) -> Reader:
+        self.registry.attach(self)
+        self._prepare()
+        return self._backend.reader()
+
+    def _prepare(self) -> None:
+        """Check what is listened to against the database, and install what is missing."""
+        found = [
+            (listener, moments, self._backend.find(listener.target))
+            for listener, moments in self.registry.all()
+            if listener.target is not None
+        ]
+        for listener, _, relation in found:
+            _check_columns(listener, relation)
+        self._ensure(self._wishes())
+        for listener, _, relation in found:
+            assert listener.target is not None
+            self._topics.learn(listener.target, relation)
+        healed = self._backend.heal()
+        if healed:
+            self._tell("gap", reason=f"{healed} rows of the log come from another cluster")
+
+    def _ensure(self, wishes: List[Tuple[Relation, Wish]]) -> None:
+        if self._may_install:
+            self._backend.install(self._service, wishes)
+            return
+        missing = self._backend.missing(None, wishes)
+        if missing:
+            raise NotInstalled("; ".join(missing) + ". Let somebody with the rights install it")
+
+    def _wishes(self) -> List[Tuple[Relation, Wish]]:
+        """Return what to capture of each table: what was said with watch(), else what is heard."""
+        wishes: Dict[str, Tuple[Relation, Wish]] = {}
+
+        def want(relation: Relation, wish: Wish) -> None:
+            known = wishes.get(relation.topic)
+            wishes[relation.topic] = relation, wish if known is None else known[1] | wish
+
+        for target, wish in self._watched:
+            relation = self._backend.find(target)
+            _check_wish(target, wish, relation)
+            want(relation, wish)
+        said = dict(wishes)
+        for listener, moments in self.registry.all():
+            if listener.target is not None:
+                relation = self._backend.find(listener.target)
+                wish = _wish(listener, moments)
+                if relation.topic in said:
+                    # The columns are what watch() says; the operations are what is needed.
+                    told = said[relation.topic][1]
+                    wish = Wish(wish.operations, told.include, told.exclude,
+                                told.old or listener.columns is not None)
+                want(relation, wish)
+        return list(wishes.values())
+
+    def _events(self, rows: List[LogRow]) -> List[Event]:
+        self.metrics.read += len(rows)
+        shape = self._topics.shape
+        return [Event(row, shape(row[3])) for row in rows]
+
+    def _tell(self, name: str, **details: Any) -> None:
+        if name == "connected":
+            self.metrics.connects += 1
+        elif name == "gap":
+            self.metrics.gaps += 1
+            logger.error("events were missed: %s", details["reason"])
+        signals.tell(name, self, **details)
+
+    def _clean(self) -> None:
+        """Let old log rows go."""
+        deleted = self._backend.clean(self._retention)
+        if deleted:
+            logger.debug("%d old rows are gone from the log", deleted)
+
+    def _check_capture(self) -> None:
+        """Bring triggers back that were lost: a migration may have made a table anew."""
+        wishes = self._wishes()
+        missing = self._backend.missing(None, wishes)
+        if missing:
+            self._tell("gap", reason="; ".join(missing))
+            self._ensure(wishes)
+
+    # Forks.
+
+    def _notice_fork(self) -> None:
+        # uWSGI does not call the hooks that Python has for forks.
+        if self._pid != os.getpid():
+            self._after_fork()
+
+    def _after_fork(self) -> None:
+        """In a child: leave the parent's connection and threads alone, and make our own."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._topics.after_fork()
+        source, self._source = self._source, None
+        reader, self._reader = self._reader, None
+        self._dispatcher = self._housekeeper = self._delivery = None
+        self.metrics = Metrics()
+        if reader is not None:
+            self._reader = reader.copy()
+            reader.abandon()
+        if source is not None:
+            copy = source.reader.copy()
+            source.reader.abandon()
+            self._launch(copy)
+
+
+def _backend(
+    bind: Any, schema: str, bell: Optional[bool], poll_interval: float
+) -> Backend:
+    """Return the backend that a URL or an Engine needs."""
+    if isinstance(bind, str):
+        try:
+            bind = make_url(bind)
+        except Exception as error:
+            # The text may hold a password: it is not repeated.
+            raise UsageError("that is no database URL: write postgresql://… or sqlite:///…"
+                             ) from error
+    if not isinstance(bind, (URL, Engine)):
+        raise UsageError(f"a hub is bound to a URL or an Engine, not to {type(bind).__name__}")
+    name = bind.dialect.name if isinstance(bind, Engine) else bind.get_backend_name()
+    if name == "postgresql":
+        from .postgres.backend import PostgreSQL
+
+        return PostgreSQL(bind, schema, bell, poll_interval)
+    if name == "sqlite":
+        from .sqlite.backend import SQLite
+
+        return SQLite(bind, schema)
+    raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
+
+
+def _wish(listener: Listener, moments: Tuple[str, ...]) -> Wish:
+    return Wish([moment[len("after_") :] for moment in moments])
+
+
+def _check_columns(listener: Listener, relation: Relation) -> None:
+    unknown = sorted(listener.column_names() - set(relation.columns))
+    if unknown:
+        raise UsageError(
+            f"{listener.name} asks for {relation.topic}.{unknown[0]}, which is no column; there are"
+            f" {', '.join(relation.columns)}"
+        )
+
+
+def _check_wish(target: Target, wish: Wish, relation: Relation) -> None:
+    unknown = sorted({*(wish.include or ()), *wish.exclude} - set(relation.columns))
+    if unknown:
+        raise UsageError(
+            f"watch({target.key!r}): {unknown[0]!r} is no column; there are"
+            f" {', '.join(relation.columns)}"
+        )
+
+
+_hubs: "weakref.WeakSet[Hub]" = weakref.WeakSet()
+_held: List[Any] = []  # the registries' locks, while the process forks
+
+
+def _before_fork() -> None:
+    # A registry must not be copied in the middle of a change.
+    for registry in {hub.registry for hub in list(_hubs)}:
+        registry.lock.acquire()
+        _held.append(registry.lock)
+
+
+def _release() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _in_child() -> None:
+    _release()
+    for hub in list(_hubs):
+        hub._notice_fork()
+
+
+def _at_exit() -> None:
+    for hub in list(_hubs):
+        if hub._pid == os.getpid():
+            hub.stop(timeout=EXIT_TIMEOUT)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_release, after_in_child=_in_child
+    )
+atexit.register(_at_exit)

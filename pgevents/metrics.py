@@ -1,0 +1,26 @@
+"""Numbers that a hub counts about itself."""
+
+from typing import Dict
+
+
+class Metrics:
+    """Counters of one hub.
+
+    Each has one thread that writes it, so there is no lock; readers may see
+    a value that is a moment old.
+    """
+
+    __slots__ = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps")
+
+    def __init__(self) -> None:
+        self.read = 0  # events taken from the log
+        self.handled = 0  # events that all their listeners are done with
+        self.delivered = 0  # calls of listeners that returned
+        self.failed = 0  # calls given up after the last attempt
+        self.retried = 0  # calls that raised and were made again
+        self.connects = 0  # connections made, the first included
+        self.gaps = 0  # times that events were cleaned away before they were read
+
+    def as_dict(self) -> Dict[str, int]:
+        """Return name → count."""
+        return {name: getattr(self, name) for name in self.__slots__}

@@ -1,0 +1,145 @@
+"""PostgreSQL, as a hub sees it."""
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from ..backend import Backend, Reader, Relation, Wish
+from ..tables import Tables
+from ..target import Target
+from ..values import Shape, parse_exactly
+from ..writers import connection_of, require_transaction
+from . import catalog, retention
+from .capture import Capture
+from .connection import connect, engine, parameters, translated
+from .log import LogReader
+from .values import decoders
+
+
+class PostgreSQL(Backend):
+    """A database on a PostgreSQL server, 14 or newer.
+
+    ``bell`` is None to leave the installed choice, which is on at first.
+    ``poll_interval`` (seconds) counts where the bell is off.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(
+        self,
+        bind: Any,
+        schema: str = "pgevents",
+        bell: Optional[bool] = None,
+        poll_interval: float = 0.05,
+    ) -> None:
+        self.tables = Tables("postgresql", schema)
+        self._bind = bind
+        self._given: Optional[Dict[str, Any]] = None
+        self._capture = Capture(self.tables, bell)
+        self._poll_interval = poll_interval
+
+    def find(self, target: Target) -> Relation:
+        with self._cursor() as cursor:
+            return catalog.find(cursor, target)
+
+    def find_topic(self, topic: str) -> Optional[Relation]:
+        with self._cursor() as cursor:
+            return catalog.find_topic(cursor, topic)
+
+    def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
+        with self._cursor() as cursor:
+            types = catalog.column_types(cursor, relation)
+        ours = engine(self._parameters())
+        with translated(), ours.connect():  # its dialect learns about the server here
+            pass
+        exact = any("numeric" in kind.names for kind in types.values())
+        return Shape(
+            relation.schema,
+            relation.name,
+            tuple(types),
+            relation.key,
+            decoders(types, target.table if target else None, ours.dialect),
+            **({"parse": parse_exactly} if exact else {}),
+            entity=target.entity if target else None,
+        )
+
+    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
+        with self._connection() as connection:
+            self._capture.install(connection, service, wishes)
+
+    def install_sql(
+        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+    ) -> str:
+        return self._capture.script(service, wishes, role)
+
+    def missing(
+        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
+    ) -> List[str]:
+        with self._cursor() as cursor:
+            return self._capture.missing(cursor, service, wishes)
+
+    def uninstall(self, service: str, everything: bool) -> None:
+        with self._connection() as connection:
+            self._capture.uninstall(connection, service, everything)
+
+    def installed(self) -> List[Dict[str, Any]]:
+        with self._cursor() as cursor:
+            return self._capture.installed(cursor)
+
+    def heal(self) -> int:
+        with self._connection() as connection:
+            return retention.heal(connection, self.tables)
+
+    def clean(self, older: float) -> int:
+        with self._connection() as connection:
+            return retention.clean(connection, self.tables, older)
+
+    def reader(self) -> Reader:
+        return LogReader(self._parameters(), self.tables, self._poll_interval)
+
+    @contextlib.contextmanager
+    def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
+        """Set ``pgevents.<name>`` for the transaction, and what it was at the end of the block."""
+        connection = connection_of(bind)
+        before = {name: _set(connection, name, value) for name, value in values.items()}
+        transaction: Any = require_transaction(connection)
+        yield
+        # After an exception the transaction is rolled back, and the setting with it.
+        if transaction.is_active and connection.get_transaction() is transaction:
+            for name, value in before.items():
+                _set(connection, name, value)
+
+    def dispose(self) -> None:
+        pass  # every connection is closed by who opened it
+
+    def _parameters(self) -> Dict[str, Any]:
+        if self._given is None:
+            self._given = parameters(self._bind)
+        return self._given
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        connection = connect(self._parameters())
+        try:
+            with translated():
+                yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        with self._connection() as connection, connection.cursor() as cursor:
+            yield cursor
+
+
+def _set(connection: Connection, name: str, value: str) -> str:
+    """Set a setting until the transaction ends; return what it was."""
+    setting = f"pgevents.{name}"
+    row = connection.execute(
+        text("SELECT coalesce(current_setting(:name, true), ''), set_config(:name, :value, true)"),
+        {"name": setting, "value": value},
+    ).first()
+    assert row is not None
+    return str(row[0])

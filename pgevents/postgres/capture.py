@@ -1,0 +1,421 @@
+"""Installing on PostgreSQL: the tables, the functions, a trigger for each operation.
+
+    watch row (service, relation, wish) ─┐
+    watch row (another service, …)      ─┴─ union ─ triggers of the relation
+
+A trigger's definition is remembered, as a hash, in its COMMENT (an idea of
+django-pgtrigger's). What is current is found out by reading the catalog alone:
+then no lock is taken at all.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import pkgutil
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import psycopg2.errors
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ..backend import Relation, Wish, union_of
+from ..errors import Denied, Unavailable
+from ..retry import Backoff
+from ..tables import VERSION, Tables
+from .catalog import find_topic
+
+logger = logging.getLogger("pgevents")
+
+#: How long we queue for a table's lock: writers who come meanwhile queue behind us.
+LOCK_TIMEOUT = 0.2  # seconds
+PATIENCE = 60.0  # seconds in which a table's lock is tried for again and again
+
+_TRANSITION = {
+    "insert": "REFERENCING NEW TABLE AS new_rows",
+    "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "delete": "REFERENCING OLD TABLE AS old_rows",
+}
+
+Wishes = List[Tuple[Relation, Wish]]
+
+
+class Capture:
+    """What is captured in one database, for one log."""
+
+    def __init__(self, tables: Tables, bell: Optional[bool] = None) -> None:
+        self.tables = tables
+        self.schema = tables.schema
+        self.bell = bell
+        self._functions = self._script("functions.sql")
+
+    # Finding out.
+
+    def missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
+        """Name what is not there, a sentence each.
+
+        With a ``service`` its own wishes must be written down, too; without,
+        it is enough that somebody's cover them.
+        """
+        if not self._current(cursor):
+            return [f"the log {self.tables.name('log')} is not installed, or outdated"]
+        found = []
+        watched = self._watched(cursor)
+        for relation, wish in wishes:
+            known = watched.get(relation.topic, {})
+            union = union_of(known.values())
+            mine = known.get(service) if service is not None else union
+            if mine is None or mine | wish != mine:
+                found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
+            elif not self._up_to_date(cursor, relation, union):
+                found.append(f"a trigger of {relation.topic} is missing or outdated")
+        return found
+
+    def installed(self, cursor: Any) -> List[Dict[str, Any]]:
+        """Return a dict for each watched table: table, operations, services, triggers in order."""
+        if not self._exists(cursor):
+            return []
+        result = []
+        for topic, known in sorted(self._watched(cursor).items()):
+            relation = find_topic(cursor, topic)
+            union = union_of(known.values())
+            current = relation is not None and self._up_to_date(cursor, relation, union)
+            result.append(
+                {
+                    "table": topic,
+                    **union.as_dict(),
+                    "services": sorted(known),
+                    "state": "gone" if relation is None else "ok" if current else "outdated",
+                }
+            )
+        return result
+
+    # Changing.
+
+    def install(self, connection: Any, service: str, wishes: Wishes) -> None:
+        """Create and replace what is missing. Raises Denied without the rights."""
+        with connection.cursor() as cursor:
+            if not self.missing(cursor, service, wishes):
+                return
+            with self._alone(cursor):
+                self._install_log(cursor)
+                for relation, wish in wishes:
+                    if self.missing(cursor, service, [(relation, wish)]):
+                        self._retry(cursor, relation, lambda: self._watch(
+                            cursor, service, relation, wish))
+                self._remove_orphans(cursor)
+
+    def uninstall(self, connection: Any, service: str, everything: bool) -> None:
+        """Take this service's wishes back; with no service left, or ``everything``, all."""
+        with connection.cursor() as cursor:
+            if not self._exists(cursor):
+                return
+            with self._alone(cursor):
+                watch = self.tables.name("watch")
+                topics = [topic for topic, known in self._watched(cursor).items()
+                          if everything or service in known]
+                if everything:
+                    cursor.execute(f"DELETE FROM {watch}")
+                else:
+                    cursor.execute(f"DELETE FROM {watch} WHERE service = %s", (service,))
+                for topic in topics:
+                    relation = find_topic(cursor, topic)
+                    if relation is not None:
+                        self._retry(cursor, relation, lambda: self._apply(cursor, relation))
+                self._remove_orphans(cursor)
+                cursor.execute(f"SELECT count(*) FROM {watch}")
+                if cursor.fetchone()[0] == 0:
+                    self._drop_log(cursor)
+
+    def script(self, service: str, wishes: Wishes, role: Optional[str] = None) -> str:
+        """Return as SQL what ``install`` would do on a database without us."""
+        parts = ["BEGIN;", f"CREATE SCHEMA IF NOT EXISTS {self.schema};"]
+        parts += [statement + ";" for statement in self._tables_sql()]
+        parts += [self._functions.strip(), *self._log_sql()]
+        for relation, wish in wishes:
+            parts.append(self._watch_sql(service, relation.topic, wish))
+            parts += [trigger + ";" for _, trigger in self._triggers(relation, wish)]
+            parts += [
+                _comment_sql(name, relation, trigger) + ";"
+                for name, trigger in self._triggers(relation, wish)
+            ]
+        if role is not None:
+            parts.append(self._grants(role))
+        return "\n".join([*parts, "COMMIT;", ""])
+
+    # The log itself.
+
+    def _exists(self, cursor: Any) -> bool:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (self.tables.name("watch"),))
+        return bool(cursor.fetchone()[0])
+
+    def _mark(self) -> str:
+        """What the schema's comment says when all is current."""
+        text = self._functions + "".join(self._tables_sql())
+        return f"pgevents {VERSION} {_hash(text)}"
+
+    def _current(self, cursor: Any) -> bool:
+        cursor.execute(
+            "SELECT obj_description(to_regnamespace(%s), 'pg_namespace'),"
+            " (SELECT encode(tgargs, 'escape') FROM pg_trigger"
+            "   WHERE tgrelid = to_regclass(%s) AND tgname = 'pgevents_ring')",
+            (self.schema, self.tables.name("log")),
+        )
+        mark, bell = cursor.fetchone()
+        words = (mark or "").split()
+        if len(words) < 3 or words[0] != "pgevents" or not words[1].isdigit() or bell is None:
+            return False
+        if self.bell is not None and bell.startswith("on") != self.bell:
+            return False
+        # A newer pgevents keeps its own; we must not undo it.
+        return int(words[1]) > VERSION or mark == self._mark()
+
+    def _install_log(self, cursor: Any) -> None:
+        if self._current(cursor):
+            return
+        with _transaction(cursor):
+            cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
+            if cursor.fetchone()[0]:
+                cursor.execute(f"CREATE SCHEMA {self.schema}")
+            for statement in [*self._tables_sql(), self._functions, *self._log_sql()]:
+                cursor.execute(statement)
+        logger.info("installed the log %s", self.tables.name("log"))
+
+    def _tables_sql(self) -> List[str]:
+        dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
+        statements: List[Any] = []
+        for table in self.tables.metadata.sorted_tables:
+            statements.append(CreateTable(table, if_not_exists=True))
+            statements += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
+        return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
+
+    def _log_sql(self) -> List[str]:
+        log = self.tables.name("log")
+        bell = "on" if self.bell in (None, True) else "off"
+        return [
+            f"CREATE OR REPLACE TRIGGER pgevents_ring AFTER INSERT ON {log}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.ring('{bell}');",
+            f"COMMENT ON SCHEMA {self.schema} IS '{self._mark()}';",
+        ]
+
+    def _drop_log(self, cursor: Any) -> None:
+        cursor.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+            " AND proname = ANY (%s)",
+            (self.schema, _FUNCTIONS),
+        )
+        functions = [row[0] for row in cursor.fetchall()]
+        tables = [table.fullname for table in self.tables.metadata.sorted_tables]
+        with _transaction(cursor):
+            cursor.execute("DROP TABLE " + ", ".join(tables))
+            for function in functions:
+                cursor.execute("DROP FUNCTION " + function)
+        with contextlib.suppress(psycopg2.errors.DependentObjectsStillExist):
+            cursor.execute(f"DROP SCHEMA {self.schema}")  # unless it holds somebody else's things
+            return
+        cursor.execute(f"COMMENT ON SCHEMA {self.schema} IS NULL")
+
+    def _script(self, name: str) -> str:
+        data = pkgutil.get_data(__package__, name)
+        assert data is not None
+        return data.decode("utf-8").replace(':"schema"', self.schema)
+
+    def _grants(self, role: str) -> str:
+        name = '"' + role.replace('"', '""') + '"'
+        log, watch, retention = (self.tables.name(t) for t in ("log", "watch", "retention"))
+        return (
+            f"GRANT USAGE ON SCHEMA {self.schema} TO {name};\n"
+            f"GRANT SELECT, DELETE ON {log} TO {name};\n"
+            f"GRANT SELECT ON {watch} TO {name};\n"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {retention} TO {name};"
+        )
+
+    # The tables that are watched.
+
+    def _watched(self, cursor: Any) -> Dict[str, Dict[str, Wish]]:
+        """Return topic → service → wish."""
+        cursor.execute(f"SELECT relation, service, wish FROM {self.tables.name('watch')}")
+        found: Dict[str, Dict[str, Wish]] = {}
+        for topic, service, wish in cursor.fetchall():
+            found.setdefault(topic, {})[service] = Wish(**json.loads(wish))
+        return found
+
+    def _watch(self, cursor: Any, service: str, relation: Relation, wish: Wish) -> None:
+        """Write the wish down, in union with the service's former one, and make the triggers."""
+        former = self._watched(cursor).get(relation.topic, {}).get(service)
+        # In union: a web process and a worker of the same service may each
+        # know only some of its listeners.
+        cursor.execute(self._watch_sql(service, relation.topic, former | wish if former else wish))
+        self._apply(cursor, relation)
+
+    def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
+        wanted = json.dumps(wish.as_dict(), sort_keys=True)
+        values = ", ".join(_literal(text) for text in (service, topic, wanted))
+        return (
+            f"INSERT INTO {self.tables.name('watch')} (service, relation, wish) VALUES ({values})"
+            " ON CONFLICT (service, relation) DO UPDATE SET wish = excluded.wish;"
+        )
+
+    def _apply(self, cursor: Any, relation: Relation) -> None:
+        """Make the table's triggers what its watchers want, no more and no less."""
+        known = self._watched(cursor).get(relation.topic, {})
+        wanted = dict(self._triggers(relation, union_of(known.values())))
+        there = self._there(cursor, relation)
+        for name in there:
+            if name not in wanted:
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {_quoted(relation)}")
+        for name, trigger in wanted.items():
+            if there.get(name) != _trigger_mark(trigger):
+                cursor.execute(trigger)
+                cursor.execute(_comment_sql(name, relation, trigger))
+
+    def _up_to_date(self, cursor: Any, relation: Relation, wish: Wish) -> bool:
+        wanted = {n: _trigger_mark(t) for n, t in self._triggers(relation, wish)}
+        return self._there(cursor, relation) == wanted
+
+    def _there(self, cursor: Any, relation: Relation) -> Dict[str, Optional[str]]:
+        """Return our triggers on the table: name → comment."""
+        cursor.execute(
+            "SELECT tgname, obj_description(t.oid, 'pg_trigger') FROM pg_trigger t"
+            " JOIN pg_proc p ON p.oid = tgfoid WHERE tgrelid = %s AND tgparentid = 0"
+            " AND p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'",
+            (relation.more["oid"], self.schema),
+        )
+        return dict(cursor.fetchall())
+
+    def _triggers(self, relation: Relation, wish: Wish) -> List[Tuple[str, str]]:
+        """Return name and definition of each trigger that a wish needs."""
+        limited = wish.include is not None or bool(wish.exclude)
+        columns = {"include": wish.include, "exclude": wish.exclude}
+        new = json.dumps(columns, sort_keys=True)
+        # With the keys alone, an event still says which row it was.
+        old = new if wish.old else json.dumps({"keys": True}, sort_keys=True)
+        plain = not limited and wish.old
+        found = []
+        for operation in wish.operations:
+            name = f"{self.schema}_{operation}"
+            head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
+            on = f"ON {_quoted(relation)}"
+            if operation == "truncate":
+                tail = f"FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.capture_truncate()"
+                found.append((name, f"{head} {on} {tail}"))
+            elif relation.more["by_row"]:
+                given = ("", "") if plain else (new, old)
+                arguments = ", ".join(_literal(text) for text in (*given, relation.topic))
+                tail = f"FOR EACH ROW EXECUTE FUNCTION {self.schema}.capture_row({arguments})"
+                found.append((name, f"{head} {on} {tail}"))
+            else:
+                arguments = "" if plain else f"{_literal(new)}, {_literal(old)}"
+                tail = (
+                    f"{_TRANSITION[operation]} FOR EACH STATEMENT"
+                    f" EXECUTE FUNCTION {self.schema}.capture_{operation}({arguments})"
+                )
+                found.append((name, f"{head} {on} {tail}"))
+        return found
+
+    def _remove_orphans(self, cursor: Any) -> None:
+        """Forget tables that are gone; take our triggers from tables that nobody watches."""
+        watch = self.tables.name("watch")
+        cursor.execute(
+            f"DELETE FROM {watch} w WHERE NOT EXISTS (SELECT FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname || '.' || c.relname = w.relation)"
+        )
+        cursor.execute(
+            "SELECT DISTINCT n.nspname || '.' || c.relname FROM pg_trigger t"
+            " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(%s)"
+            " AND p.proname LIKE 'capture%%'"
+            f" AND n.nspname || '.' || c.relname NOT IN (SELECT relation FROM {watch})",
+            (self.schema,),
+        )
+        for (topic,) in cursor.fetchall():
+            relation = find_topic(cursor, topic)
+            if relation is not None:
+                logger.info("taking the triggers from %s, which nobody watches", topic)
+                self._retry(cursor, relation, lambda: self._apply(cursor, relation))
+
+    # Locks.
+
+    @contextlib.contextmanager
+    def _alone(self, cursor: Any) -> Iterator[None]:
+        """Let the others who install wait. Only they use this lock."""
+        key = f"hashtextextended({_literal('pgevents install ' + self.schema)}, 0)"
+        cursor.execute(f"SELECT pg_advisory_lock({key})")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute(f"SELECT pg_advisory_unlock({key})")
+
+    def _retry(self, cursor: Any, relation: Relation, change: Any) -> None:
+        """Change a table in a transaction of its own, trying for its lock in short turns."""
+        give_up = time.monotonic() + PATIENCE
+        for pause in Backoff(0.05, 2.0):
+            try:
+                with _transaction(cursor):
+                    cursor.execute(f"SET LOCAL lock_timeout = '{int(LOCK_TIMEOUT * 1000)}ms'")
+                    change()
+                return
+            except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+                if time.monotonic() > give_up:
+                    raise Unavailable(
+                        f"no lock on {relation.topic} for {PATIENCE:.0f} s to install triggers:"
+                        " a transaction that wrote to it has been open all the time"
+                    ) from error
+                logger.info("%s is in use, trying again in %.1f s", relation.topic, pause)
+                time.sleep(pause)
+            except psycopg2.errors.InsufficientPrivilege as error:
+                raise Denied(
+                    f"may not make triggers on {relation.topic}: {str(error).strip()}. Let its"
+                    " owner install (`pgevents sql` prints the statements) and use"
+                    " Hub(…, install=False)"
+                ) from error
+
+
+#: The functions of functions.sql.
+_FUNCTIONS = [
+    "columns",
+    "capture_insert",
+    "capture_update",
+    "capture_delete",
+    "capture_row",
+    "capture_truncate",
+    "ring",
+]
+
+
+@contextlib.contextmanager
+def _transaction(cursor: Any) -> Iterator[None]:
+    cursor.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("COMMIT")
+
+
+def _quoted(relation: Relation) -> str:
+    return ".".join('"' + n.replace('"', '""') + '"' for n in (relation.schema, relation.name))
+
+
+def _literal(text: str) -> str:
+    """Quote a text for SQL. json.dumps leaves no backslash that matters but is doubled by E''."""
+    if "\\" in text:
+        return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _trigger_mark(trigger: str) -> str:
+    return f"pgevents {_hash(trigger)}"
+
+
+def _comment_sql(name: str, relation: Relation, trigger: str) -> str:
+    return f"COMMENT ON TRIGGER {name} ON {_quoted(relation)} IS '{_trigger_mark(trigger)}'"

@@ -1,0 +1,152 @@
+"""What PostgreSQL's catalog says of a table: where it is, its columns, its key."""
+
+import difflib
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+
+from psycopg2 import sql
+
+from ..backend import Relation
+from ..errors import UsageError
+from ..target import Target
+
+_RELATION = """
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relispartition, c.relpersistence::text,
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       (SELECT array_agg(a.attname::text ORDER BY k.place)
+          FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place),
+               pg_attribute a
+         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
+           AND a.attrelid = c.oid AND a.attnum = k.attnum)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "c": "a composite type",
+}
+
+
+def find(cursor: Any, target: Target) -> Relation:
+    """Return the table a target means, through the search_path where it names no schema.
+
+    Raises UsageError, with the nearest names, if there is no such table.
+    """
+    parts = [target.name] if target.schema is None else [target.schema, target.name]
+    cursor.execute(
+        _RELATION + " WHERE c.oid = to_regclass(%s)", (sql.Identifier(*parts).as_string(cursor),)
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise UsageError(f"there is no table {target.key!r} here{_nearest(cursor, target)}")
+    if row[3] not in ("r", "p"):
+        kind = _KINDS.get(row[3], "no table")
+        raise UsageError(f"{target.key!r} is {kind}: listen to the tables it is made of")
+    if row[5] == "t":
+        raise UsageError(f"{target.key!r} is a temporary table, which only one session sees")
+    return _relation(row)
+
+
+def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
+    """Return the table whose log rows bear this topic, if it still exists."""
+    cursor.execute(_RELATION + " WHERE n.nspname || '.' || c.relname = %s", (topic,))
+    row = cursor.fetchone()
+    return None if row is None else _relation(row)
+
+
+def _relation(row: Tuple[Any, ...]) -> Relation:
+    oid, schema, name, kind, is_partition, _, columns, key = row
+    return Relation(
+        schema,
+        name,
+        tuple(columns or ()),
+        tuple(key or ()),
+        oid=oid,
+        by_row=kind == "p" or is_partition,
+    )
+
+
+def _nearest(cursor: Any, target: Target) -> str:
+    cursor.execute(
+        "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN relname::text"
+        " ELSE nspname || '.' || relname END"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', 'information_schema')"
+        " AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1"
+    )
+    names = [row[0] for row in cursor.fetchall()]
+    near = difflib.get_close_matches(target.key, names, 3) or names[:10]
+    return f"; there are {', '.join(near)}" if near else "; there are no tables"
+
+
+class Type:
+    """A column's type, down to what matters for reading its values.
+
+    ``name`` is the base type's (a domain's own base), ``oid`` its number;
+    ``element`` is set for arrays; ``bounds`` for ranges.
+    """
+
+    def __init__(
+        self,
+        oid: int,
+        name: str,
+        element: Optional["Type"] = None,
+        bounds: Optional["Type"] = None,
+    ) -> None:
+        self.oid = oid
+        self.name = name
+        self.element = element
+        self.bounds = bounds
+
+    @property
+    def names(self) -> FrozenSet[str]:
+        """Its name and those of what it is made of."""
+        parts = [part for part in (self.element, self.bounds) if part is not None]
+        return frozenset({self.name}.union(*(part.names for part in parts)))
+
+
+def column_types(cursor: Any, relation: Relation) -> Dict[str, Type]:
+    """Return each column's type."""
+    cursor.execute(
+        "SELECT attname, atttypid::int8 FROM pg_attribute"
+        " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (relation.more["oid"],),
+    )
+    columns = cursor.fetchall()
+    known = _load(cursor, [oid for _, oid in columns])
+    return {name: _type(known, oid) for name, oid in columns}
+
+
+def _load(cursor: Any, oids: List[int]) -> Dict[int, Tuple[Any, ...]]:
+    """Load these types and those they are made of."""
+    known: Dict[int, Tuple[Any, ...]] = {}
+    wanted = set(oids)
+    while wanted:
+        cursor.execute(
+            "SELECT t.oid::int8, typname, typtype::text, typbasetype::int8,"
+            " CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END::int8,"
+            " coalesce(rngsubtype, 0)::int8"
+            " FROM pg_type t LEFT JOIN pg_range ON rngtypid = t.oid WHERE t.oid = ANY (%s::oid[])",
+            (list(wanted),),
+        )
+        for row in cursor.fetchall():
+            known[row[0]] = row
+        needed = {oid for row in known.values() for oid in row[3:] if oid}
+        wanted = needed - set(known)
+    return known
+
+
+def _type(known: Dict[int, Tuple[Any, ...]], oid: int) -> Type:
+    _, name, kind, base, element, bounds = known[oid]
+    if kind == "d":
+        return _type(known, base)
+    return Type(
+        oid,
+        name,
+        _type(known, element) if element else None,
+        _type(known, bounds) if bounds else None,
+    )

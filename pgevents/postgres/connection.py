@@ -1,0 +1,251 @@
+"""Connections to PostgreSQL: how they are made, waited for, lost, and what errors mean."""
+
+import contextlib
+import os
+import time
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
+
+from ..errors import DatabaseError, Denied, Unavailable, Unsupported
+from ..threads import Waker
+
+CONNECT_TIMEOUT = 10.0  # seconds; a server that takes longer is as good as none
+
+#: Unless the URL says otherwise. A peer that vanished is noticed by the
+#: kernel, too, where the reader's own probe does not come to it first.
+_DEFAULTS: Dict[str, Any] = {
+    "fallback_application_name": "pgevents",
+    "connect_timeout": int(CONNECT_TIMEOUT),
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10000,
+    "client_encoding": "UTF8",
+}
+
+#: An event reads its JSON itself, when it is asked for it.
+_JSON_AS_TEXT = psycopg2.extensions.new_type((114,), "JSON", psycopg2.extensions.UNICODE)
+
+#: What a server says, in any language, when a right is missing.
+_DENIED = {"42501", "28000", "28P01"}
+#: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+
+
+def parameters(bind: Any) -> Dict[str, Any]:
+    """Return psycopg2's arguments for the database of a URL or an Engine.
+
+    All of the URL counts: hosts, sockets, ``options``, TLS, a service. The
+    driver of an Engine does not: its connections are its own, ours are
+    psycopg2's. What a psycopg2 Engine adds (``connect_args``, ``creator``) is
+    taken from one of its connections.
+    """
+    url = bind.url if isinstance(bind, Engine) else bind
+    args, given = PGDialect_psycopg2().create_connect_args(url)  # type: ignore[no-untyped-call]
+    if args:
+        given.update(psycopg2.extensions.parse_dsn(args[0]))
+    if isinstance(bind, Engine) and bind.dialect.driver == "psycopg2":
+        given.update(_used_by(bind))
+    for foreign in ("prepared_statement_cache_size", "async_fallback", "server_side_cursors"):
+        given.pop(foreign, None)
+    return {**_DEFAULTS, **given}
+
+
+def _used_by(engine: Engine) -> Dict[str, Any]:
+    """Return what an Engine's connections were really made with, but for the defaults."""
+    with translated():
+        connection = engine.raw_connection()
+    try:
+        info = connection.driver_connection.info  # type: ignore[union-attr]
+        used = {name: value for name, value in info.dsn_parameters.items() if value != ""}
+        used.pop("client_encoding", None)
+        if info.password:
+            used["password"] = info.password
+        return used
+    finally:
+        connection.close()
+
+
+def connect(given: Dict[str, Any]) -> Any:
+    """Return a new psycopg2 connection in autocommit mode. Raises a DatabaseError."""
+    with translated():
+        connection = psycopg2.connect(**given)
+        connection.autocommit = True
+        return connection
+
+
+def engine(given: Dict[str, Any]) -> Engine:
+    """Return an Engine on our own connections, which keeps none of them: it survives forks."""
+    return create_engine(
+        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(**given), poolclass=NullPool
+    )
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg2's errors into ours. The server's sentence is kept, values are not."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise _translation(error) from error
+    except DatabaseError:
+        raise
+    except Exception as error:
+        # SQLAlchemy wraps the driver's errors.
+        cause = getattr(error, "orig", None)
+        if isinstance(cause, psycopg2.Error):
+            raise _translation(cause) from error
+        raise
+
+
+def _translation(error: psycopg2.Error) -> DatabaseError:
+    code = error.pgcode or ""
+    sentence = str(error).strip().split("\nCONTEXT")[0] or type(error).__name__
+    if code in _DENIED or (not code and "authentication failed" in sentence):
+        return Denied(f"PostgreSQL refuses: {sentence}")
+    if code.startswith(_UNAVAILABLE_CLASSES):
+        return Unavailable(f"PostgreSQL is not available: {sentence}")
+    if not code and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        return Unavailable(f"no connection to PostgreSQL: {sentence}")
+    if "pg_notification_queue_usage" in sentence or "could not access status" in sentence:
+        sentence += " (a known fault of the server: SELECT pg_notification_queue_usage() cures it)"
+    return DatabaseError(f"PostgreSQL says: {sentence}")
+
+
+class Listening:
+    """The one connection of a process that listens.
+
+    It is in psycopg2's asynchronous mode, so that every statement has a
+    deadline: a peer that is silent is taken for lost. One thread uses it;
+    ``waker.wake()`` and ``interrupt()`` may come from any.
+    """
+
+    def __init__(self, given: Dict[str, Any], waker: Waker) -> None:
+        self._given = given
+        self._waker = waker
+        self._connection: Any = None
+        self._cursor: Any = None
+        self.interrupted = False
+
+    @property
+    def open(self) -> bool:
+        """Tell whether there is a connection that is not known to be lost."""
+        return self._connection is not None
+
+    @property
+    def pid(self) -> int:
+        """The server's process, as we were told when we connected."""
+        return int(self._connection.info.backend_pid)
+
+    def connect(self) -> None:
+        """Connect, within CONNECT_TIMEOUT. Raises a DatabaseError."""
+        self.close()
+        with translated():
+            self._connection = psycopg2.connect(**self._given, async_=1)
+            try:
+                self._finish(CONNECT_TIMEOUT)
+            except BaseException:
+                self.close()
+                raise
+            self._cursor = self._connection.cursor()
+            psycopg2.extensions.register_type(_JSON_AS_TEXT, self._cursor)
+
+    def run(self, sql: str, values: Optional[Sequence[Any]], timeout: float) -> List[Any]:
+        """Run a statement, or several, and return the last one's rows.
+
+        Raises Unavailable when there is no answer within ``timeout`` seconds,
+        or the connection is lost; it is closed then.
+        """
+        if self._connection is None:
+            raise Unavailable("the connection to PostgreSQL is closed")
+        try:
+            with translated():
+                self._cursor.execute(sql, values)
+                self._finish(timeout)
+                return self._cursor.fetchall() if self._cursor.description else []
+        except BaseException:
+            # Whatever it was, the state of the session is not known any more.
+            self.close()
+            raise
+
+    def notified(self) -> bool:
+        """Tell whether a notification has come since the last call, with whatever answer."""
+        notifies = self._connection.notifies
+        came = bool(notifies)
+        notifies.clear()
+        return came
+
+    def sleep(self, timeout: float) -> None:
+        """Sleep until a notification, ``waker.wake()`` or ``timeout`` seconds.
+
+        Raises Unavailable when the connection is lost meanwhile.
+        """
+        # What came with the answer to a statement does not fire again.
+        if self._connection.notifies or self._waker.woken or self.interrupted:
+            self._waker.woken = False
+            return
+        if self._waker.sleep(timeout, self._connection.fileno()):
+            try:
+                with translated():
+                    self._connection.poll()
+            except BaseException:
+                self.close()
+                raise
+        self._waker.woken = False
+
+    def close(self) -> None:
+        """Close the connection, lost or not. Safe twice."""
+        connection, self._connection, self._cursor = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(psycopg2.Error):
+                connection.close()
+
+    def abandon(self) -> None:
+        """In a forked child: drop the parent's connection so that the parent does not notice."""
+        connection, self._connection, self._cursor = self._connection, None, None
+        if connection is None or connection.closed:
+            return
+        # close() would say goodbye on the parent's session: let the descriptor
+        # lead nowhere first.
+        devnull = os.open(os.devnull, os.O_RDWR)
+        try:
+            with contextlib.suppress(psycopg2.Error, OSError):
+                os.dup2(devnull, connection.fileno())
+        finally:
+            os.close(devnull)
+
+    def _finish(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        connection = self._connection
+        while True:
+            state = connection.poll()
+            if state == psycopg2.extensions.POLL_OK:
+                return
+            left = deadline - time.monotonic()
+            if self.interrupted:
+                raise Unavailable("the hub is being stopped")
+            if left <= 0:
+                raise Unavailable(f"PostgreSQL has not answered for {timeout:.0f} s")
+            self._waker.sleep(left, connection.fileno(), state == psycopg2.extensions.POLL_WRITE)
+
+
+def primary_only(connection_row: Tuple[Any, ...]) -> None:
+    """Raise Unsupported where LISTEN or the cursor cannot work.
+
+    ``connection_row``: is it in recovery, server_version_num, its version.
+    """
+    in_recovery, number, version = connection_row
+    if in_recovery:
+        raise Unsupported(
+            "this server is a standby: it has no LISTEN, and its snapshots cannot serve as"
+            " cursors. Give the address of the primary, or target_session_attrs=read-write"
+        )
+    if int(number) < 140000:
+        raise Unsupported(f"PostgreSQL {version} is too old: pgevents needs 14 or newer")

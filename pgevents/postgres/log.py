@@ -1,0 +1,347 @@
+"""Reading the log on PostgreSQL: the cursor is a snapshot, the sleep is announced.
+
+The order of the numbers (seq) is not the order of the commits, so "what is
+above the last number" loses rows. New is what is visible now and was not
+visible then: its transaction is at or above the old snapshot's xmax, or was in
+progress in it. Never a lower bound on seq: xmax is the latest *completed*
+transaction plus one, so one above it may already hold a lower number.
+
+How a reader goes to sleep without missing anything is drawn in functions.sql,
+at ring().
+"""
+
+import logging
+import time
+from typing import Any, Dict, List, Optional
+
+from ..backend import Reader
+from ..errors import NotInstalled, Unavailable, Unsupported
+from ..event import LogRow
+from ..tables import Tables
+from ..threads import Waker
+from .connection import Listening, connect, primary_only
+from .snapshot import Cursor, Snapshot
+
+logger = logging.getLogger("pgevents")
+
+PAGE_ROWS = 500  # rows read at once …
+PAGE_BYTES = 8_000_000  # … or as many as fit here, as they are stored; at least one
+PROBE = 4.0  # seconds between two reads of an idle log, so that a dead peer is noticed
+ANSWER = 5.0  # seconds that a statement may take before the connection is taken for lost
+LONGEST_ANSWER = 600.0  # seconds; for a log so large that reading it takes longer
+WRITER_PAUSE = 0.001  # seconds between two reads while a writer is under way …
+BUSY_PAUSE = 0.005  # … and at the most, while we have not announced ourselves
+PATIENT_AFTER = 0.1  # seconds of that, after which we announce ourselves all the same
+PATIENT_PAUSE = 0.1  # seconds, then, at the most
+
+_COLUMNS = "seq, xid, at, topic, operation, old, new, context"
+
+#: Both conditions and the new snapshot in ONE statement: two have two
+#: snapshots. A backlog that does not fit a page comes back as its first row
+#: alone, without contents. The branches of the UNION stop early, each on the
+#: index on xid; ORDER BY seq inside would read the log in the order of seq.
+_FRESH = """
+WITH fresh AS MATERIALIZED (
+    (SELECT {columns} FROM {log} WHERE xid >= %(xmax)s::xid8 LIMIT %(rows)s + 1)
+    UNION ALL
+    (SELECT {columns} FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) LIMIT %(rows)s + 1)
+), bulk AS (
+    SELECT count(*) > %(rows)s OR coalesce(sum(coalesce(pg_column_size(old), 0)
+           + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s AS large FROM fresh
+)
+SELECT pg_current_snapshot()::text, bulk.large,
+       (SELECT r.upto FROM {retention} r WHERE r.cleaned), f.*
+  FROM bulk LEFT JOIN fresh f ON NOT bulk.large
+ ORDER BY f.seq
+"""
+
+_FIRST = """
+SELECT min(seq) FROM (
+    SELECT seq, xid FROM {log} WHERE xid >= %(xmax)s::xid8
+    UNION ALL
+    SELECT seq, xid FROM {log} WHERE xid = ANY (%(xip)s::xid8[])) fresh
+ WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
+"""
+
+_PAGE = """
+SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns}
+  FROM (SELECT page.*, sum(bytes) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - bytes AS before
+          FROM (SELECT {columns}, coalesce(pg_column_size(old), 0)
+                                  + coalesce(pg_column_size(new), 0) AS bytes
+                  FROM {log}
+                 WHERE seq > %(seq)s
+                   AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
+                   AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
+                 ORDER BY seq LIMIT %(rows)s) page) measured
+ WHERE before < %(bytes)s
+ ORDER BY seq
+"""
+
+#: The planner, misled by old statistics, would read the whole log.
+_SESSION = """
+SET enable_seqscan = off; SET jit = off; SET statement_timeout = 0; SET lock_timeout = 0;
+SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';
+SET datestyle = 'ISO'
+"""
+
+_SERVER = """
+SELECT pg_is_in_recovery(), current_setting('server_version_num'),
+       current_setting('server_version'), pg_backend_pid(), log.oid::int8,
+       (SELECT encode(tgargs, 'escape') FROM pg_trigger
+         WHERE tgrelid = log.oid AND tgname = 'pgevents_ring')
+  FROM (SELECT to_regclass(%s)::oid AS oid) log
+"""
+
+
+class LogReader(Reader):
+    """Reads the log on the connection that listens."""
+
+    def __init__(
+        self,
+        given: Dict[str, Any],
+        tables: Tables,
+        poll_interval: float,
+        cursor: Optional[Cursor] = None,
+    ) -> None:
+        self._given = given
+        self._tables = tables
+        self._bell = True
+        self._poll_interval = poll_interval
+        self._cursor = cursor
+        self._waker = Waker()
+        self._connection = Listening(given, self._waker)
+        self._answer = ANSWER
+        self._oid = 0
+        self._announced = False  # we hold SLEEPERS
+        self._waiting_since: Optional[float] = None  # for a writer, without a row
+        self._found: List[LogRow] = []  # read while lying down
+        self._gap: Optional[str] = None
+        self._cleaned: Optional[str] = None
+        names = {
+            "columns": _COLUMNS,
+            "log": tables.name("log"),
+            "retention": tables.name("retention"),
+        }
+        self._fresh, self._first, self._page = (
+            sql.format(**names) for sql in (_FRESH, _FIRST, _PAGE)
+        )
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.open
+
+    def open(self) -> None:
+        connection = self._connection
+        connection.connect()
+        self._announced = False
+        self._waiting_since = None
+        row = connection.run(_SERVER, (self._tables.name("log"),), ANSWER)[0]
+        primary_only(row[:3])
+        pid, oid, bell = row[3:]
+        if oid is None:
+            connection.close()
+            raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
+        self._oid = oid - (1 << 32) if oid >= 1 << 31 else oid  # as PostgreSQL casts it to int4
+        self._bell = (bell or "").startswith("on")
+        connection.run(f"LISTEN pgevents_{oid}", None, ANSWER)
+        if pid != connection.pid:
+            self._check_pooler(oid)
+        # Not before: behind a pooler these would stay on somebody else's session.
+        connection.run(_SESSION, None, ANSWER)
+        # LISTEN first, then the snapshot: what comes between them is heard.
+        if self._cursor is None:
+            row = connection.run("SELECT pg_current_snapshot()::text", None, ANSWER)[0]
+            self._cursor = Cursor(Snapshot.parse(row[0]))
+
+    def read(self) -> List[LogRow]:
+        if self._found:
+            found, self._found = self._found, []
+            return found
+        assert self._cursor is not None, "open() comes first"
+        if self._cursor.upto is None:
+            return self._read_fresh()
+        return self._read_page()
+
+    def wait(self, timeout: float) -> None:
+        """Sleep as drawn in functions.sql; a writer under way is waited for by reading again."""
+        connection = self._connection
+        if connection.notified():
+            return
+        if not self._bell:
+            connection.sleep(min(timeout, self._poll_interval))
+            return
+        alone = self._announce()
+        # Somebody may have committed just before we were announced.
+        self._found = self._read_fresh(announced=True)
+        if self._found or self._cursor is None or self._cursor.upto is not None:
+            return
+        if alone:
+            self._waiting_since = None
+            connection.sleep(min(timeout, PROBE))
+            return
+        # A writer that began before we were announced will not ring for us.
+        now = time.monotonic()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        waited = now - self._waiting_since
+        if waited < PATIENT_AFTER:
+            self._give_back()
+            connection.sleep(min(timeout, max(WRITER_PAUSE, min(waited / 4, BUSY_PAUSE))))
+        else:
+            # A long transaction: stay announced, so that others ring for us,
+            # and look for this one from time to time.
+            connection.sleep(min(timeout, waited / 50, PATIENT_PAUSE))
+
+    def breathe(self) -> None:
+        self._connection.sleep(0)
+        self._connection.notified()
+
+    def wake(self) -> None:
+        self._waker.wake()
+
+    def interrupt(self) -> None:
+        self._connection.interrupted = True
+        self._waker.wake()
+
+    def missed(self) -> Optional[str]:
+        gap, self._gap = self._gap, None
+        return gap
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def end(self) -> None:
+        self._connection.close()
+        self._waker.close()
+
+    def abandon(self) -> None:
+        self._connection.abandon()
+        self._waker.close()
+
+    def copy(self) -> "LogReader":
+        return LogReader(self._given, self._tables, self._poll_interval, self._cursor)
+
+    def _run(self, sql: str, values: Any = None, announced: bool = False) -> List[Any]:
+        """Run a statement; but for ``announced``, we are not asleep any more."""
+        prefix = ""
+        if self._announced and not announced:
+            # In the same trip to the server.
+            prefix = f"SELECT pg_advisory_unlock_shared({self._oid}, 2); "
+        try:
+            rows = self._connection.run(prefix + sql, values, self._answer)
+        except Unavailable:
+            # It may have been no dead peer but a slow disk: be more patient.
+            self._answer = min(self._answer * 2, LONGEST_ANSWER)
+            raise
+        self._answer = ANSWER
+        self._announced = announced
+        return rows
+
+    def _read_fresh(self, announced: bool = False) -> List[LogRow]:
+        cursor = self._cursor
+        assert cursor is not None
+        since = cursor.since
+        rows = self._run(
+            self._fresh,
+            {
+                "xmax": str(since.xmax),
+                "xip": [str(xid) for xid in since.in_progress],
+                "rows": PAGE_ROWS,
+                "bytes": PAGE_BYTES,
+            },
+            announced,
+        )
+        now, large, cleaned = rows[0][:3]
+        self._notice_cleaning(cleaned, since)
+        if large:
+            return self._begin_pages(since, Snapshot.parse(now))
+        if now != since.text:
+            self._cursor = Cursor(Snapshot.parse(now))
+        found = [row[3:] for row in rows if row[3] is not None]
+        if found:
+            self._waiting_since = None
+        return found
+
+    def _begin_pages(self, since: Snapshot, upto: Snapshot) -> List[LogRow]:
+        rows = self._run(
+            self._first,
+            {
+                "xmax": str(since.xmax),
+                "xip": [str(xid) for xid in since.in_progress],
+                "upto": upto.text,
+            },
+        )
+        first = rows[0][0]
+        if first is None:  # cleaned away meanwhile
+            self._cursor = Cursor(upto)
+            return []
+        self._cursor = Cursor(since, upto, first - 1)
+        return self._read_page()
+
+    def _read_page(self) -> List[LogRow]:
+        cursor = self._cursor
+        assert cursor is not None and cursor.upto is not None
+        rows = self._run(
+            self._page,
+            {
+                "seq": cursor.seq,
+                "since": cursor.since.text,
+                "upto": cursor.upto.text,
+                "rows": PAGE_ROWS,
+                "bytes": PAGE_BYTES,
+            },
+        )
+        if not rows:
+            self._cursor = Cursor(cursor.upto)
+            return self._read_fresh()
+        self._notice_cleaning(rows[0][0], cursor.since)
+        found = [row[1:] for row in rows]
+        self._cursor = cursor._replace(seq=found[-1][0])
+        return found
+
+    def _announce(self) -> bool:
+        """Take SLEEPERS; tell whether no writer is under way."""
+        o = self._oid
+        take = "" if self._announced else f"SELECT pg_advisory_lock_shared({o}, 2); "
+        sql = (
+            f"{take}SELECT CASE WHEN pg_try_advisory_lock({o}, 1)"
+            f" THEN pg_advisory_unlock({o}, 1) ELSE false END"
+        )
+        rows = self._connection.run(sql, None, self._answer)
+        self._announced = True
+        return bool(rows[0][0])
+
+    def _give_back(self) -> None:
+        self._run("SELECT 1")
+
+    def _notice_cleaning(self, cleaned: Optional[str], since: Snapshot) -> None:
+        """Remember a gap if housekeeping deleted what we had not read."""
+        if cleaned is None or cleaned == self._cleaned:
+            return
+        self._cleaned = cleaned
+        if not since.covers(Snapshot.parse(cleaned)):
+            self._gap = "the log was cleaned (retention) before this hub had read it"
+
+    def _check_pooler(self, oid: int) -> None:
+        """Raise Unsupported if a pooler stands between that gives each transaction a session.
+
+        The server's process is not the one we were told of, so there is a
+        pooler. In session mode it passes on what another session notifies.
+        """
+        other = connect(self._given)
+        try:
+            other.cursor().execute("SELECT pg_notify(%s, '')", (f"pgevents_{oid}",))
+        finally:
+            other.close()
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            self._connection.sleep(deadline - time.monotonic())
+            if self._connection.notified():
+                return
+        self._connection.run("UNLISTEN *", None, ANSWER)
+        self._connection.close()
+        raise Unsupported(
+            "between us and PostgreSQL stands a pooler in transaction mode, where LISTEN hears"
+            " nothing: give the hub a direct address, or a pool in session mode. Your own"
+            " connections may stay where they are"
+        )

@@ -1,0 +1,40 @@
+"""What a transaction could see: PostgreSQL's ``pg_snapshot``, and a cursor made of it."""
+
+from typing import FrozenSet, NamedTuple, Optional
+
+
+class Snapshot(NamedTuple):
+    """``xmin:xmax:xip,…``: visible is what is below ``xmax`` and not in ``xip``.
+
+    https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT
+    """
+
+    xmax: int
+    in_progress: FrozenSet[int]
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Snapshot":
+        """Read PostgreSQL's text form."""
+        _, xmax, xip = text.split(":")
+        return cls(int(xmax), frozenset(int(x) for x in xip.split(",") if x), text)
+
+    def sees(self, xid: int) -> bool:
+        """Tell whether a committed transaction is visible."""
+        return xid < self.xmax and xid not in self.in_progress
+
+    def covers(self, other: "Snapshot") -> bool:
+        """Tell whether all that the other sees is visible here, too."""
+        return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.in_progress)
+
+
+class Cursor(NamedTuple):
+    """A place in the log: all that ``since`` sees has been read.
+
+    While a large backlog is read in pages, all that ``upto`` sees and that
+    has a number up to ``seq`` has been read, too.
+    """
+
+    since: Snapshot
+    upto: Optional[Snapshot] = None
+    seq: int = 0

@@ -1,0 +1,132 @@
+"""PostgreSQL's values: from the JSON in the log to what the driver, then the ORM, would give."""
+
+import uuid
+from decimal import Decimal
+from typing import Any, Dict, List, Mapping, Optional
+
+import psycopg2.extensions
+from psycopg2.extras import DateRange, DateTimeRange, DateTimeTZRange, NumericRange
+from sqlalchemy import Table
+from sqlalchemy.dialects.postgresql import HSTORE
+from sqlalchemy.engine import Dialect
+
+from ..values import Decoder, chain, in_json, parse_datetime, parse_time
+from .catalog import Type
+
+
+def _bytes(value: str) -> bytes:
+    return bytes.fromhex(value[2:])  # bytea_output is pinned to hex: \x…
+
+
+def _date(value: str) -> Any:
+    return parse_datetime(value).date()
+
+
+def _interval(value: str) -> Any:
+    return psycopg2.extensions.PYINTERVAL(value, None)
+
+
+#: The type's name → what makes the driver's value of the JSON one. Types that
+#: are not here are the same in both: int, bool, text, enums, inet, money, …
+_BY_NAME: Dict[str, Decoder] = {
+    "numeric": Decimal,
+    "float4": float,
+    "float8": float,
+    "oid": int,
+    "json": in_json,
+    "jsonb": in_json,
+    "bytea": _bytes,
+    "uuid": uuid.UUID,
+    "date": _date,
+    "time": parse_time,
+    "timetz": parse_time,
+    "timestamp": parse_datetime,
+    "timestamptz": parse_datetime,
+    "interval": _interval,
+}
+
+_RANGES = {
+    "int4": NumericRange,
+    "int8": NumericRange,
+    "numeric": NumericRange,
+    "date": DateRange,
+    "timestamp": DateTimeRange,
+    "timestamptz": DateTimeTZRange,
+}
+
+
+def decoders(
+    types: Mapping[str, Type], table: Optional[Table], dialect: Dialect
+) -> Dict[str, Decoder]:
+    """Return a decoder for each column that needs one.
+
+    The first step gives what psycopg2 would, by the column's type in the
+    database; the second what SQLAlchemy makes of that, by the type the Table
+    or mapped class declares.
+    """
+    found = {}
+    for name, kind in types.items():
+        decode = chain(_driver(kind), _orm(name, kind, table, dialect))
+        if decode is not None:
+            found[name] = decode
+    return found
+
+
+def _driver(kind: Type) -> Optional[Decoder]:
+    if kind.element is not None:
+        return _list(_driver(kind.element))
+    if kind.bounds is not None and kind.bounds.name in _RANGES:
+        return _range(kind.bounds)
+    return _BY_NAME.get(kind.name)
+
+
+def _list(element: Optional[Decoder]) -> Optional[Decoder]:
+    if element is None:
+        return None
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        return None if value is None else element(value)
+
+    return decode
+
+
+def _range(bounds: Type) -> Decoder:
+    make = _RANGES[bounds.name]
+    # The text of a bound is the database's, not JSON's.
+    read: Decoder = int if bounds.name in ("int4", "int8") else _BY_NAME[bounds.name]
+
+    def decode(text: str) -> Any:
+        if text == "empty":
+            return make(empty=True)
+        lower, upper = _bounds(text[1:-1])
+        return make(
+            None if lower is None else read(lower),
+            None if upper is None else read(upper),
+            text[0] + text[-1],
+        )
+
+    return decode
+
+
+def _bounds(text: str) -> List[Optional[str]]:
+    """Split a range's two bounds; they are quoted where they hold a comma or a space."""
+    lower, upper = text.split(",")  # numbers and dates hold none
+    return [bound.strip('"') or None for bound in (lower, upper)]
+
+
+def _orm(name: str, kind: Type, table: Optional[Table], dialect: Dialect) -> Optional[Decoder]:
+    column = None if table is None else _column(table, name)
+    if column is None or isinstance(column.type, HSTORE):
+        return None  # hstore arrives as the dict that the ORM makes of it
+    try:
+        implementation = column.type.dialect_impl(dialect)
+        return implementation.result_processor(dialect, kind.oid)  # type: ignore[no-any-return]
+    except Exception:
+        return None  # a declared type that cannot be: the ORM could not read it either
+
+
+def _column(table: Table, name: str) -> Any:
+    # By the column's name in the database; table.c goes by the key.
+    return next((column for column in table.c if column.name == name), None)

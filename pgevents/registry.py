@@ -1,0 +1,309 @@
+"""Who listens to what.
+
+    signals                    senders              receivers (Listener)
+    after_insert ─┬─ "orders" ────────── send_receipt, reindex
+                  └─ ANY ─────────────── audit
+    after_update ─── "sales.orders" ──── ship
+
+One blinker signal for each moment; the sender is a table as its listener named
+it (``Target.key``). A registry knows nothing of databases: a hub translates a
+topic of its log ("public.orders") into the keys that mean it.
+
+The module's ``listens_for``, ``listen``, ``remove`` and ``contains`` are the
+methods of a registry that is there from the start.
+"""
+
+import threading
+import weakref
+from itertools import count
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar
+from typing import Union, cast
+
+import blinker
+from sqlalchemy.orm.attributes import QueryableAttribute
+from sqlalchemy.schema import Column
+
+from .errors import UsageError
+from .event import Event
+from .target import ANY, MOMENTS, Target, as_target, moments_of
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Where = Union[None, Mapping[Any, Any], Callable[[Event], Any]]
+
+
+class Listener:
+    """A function and what it wants to hear.
+
+    ``columns`` and the keys of a ``where`` dict are column names here; a hub
+    that knows the table checks them.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        target: Any,
+        columns: Optional[Iterable[Any]] = None,
+        where: Where = None,
+        batch: bool = False,
+        once: bool = False,
+    ) -> None:
+        if not callable(fn):
+            raise UsageError(f"cannot call {fn!r}: a listener is a function")
+        if isinstance(columns, (str, QueryableAttribute, Column)):
+            columns = (columns,)
+        if where is not None and not isinstance(where, Mapping) and not callable(where):
+            raise UsageError(f"where={where!r}: give a dict of column → value, or a function")
+        self.fn = fn
+        self.target: Optional[Target] = None if target is ANY else as_target(target)
+        self.columns = frozenset(self._names(columns)) if columns is not None else None
+        self.where = dict(self._where_names(where)) if isinstance(where, Mapping) else where
+        self.batch = batch
+        self.once = once
+        self.order = 0  # its place among all listeners of the registry
+        self.failing = False  # it raised at the last attempt for the event before
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return getattr(self.fn, "__qualname__", None) or repr(self.fn)
+
+    @property
+    def sender(self) -> Any:
+        """What blinker knows its table by."""
+        return blinker.ANY if self.target is None else self.target.key
+
+    def column_names(self) -> FrozenSet[str]:
+        """Return all the columns it mentions."""
+        names = set(self.columns or ())
+        if isinstance(self.where, dict):
+            names.update(self.where)
+        return frozenset(names)
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether the event passes ``columns``, ``where`` and the mapped class."""
+        if self.columns is not None and event.operation == "update":
+            if self.columns.isdisjoint(event.changed):
+                return False
+        target = self.target
+        if target is not None and target.discriminator is not None:
+            column, identities = target.discriminator
+            row = event.new if event.new is not None else event.old
+            if row is not None and column in row and row[column] not in identities:
+                return False
+        where = self.where
+        if where is None:
+            return True
+        if callable(where):
+            return bool(where(event))
+        row = event.new if event.new is not None else event.old
+        return row is not None and all(
+            name in row and _same(row[name], value) for name, value in where.items()
+        )
+
+    def calls(self) -> Tuple["Listener", ...]:
+        """Return the listeners to call: itself."""
+        return (self,)
+
+    def same_as(self, other: "Listener") -> bool:
+        """Tell whether registering both would say the same thing twice."""
+        return (
+            self.fn == other.fn
+            and self.columns == other.columns
+            and self.where == other.where
+            and (self.batch, self.once) == (other.batch, other.once)
+        )
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name} {self.sender}>"
+
+    def _names(self, columns: Iterable[Any]) -> List[str]:
+        return [self._column_name(column) for column in columns]
+
+    def _where_names(self, where: Mapping[Any, Any]) -> List[Tuple[str, Any]]:
+        return [(self._column_name(column), value) for column, value in where.items()]
+
+    def _column_name(self, column: Any) -> str:
+        """Translate an attribute of a mapped class, or its name, into the column's name."""
+        if isinstance(column, QueryableAttribute):
+            column = column.property.columns[0]
+        if isinstance(column, Column):
+            return str(column.name)
+        if not isinstance(column, str):
+            raise UsageError(f"no column: {column!r}. Give a name, a Column or a mapped attribute")
+        target = self.target
+        if target is None or target.entity is None or target.table is None:
+            return column
+        if column in target.table.c:
+            return str(target.table.c[column].name)
+        attribute = getattr(target.entity, column, None)
+        if isinstance(attribute, QueryableAttribute) and hasattr(attribute.property, "columns"):
+            return str(attribute.property.columns[0].name)
+        return column
+
+
+class Registry:
+    """A set of listeners. Safe to use from several threads, and from inside a listener."""
+
+    def __init__(self) -> None:
+        self._signals = {moment: blinker.Signal() for moment in MOMENTS}
+        self._listeners: Dict[str, List[Listener]] = {moment: [] for moment in MOMENTS}
+        self._order = count(1)
+        self.lock = threading.RLock()  # held by a hub while the process forks
+        self._hubs: "weakref.WeakSet[Any]" = weakref.WeakSet()
+        #: Rises with each change, so that who keeps a look-up knows it is old.
+        self.version = 0
+
+    def listens_for(
+        self, target: Any, *moments: str, **options: Any
+    ) -> Callable[[Function], Function]:
+        """Register the decorated function: see ``listen`` for the options."""
+        identifier = moments_of(moments)
+
+        def register(fn: Function) -> Function:
+            self.listen(target, identifier, fn, **options)
+            return fn
+
+        return register
+
+    def listen(
+        self,
+        target: Any,
+        identifier: Union[str, Iterable[str]],
+        fn: Callable[..., Any],
+        *,
+        columns: Optional[Iterable[Any]] = None,
+        where: Where = None,
+        batch: bool = False,
+        once: bool = False,
+    ) -> None:
+        """Call ``fn(event)`` for each change of ``target`` at one or several moments.
+
+        ``target`` is a mapped class, a Table, a name ("orders",
+        "sales.orders") or ANY. ``identifier`` is ``after_insert``,
+        ``after_update``, ``after_delete``, ``after_truncate``, or
+        ``after_change`` for the first three; or a list of them.
+
+        ``columns``: hear of an update only when one of these really changed.
+        ``where``: a dict that the row must match (the new one, or the one
+        deleted), or a function of the event. ``batch``: call with a list of
+        events. ``once``: call for the first event only.
+
+        The same function with the same options is registered once. Raises
+        UsageError; a hub that is running already also raises what installing
+        a new table's triggers raises, and then nothing is registered.
+        """
+        self.add(Listener(fn, target, columns, where, batch, once), moments_of(identifier))
+
+    def remove(self, target: Any, identifier: Union[str, Iterable[str]], fn: Any) -> None:
+        """Take back ``listen``, whatever its options were. Raises UsageError if there is none."""
+        moments = moments_of(identifier)
+        sender = _sender(target)
+        with self.lock:
+            found = [
+                (moment, listener)
+                for moment in moments
+                for listener in self._listeners[moment]
+                if listener.fn == fn and listener.sender == sender
+            ]
+            for moment, listener in found:
+                self._drop(moment, listener)
+        if not found:
+            raise UsageError(f"{fn!r} does not listen to {target!r} {identifier!r}")
+
+    def contains(self, target: Any, identifier: Union[str, Iterable[str]], fn: Any) -> bool:
+        """Tell whether ``fn`` listens to ``target`` at all of these moments."""
+        sender = _sender(target)
+        with self.lock:
+            return all(
+                any(item.fn == fn and item.sender == sender for item in self._listeners[moment])
+                for moment in moments_of(identifier)
+            )
+
+    def add(self, listener: Listener, moments: Tuple[str, ...]) -> None:
+        """Register a listener at these moments, but for those where it is already."""
+        sender = listener.sender
+        with self.lock:
+            known = self._listeners
+            fresh = tuple(
+                moment
+                for moment in moments
+                if not any(
+                    one.sender == sender and one.same_as(listener) for one in known[moment]
+                )
+            )
+            if not fresh:
+                return
+            listener.order = next(self._order)
+            hubs = list(self._hubs)
+        # Outside the lock: hubs talk to their databases here.
+        for hub in hubs:
+            hub.listener_added(listener, fresh)
+        with self.lock:
+            for moment in fresh:
+                known[moment].append(listener)
+                # Strongly: a weak reference drops local functions and methods.
+                self._signals[moment].connect(cast(Any, listener), sender=sender, weak=False)
+            self.version += 1
+
+    # For hubs.
+
+    def attach(self, hub: Any) -> None:
+        """Tell ``hub.listener_added(listener, moments)`` of each new listener from now on."""
+        with self.lock:
+            self._hubs.add(hub)
+
+    def detach(self, hub: Any) -> None:
+        """Undo ``attach``."""
+        with self.lock:
+            self._hubs.discard(hub)
+
+    def all(self) -> List[Tuple[Listener, Tuple[str, ...]]]:
+        """Return each listener, in the order of registration, with its moments."""
+        with self.lock:
+            moments: Dict[Listener, List[str]] = {}
+            for moment in MOMENTS:
+                for listener in self._listeners[moment]:
+                    moments.setdefault(listener, []).append(moment)
+        return sorted(
+            ((listener, tuple(names)) for listener, names in moments.items()),
+            key=lambda item: item[0].order,
+        )
+
+    def listeners(self, keys: Iterable[str], moment: str) -> List[Listener]:
+        """Return who listens to any of these keys, or to ANY, in the order of registration."""
+        signal = self._signals[moment]
+        with self.lock:
+            # A sender nobody named yields those who listen to ANY.
+            found = {cast(Any, one) for key in [*keys, ""] for one in signal.receivers_for(key)}
+        return sorted(found, key=lambda listener: listener.order)
+
+    def spend(self, listener: Listener) -> bool:
+        """Remove a listener with ``once``; tell whether this call was the one that did."""
+        with self.lock:
+            mine = [m for m in MOMENTS if listener in self._listeners[m]]
+            for moment in mine:
+                self._drop(moment, listener)
+        return bool(mine)
+
+    def _drop(self, moment: str, listener: Listener) -> None:
+        self._listeners[moment].remove(listener)
+        self._signals[moment].disconnect(cast(Any, listener), sender=listener.sender)
+        self.version += 1
+
+
+def _sender(target: Any) -> Any:
+    return blinker.ANY if target is ANY else as_target(target).key
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if found is None or wanted is None:
+        return found is wanted
+    return bool(found == wanted)
+
+
+#: The registry of everybody who does not make one.
+default = Registry()
+listens_for = default.listens_for
+listen = default.listen
+remove = default.remove
+contains = default.contains

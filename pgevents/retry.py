@@ -1,0 +1,37 @@
+"""How often and how soon something is tried again."""
+
+import random
+from typing import Iterator
+
+
+class Backoff:
+    """Waiting times that grow, with jitter, so that many clients do not come back together.
+
+    ``first`` and ``longest`` are seconds. Iterating gives, for ever, a random
+    time between half and the whole of a value that doubles up to ``longest``
+    ("equal jitter", M. Brooker, Exponential Backoff And Jitter, 2015).
+    """
+
+    def __init__(self, first: float = 0.1, longest: float = 15.0) -> None:
+        self.first = first
+        self.longest = longest
+
+    def __iter__(self) -> Iterator[float]:
+        whole = self.first
+        while True:
+            yield whole * random.uniform(0.5, 1.0)
+            whole = min(whole * 2, self.longest)
+
+
+class Retry:
+    """How often a listener that raises is called for one event, and how soon.
+
+    ``attempts`` counts the first call too. The waits between are a
+    ``Backoff(first, longest)``, in seconds.
+    """
+
+    def __init__(self, attempts: int = 3, first: float = 0.02, longest: float = 1.0) -> None:
+        if attempts < 1:
+            raise ValueError(f"attempts={attempts!r}: a listener is called at least once")
+        self.attempts = attempts
+        self.backoff = Backoff(first, longest)

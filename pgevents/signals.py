@@ -1,0 +1,52 @@
+"""What a hub tells about itself, as blinker signals. The sender is the hub.
+
+    @signals.disconnected.connect
+    def page_somebody(hub, error, retry_in): ...
+
+A receiver that raises is logged and disturbs nobody. Receivers are called in
+the thread where the thing happened, so they should be quick.
+"""
+
+import logging
+from typing import Any
+
+from blinker import Namespace
+
+logger = logging.getLogger("pgevents")
+
+_namespace = Namespace()
+
+#: ``start()`` has returned or is about to. No arguments.
+started = _namespace.signal("pgevents-started")
+#: The hub's threads have ended. No arguments.
+stopped = _namespace.signal("pgevents-stopped")
+#: The hub listens, for the first time or again. No arguments.
+connected = _namespace.signal("pgevents-connected")
+#: The connection is gone. ``error``; ``retry_in`` in seconds.
+disconnected = _namespace.signal("pgevents-disconnected")
+#: Events were cleaned away, or could not be captured, before this hub read them. ``reason``.
+gap = _namespace.signal("pgevents-gap")
+#: A listener raised at the last attempt. ``listener``; ``events``, a list; ``error``.
+listener_failed = _namespace.signal("pgevents-listener-failed")
+#: The listeners do not keep up: the queue has been full for ``seconds``.
+fallen_behind = _namespace.signal("pgevents-fallen-behind")
+
+NAMES = (
+    "started",
+    "stopped",
+    "connected",
+    "disconnected",
+    "gap",
+    "listener_failed",
+    "fallen_behind",
+)
+
+
+def tell(name: str, sender: Any, **details: Any) -> None:
+    """Send a signal to each of its receivers, whatever the others do."""
+    # Not Signal.send(): it stops at the first receiver that raises.
+    for receiver in list(globals()[name].receivers_for(sender)):
+        try:
+            receiver(sender, **details)
+        except Exception:
+            logger.exception("a receiver of the signal %s failed, the others go on", name)

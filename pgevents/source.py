@@ -1,0 +1,155 @@
+"""The thread that reads the log, and never calls a listener."""
+
+import logging
+import threading
+import time
+from typing import Callable, List, Optional
+
+from .backend import Reader
+from .errors import PgEventsError
+from .event import Event, LogRow
+from .retry import Backoff
+from .threads import Worker
+
+logger = logging.getLogger("pgevents")
+
+IDLE = 4.0  # seconds between two looks at a log where nothing happens
+BREATH = 1.0  # seconds between two looks at the socket while the queue is full
+
+
+class Source(Worker):
+    """Reads a log for ever and hands its rows on, through lost connections.
+
+    ``prepare()`` is called before the first connection, again when it failed.
+    ``events(rows)`` makes events; ``offer(events, timeout)`` hands them on,
+    removes from the list what it has handed on, and returns False when there
+    was no room in time. ``tell(name, **details)`` sends a signal;
+    ``check_capture()`` asks somebody to look whether tables were altered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        prepare: Callable[[], None],
+        events: Callable[[List[LogRow]], List[Event]],
+        offer: Callable[[List[Event], float], bool],
+        tell: Callable[..., None],
+        check_capture: Callable[[], None],
+        behind_after: float,
+    ) -> None:
+        super().__init__(name)
+        self.reader = reader
+        self.connected = False
+        self.failure: Optional[PgEventsError] = None  # what keeps us from reading now
+        self._prepare: Optional[Callable[[], None]] = prepare
+        self._events = events
+        self._offer = offer
+        self._tell = tell
+        self._check_capture = check_capture
+        self._behind_after = behind_after
+        self._asked = 0
+        self._answered = 0
+        self._failed_once = False
+        self._changed = threading.Condition()
+
+    def run(self) -> None:
+        waits = iter(Backoff())
+        while not self.stopping:
+            try:
+                self._connect()
+                waits = iter(Backoff())
+                self._follow()
+            except PgEventsError as error:
+                if not self.stopping:
+                    self._lost(error, next(waits))
+        self.connected = False
+        self.reader.end()
+
+    def wake(self) -> None:
+        if self.stopping:
+            self.reader.interrupt()
+        else:
+            self.reader.wake()
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Wait until it listens; tell whether it does."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.connected or self.stopping, timeout)
+        return self.connected
+
+    def wait_first(self, timeout: float) -> Optional[PgEventsError]:
+        """Wait for the first attempt to connect; return why it failed, or None."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.connected or self._failed_once, timeout)
+        return None if self.connected else self.failure
+
+    def catch_up(self, timeout: float) -> bool:
+        """Wait until all that is committed at the time of the call was handed on."""
+        with self._changed:
+            self._asked += 1
+            ticket = self._asked
+        self.wake()
+        with self._changed:
+            return self._changed.wait_for(lambda: self._answered >= ticket, timeout)
+
+    def _connect(self) -> None:
+        if self._prepare is not None:
+            self._prepare()
+        self.reader.open()
+        self._prepare = None
+        self.failure = None
+        with self._changed:
+            self.connected = True
+            self._changed.notify_all()
+        self._tell("connected")
+
+    def _follow(self) -> None:
+        # Read before the first wait: what was committed while we were away
+        # will not be announced again.
+        while not self.stopping:
+            asked = self._asked
+            rows = self.reader.read()
+            reason = self.reader.missed()
+            if reason is not None:
+                self._tell("gap", reason=reason)
+            if self.reader.altered():
+                self._check_capture()
+            if rows:
+                self._deliver(rows)
+                continue
+            self._answer(asked)
+            self.reader.wait(IDLE)
+
+    def _deliver(self, rows: List[LogRow]) -> None:
+        since = time.monotonic()
+        told = False
+        events = self._events(rows)
+        while not self._offer(events, BREATH) and not self.stopping:
+            # A connection that is not read keeps the server from cleaning up.
+            self.reader.breathe()
+            full = time.monotonic() - since
+            if full >= self._behind_after and not told:
+                told = True
+                self._tell("fallen_behind", seconds=full)
+
+    def _answer(self, asked: int) -> None:
+        if self._answered < asked:
+            with self._changed:
+                self._answered = asked
+                self._changed.notify_all()
+
+    def _lost(self, error: PgEventsError, pause: float) -> None:
+        self.failure = error
+        self.reader.close()
+        with self._changed:
+            was_connected, self.connected = self.connected, False
+            self._failed_once = True
+            self._changed.notify_all()
+        logger.warning("%s is not connected, trying again in %.1f s: %s", self.name, pause, error)
+        if was_connected:
+            self._tell("disconnected", error=error, retry_in=pause)
+        with self._changed:
+            self._changed.wait_for(lambda: self.stopping, pause)

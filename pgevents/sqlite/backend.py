@@ -1,0 +1,175 @@
+"""SQLite, as a hub sees it."""
+
+import contextlib
+import sqlite3
+import weakref
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from sqlalchemy import MetaData, Table, event, text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..backend import Backend, Reader, Relation, Wish
+from ..tables import Tables
+from ..target import Target
+from ..values import Shape
+from ..writers import connection_of, require_transaction
+from . import catalog, retention
+from .capture import Capture
+from .connection import connect, engine, path_of, translated
+from .log import LogReader
+from .values import decoders, parse
+
+
+class SQLite(Backend):
+    """A database in a file."""
+
+    dialect = "sqlite"
+
+    def __init__(self, bind: Any, schema: str = "pgevents") -> None:
+        self.tables = Tables("sqlite", schema)
+        self._path = path_of(bind)
+        self._capture = Capture(self.tables)
+        self._readers: "weakref.WeakSet[LogReader]" = weakref.WeakSet()
+        if isinstance(bind, Engine):
+            event.listen(bind, "commit", self._poke)
+
+    def find(self, target: Target) -> Relation:
+        with self._connection() as connection:
+            return catalog.find(connection, target)
+
+    def find_topic(self, topic: str) -> Optional[Relation]:
+        with self._connection() as connection:
+            return catalog.find_topic(connection, topic)
+
+    def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
+        ours = engine(self._path)
+        table = target.table if target is not None else None
+        if table is None:
+            table = _reflected(ours, relation)
+        return Shape(
+            relation.schema,
+            relation.name,
+            relation.columns,
+            relation.key,
+            decoders(table, ours.dialect),
+            parse,
+            target.entity if target is not None else None,
+        )
+
+    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
+        with self._connection() as connection:
+            self._capture.install(connection, service, wishes)
+
+    def install_sql(
+        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+    ) -> str:
+        return self._capture.script(service, wishes)
+
+    def missing(
+        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
+    ) -> List[str]:
+        with self._connection() as connection:
+            return self._capture.missing(connection, service, wishes)
+
+    def uninstall(self, service: str, everything: bool) -> None:
+        with self._connection() as connection:
+            self._capture.uninstall(connection, service, everything)
+
+    def installed(self) -> List[Dict[str, Any]]:
+        with self._connection() as connection:
+            return self._capture.installed(connection)
+
+    def clean(self, older: float) -> int:
+        with self._connection() as connection:
+            return retention.clean(connection, self.tables, older)
+
+    def reader(self) -> Reader:
+        reader = LogReader(self._path, self.tables)
+        self._readers.add(reader)
+        return reader
+
+    @contextlib.contextmanager
+    def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
+        """Keep rows in the settings table within the block, never beyond the transaction.
+
+        Nobody else sees them: they are not committed, and SQLite has one
+        writer at a time.
+        """
+        connection = connection_of(bind)
+        settings = _Settings(connection, self.tables.name("settings"))
+        before = {name: settings.put(name, value) for name, value in values.items()}
+        require_transaction(connection)
+        event.listen(connection, "commit", settings.clear)
+        event.listen(connection, "rollback", settings.forget)
+        try:
+            yield
+        finally:
+            event.remove(connection, "commit", settings.clear)
+            event.remove(connection, "rollback", settings.forget)
+        for name, former in before.items():
+            settings.restore(name, former)
+
+    def dispose(self) -> None:
+        pass  # every connection is closed by who opened it
+
+    def _poke(self, _: Connection) -> None:
+        for reader in list(self._readers):
+            reader.poke()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = connect(self._path)
+        try:
+            with translated():
+                yield connection
+        finally:
+            connection.close()
+
+
+class _Settings:
+    """Rows of the settings table that must be gone before anybody else sees them."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        self._connection = connection
+        self._table = table
+        self._over = False  # the transaction has ended
+
+    def put(self, name: str, value: str) -> Optional[str]:
+        """Write a setting; return what it was."""
+        row = self._connection.execute(
+            text(f"SELECT value FROM {self._table} WHERE name = :name"), {"name": name}
+        ).first()
+        self._connection.execute(
+            text(f"INSERT OR REPLACE INTO {self._table} (name, value) VALUES (:name, :value)"),
+            {"name": name, "value": value},
+        )
+        return None if row is None else str(row[0])
+
+    def restore(self, name: str, former: Optional[str]) -> None:
+        """Write back what ``put`` returned, unless the transaction is over."""
+        if self._over:
+            return
+        if former is not None:
+            self.put(name, former)
+            return
+        self._connection.execute(
+            text(f"DELETE FROM {self._table} WHERE name = :name"), {"name": name}
+        )
+
+    def clear(self, connection: Connection) -> None:
+        """Called before a commit: nothing of it may be committed."""
+        self._over = True
+        connection.exec_driver_sql(f"DELETE FROM {self._table}")
+
+    def forget(self, _: Connection) -> None:
+        """Called at a rollback, which takes the rows along."""
+        self._over = True
+
+
+def _reflected(ours: Engine, relation: Relation) -> Optional[Table]:
+    try:
+        with ours.connect() as connection:
+            return Table(relation.name, MetaData(), autoload_with=connection)
+    except SQLAlchemyError:
+        return None

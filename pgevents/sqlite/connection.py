@@ -1,0 +1,122 @@
+"""Connections to a SQLite file: how they are made, and what errors mean."""
+
+import contextlib
+import os
+import pathlib
+import sqlite3
+import time
+from typing import Any, Iterator, Optional, Tuple
+
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
+
+from ..errors import DatabaseError, Denied, NotInstalled, Unavailable, Unsupported, UsageError
+
+BUSY = 5.0  # seconds that a writer of ours waits for the others
+
+
+def path_of(bind: Any) -> str:
+    """Return the file that a URL or an Engine opens. Raises UsageError for a database in memory."""
+    url = bind.url if isinstance(bind, Engine) else bind
+    (name, *_), options = SQLiteDialect_pysqlite().create_connect_args(url)
+    if not name or name == ":memory:" or "mode=memory" in name or name.startswith("file::memory:"):
+        raise UsageError(
+            "a SQLite database in memory belongs to one connection, nobody else can watch it:"
+            " use a file"
+        )
+    if options.get("uri") or name.startswith("file:"):
+        name = name[len("file:") :].partition("?")[0]
+    return os.path.abspath(name)
+
+
+def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
+    """Return a connection that commits each statement; ``timeout`` is for locks, in seconds.
+
+    The file must exist: a file that went away is not made anew. Raises a
+    DatabaseError.
+    """
+    with translated():
+        connection = sqlite3.connect(
+            pathlib.Path(path).as_uri() + "?mode=rw",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        # Text that is no UTF-8 must not make us deaf.
+        connection.text_factory = _lenient
+        return connection
+
+
+def _lenient(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def engine(path: str) -> Engine:
+    """Return an Engine on our own connections, which keeps none of them."""
+    return create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn sqlite3's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translation(error) from error
+
+
+def busy(error: BaseException) -> bool:
+    """Tell whether an error means that somebody else holds a lock."""
+    sentence = str(error)
+    return isinstance(error, sqlite3.OperationalError) and (
+        "is locked" in sentence or "schema has changed" in sentence
+    )
+
+
+@contextlib.contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run the block in a transaction that may write, committed at its end."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    # A reader may hold the file for a moment, in the journal modes that lock readers out.
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("COMMIT")
+            return
+        except sqlite3.OperationalError as error:
+            if not busy(error) or time.monotonic() > deadline:
+                connection.execute("ROLLBACK")
+                raise
+
+
+def identity(path: str) -> Optional[Tuple[int, int]]:
+    """Tell files apart that bear the same name; None if there is none."""
+    # stat() only: closing a descriptor of the file would drop SQLite's locks.
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _translation(error: sqlite3.Error) -> Exception:
+    sentence = str(error)
+    if busy(error):
+        return Unavailable(f"SQLite is in use: {sentence}")
+    if "unable to open" in sentence or "disk I/O" in sentence:
+        return Unavailable(f"the SQLite file cannot be read: {sentence}")
+    if "readonly" in sentence or "read-only" in sentence:
+        return Denied(f"the SQLite file cannot be written: {sentence}")
+    if "no such function" in sentence:
+        return Unsupported(f"SQLite {sqlite3.sqlite_version} cannot serve: {sentence}")
+    if "no such table" in sentence:
+        return NotInstalled(f"the log is not there: {sentence}")
+    return DatabaseError(f"SQLite says: {sentence}")

@@ -1,0 +1,200 @@
+"""Reading the log on SQLite, by polling, because SQLite has no LISTEN.
+
+There is one writer at a time, so the order of the numbers is the order of the
+commits, and the cursor is a number. ``PRAGMA data_version`` tells, in a few
+microseconds, whether another connection has committed anything.
+"""
+
+import sqlite3
+import time
+from typing import Any, List, Optional, Tuple
+
+from ..backend import Reader
+from ..errors import NotInstalled, Unavailable
+from ..event import LogRow
+from ..tables import Tables
+from .connection import busy, connect, identity, translated
+
+PAGE_ROWS = 500  # rows read at once …
+PAGE_BYTES = 8_000_000  # … or as many as fit here; at least one
+QUICK = 0.001  # seconds between two looks while things happen …
+SLOW = 0.006  # … and when nothing has happened for some time
+SLOW_AFTER = 1.0  # seconds without a change, until the looks are as far apart as that
+POKED = 0.0002  # seconds between two looks when a commit of this process is under way …
+POKED_FOR = 0.02  # … for so long
+FILE_CHECK = 0.5  # seconds between two looks whether it is still the same file
+LOCKED = 10.0  # seconds that the file may be locked before we say so
+
+
+class LogReader(Reader):
+    """Reads the log of one file, on a connection of its own."""
+
+    def __init__(self, path: str, tables: Tables, cursor: Optional[int] = None) -> None:
+        self._path = path
+        self._tables = tables
+        self._cursor = cursor
+        self._connection: Optional[sqlite3.Connection] = None
+        self._file: Optional[Tuple[int, int]] = None
+        self._version: Any = None
+        self._schema_version: Any = None
+        self._altered = False
+        self._changed_at = 0.0
+        self._poked_until = 0.0
+        self._file_checked = 0.0
+        self._woken = False
+        self._interrupted = False
+        self._gap: Optional[str] = None
+        log, retention = tables.name("log"), tables.name("retention")
+        self._select = (
+            "SELECT seq, NULL, at, topic, operation, old, new, context"
+            f" FROM {log} WHERE seq > ? ORDER BY seq LIMIT {PAGE_ROWS}"
+        )
+        self._cleaned = f"SELECT max(upto) FROM {retention} WHERE cleaned"
+        self._last = f"SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{log}'"
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def open(self) -> None:
+        self.close()
+        file = identity(self._path)
+        self._connection = connect(self._path, timeout=0.05)
+        self._version = None
+        last = int(self._patiently(self._read_last))
+        if self._cursor is None:
+            self._cursor = last
+        elif (self._file is not None and file != self._file) or last < self._cursor:
+            self._gap = "the SQLite file was replaced by another"
+            self._cursor = last
+        self._file = file
+
+    def read(self) -> List[LogRow]:
+        rows: List[LogRow] = self._patiently(self._read_page)
+        if rows:
+            self._cursor = rows[-1][0]
+        return rows
+
+    def wait(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._woken and not self._interrupted:
+            now = time.monotonic()
+            if now >= deadline:
+                break
+            self._check_file(now)
+            if self._changed():
+                self._changed_at = now
+                break
+            # Not an Event.wait(): this is shorter than anybody minds waiting,
+            # and costs half as much.
+            time.sleep(self._pause(now))
+        self._woken = False
+
+    def poke(self) -> None:
+        """Look very often for a moment: a commit of this process is under way."""
+        self._poked_until = time.monotonic() + POKED_FOR
+
+    def altered(self) -> bool:
+        altered, self._altered = self._altered, False
+        return altered
+
+    def missed(self) -> Optional[str]:
+        gap, self._gap = self._gap, None
+        return gap
+
+    def wake(self) -> None:
+        self._woken = True
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def abandon(self) -> None:
+        # Closing it would touch the parent's files: it is kept, and not used.
+        _abandoned.append(self._connection)
+        self._connection = None
+
+    def copy(self) -> "LogReader":
+        copy = LogReader(self._path, self._tables, self._cursor)
+        copy._file = self._file
+        return copy
+
+    def _patiently(self, step: Any) -> Any:
+        """Do a step; while the file is locked try again, for LOCKED seconds."""
+        if self._connection is None:
+            raise Unavailable("the SQLite file is closed")
+        deadline = time.monotonic() + LOCKED
+        with translated():
+            while True:
+                try:
+                    return step(self._connection)
+                except sqlite3.OperationalError as error:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    if not busy(error) or self._interrupted or time.monotonic() > deadline:
+                        raise
+                    time.sleep(QUICK)
+
+    def _read_last(self, connection: sqlite3.Connection) -> int:
+        # sqlite_sequence is there as soon as the log is.
+        if not connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = ?", (self._tables.name("log"),)
+        ).fetchone():
+            raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
+        return int(connection.execute(self._last).fetchone()[0])
+
+    def _read_page(self, connection: sqlite3.Connection) -> List[LogRow]:
+        # The version first: what is committed while we read shows next time.
+        self._version = connection.execute("PRAGMA data_version").fetchone()[0]
+        connection.execute("BEGIN")  # one view of the file for all that follows
+        cleaned = connection.execute(self._cleaned).fetchone()[0]
+        rows, size = [], 0
+        for row in connection.execute(self._select, (self._cursor,)):
+            rows.append(row)
+            size += len(row[5] or "") + len(row[6] or "")
+            if size > PAGE_BYTES:
+                break
+        schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
+        connection.execute("COMMIT")
+        if self._schema_version not in (None, schema_version):
+            self._altered = True
+        self._schema_version = schema_version
+        if cleaned is not None and self._cursor is not None and cleaned > self._cursor:
+            self._gap = "the log was cleaned (retention) before this hub had read it"
+            self._cursor = cleaned
+        return rows
+
+    def _changed(self) -> bool:
+        connection = self._connection
+        if connection is None:
+            raise Unavailable("the SQLite file is closed")
+        try:
+            return bool(connection.execute("PRAGMA data_version").fetchone()[0] != self._version)
+        except sqlite3.OperationalError as error:
+            if busy(error):
+                return False  # whoever locks it is about to change it: look again
+            with translated():
+                raise
+
+    def _pause(self, now: float) -> float:
+        if now < self._poked_until:
+            return POKED
+        idle = now - self._changed_at
+        return min(SLOW, max(QUICK, SLOW * idle / SLOW_AFTER))
+
+    def _check_file(self, now: float) -> None:
+        if now - self._file_checked < FILE_CHECK:
+            return
+        self._file_checked = now
+        file = identity(self._path)
+        if file != self._file:
+            raise Unavailable(
+                "the SQLite file was deleted" if file is None else "the SQLite file was replaced"
+            )
+
+
+_abandoned: List[Any] = []

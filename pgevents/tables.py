@@ -1,0 +1,142 @@
+"""Every table of pgevents, declared once.
+
+On PostgreSQL they live in a schema of their own (``pgevents.log``), on SQLite
+they bear its name (``pgevents_log``). ``install()`` creates them; an
+application that wants them in its own migrations takes them from here:
+
+    from pgevents.tables import Tables
+    target_metadata = [Base.metadata, Tables("postgresql").metadata]
+"""
+
+import re
+from typing import Any, List
+
+from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, MetaData, Table, Text
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
+from sqlalchemy.types import UserDefinedType
+
+from .errors import UsageError
+
+#: Rises when the tables or the functions change in a way that an older
+#: version of pgevents must not undo.
+VERSION = 1
+
+
+class Xid8(UserDefinedType):  # type: ignore[type-arg]
+    """PostgreSQL's 64-bit transaction number."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class Tables:
+    """The tables of one log.
+
+    ``dialect`` is "postgresql" or "sqlite"; ``schema`` names the log, so that
+    modules of one application may each have their own: lower-case letters,
+    digits and underscores, at most 40. Raises UsageError.
+
+    log         one row for each changed row, in the transaction of the change
+    watch       what each service wants captured of each table
+    retention   how far the log had come at some times, and what has been cleaned
+    settings    SQLite only: what is a setting of the session on PostgreSQL
+    """
+
+    def __init__(self, dialect: str, schema: str = "pgevents") -> None:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", schema) or schema.startswith("pg_"):
+            raise UsageError(
+                f"schema={schema!r}: give lower-case letters, digits and underscores,"
+                ' at most 40, and not "pg_" at the beginning'
+            )
+        self.schema = schema
+        self.metadata = MetaData()
+        declare = self._postgresql if dialect == "postgresql" else self._sqlite
+        declare()
+        self.log = self._table("log")
+        self.watch = self._table("watch")
+        self.retention = self._table("retention")
+
+    def name(self, table: str) -> str:
+        """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
+        return self._table(table).fullname
+
+    def _table(self, name: str) -> Table:
+        for table in self.metadata.tables.values():
+            if table.info["name"] == name:
+                return table
+        raise AssertionError(name)
+
+    def _postgresql(self) -> None:
+        now = text("clock_timestamp()")
+        log = self._add(
+            "log",
+            [
+                Column("seq", BigInteger, Identity(always=True), primary_key=True),
+                Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+                Column("at", TIMESTAMP(timezone=True), nullable=False, server_default=now),
+                Column("topic", Text, nullable=False),
+                Column("operation", Text, nullable=False),
+                # json, not jsonb, which refuses \u0000 and reorders.
+                Column("old", JSON),
+                Column("new", JSON),
+                # text: a setting that is no JSON must not make a write fail.
+                Column("context", Text),
+            ],
+            schema=self.schema,
+        )
+        Index("log_xid", log.c.xid)
+        self._add("watch", self._watch_columns(), schema=self.schema)
+        self._add(
+            "retention",
+            [
+                Column("at", TIMESTAMP(timezone=True), nullable=False, server_default=now),
+                Column("upto", Text, nullable=False),  # a pg_snapshot
+                Column("cleaned", Boolean, nullable=False, server_default=text("false")),
+            ],
+            schema=self.schema,
+        )
+
+    def _sqlite(self) -> None:
+        now = text("(strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))")
+        self._add(
+            "log",
+            [
+                Column("seq", Integer, primary_key=True),
+                Column("at", Text, nullable=False, server_default=now),
+                Column("topic", Text, nullable=False),
+                Column("operation", Text, nullable=False),
+                Column("old", Text),
+                Column("new", Text),
+                Column("context", Text),
+            ],
+            prefix=self.schema + "_",
+            sqlite_autoincrement=True,  # numbers are never used again
+        )
+        self._add("watch", self._watch_columns(), prefix=self.schema + "_")
+        self._add(
+            "retention",
+            [
+                Column("at", Text, nullable=False, server_default=now),
+                Column("upto", Integer, nullable=False),  # a seq
+                Column("cleaned", Boolean, nullable=False, server_default=text("0")),
+            ],
+            prefix=self.schema + "_",
+        )
+        self._add(
+            "settings",
+            [Column("name", Text, primary_key=True), Column("value", Text)],
+            prefix=self.schema + "_",
+        )
+
+    def _watch_columns(self) -> List[Any]:
+        return [
+            Column("service", Text, primary_key=True),
+            Column("relation", Text, primary_key=True),
+            Column("wish", Text, nullable=False),  # JSON: see capture.Wish
+        ]
+
+    def _add(self, name: str, columns: List[Any], prefix: str = "", **options: Any) -> Table:
+        return Table(prefix + name, self.metadata, *columns, info={"name": name}, **options)

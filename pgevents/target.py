@@ -1,0 +1,163 @@
+"""What somebody listens to: a mapped class, a Table, a name, or ANY."""
+
+from typing import Any, FrozenSet, List, Optional, Tuple
+
+from sqlalchemy import Table
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.orm import Mapper
+
+from .errors import UsageError
+
+#: The four operations, and the moment that follows each.
+OPERATIONS = ("insert", "update", "delete", "truncate")
+MOMENTS = tuple("after_" + operation for operation in OPERATIONS)
+#: A moment that stands for several.
+AFTER_CHANGE = MOMENTS[:3]
+
+
+class _Any:
+    """Every captured table."""
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+    def __reduce__(self) -> str:
+        return "ANY"
+
+
+ANY = _Any()
+
+
+class Target:
+    """A table, as its listener named it.
+
+    ``schema`` is None where none was given: the database decides which table
+    that is. ``entity`` is the mapped class, if it was one; then
+    ``discriminator`` tells its rows from its siblings' in the same table
+    (single table inheritance): (column name, identities).
+    """
+
+    __slots__ = ("schema", "name", "table", "entity", "discriminator")
+
+    def __init__(
+        self,
+        schema: Optional[str],
+        name: str,
+        table: Optional[Table] = None,
+        entity: Optional[type] = None,
+        discriminator: Optional[Tuple[str, FrozenSet[Any]]] = None,
+    ) -> None:
+        self.schema = schema
+        self.name = name
+        self.table = table
+        self.entity = entity
+        self.discriminator = discriminator
+
+    @property
+    def key(self) -> str:
+        """The table in one string, quoted as in SQL where it has to be."""
+        if self.schema is None:
+            return _quoted(self.name)
+        return f"{_quoted(self.schema)}.{_quoted(self.name)}"
+
+    def __repr__(self) -> str:
+        return f"Target({self.key})"
+
+
+def as_target(thing: Any) -> Target:
+    """Tell which table somebody means by ``thing``.
+
+    Raises UsageError when it is neither a mapped class, a Table nor a name.
+    """
+    if isinstance(thing, Target):
+        return thing
+    if isinstance(thing, str):
+        schema, name = _split(thing)
+        return Target(schema, name)
+    if isinstance(thing, Table):
+        return Target(thing.schema, thing.name, thing)
+    mapper = sqlalchemy_inspect(thing, raiseerr=False) if isinstance(thing, type) else None
+    if not isinstance(mapper, Mapper):
+        raise UsageError(
+            f"cannot listen to {thing!r}: give a mapped class, a Table, a name such as"
+            ' "orders" or "sales.orders", or ANY'
+        )
+    table = mapper.local_table
+    if not isinstance(table, Table):
+        raise UsageError(
+            f"cannot listen to {thing!r}: it is mapped to a {type(table).__name__}, not to a table"
+        )
+    return Target(table.schema, table.name, table, mapper.class_, _discriminator(mapper))
+
+
+def moments_of(identifier: Any) -> Tuple[str, ...]:
+    """Expand a moment, or several, into those that events bear.
+
+    Raises UsageError, with the choices, for an unknown one.
+    """
+    given = (identifier,) if isinstance(identifier, str) else tuple(identifier)
+    if not given:
+        raise UsageError(f"no moment given: listen for one of {_choices()}")
+    moments: List[str] = []
+    for moment in given:
+        if moment == "after_change":
+            moments.extend(AFTER_CHANGE)
+        elif moment in MOMENTS:
+            moments.append(moment)
+        else:
+            raise UsageError(f"no moment {moment!r}: listen for one of {_choices()}")
+    return tuple(dict.fromkeys(moments))
+
+
+def _choices() -> str:
+    return ", ".join(MOMENTS + ("after_change",))
+
+
+def _discriminator(mapper: Any) -> Optional[Tuple[str, FrozenSet[Any]]]:
+    if not mapper.single or mapper.polymorphic_on is None:
+        return None
+    identities = frozenset(m.polymorphic_identity for m in mapper.self_and_descendants)
+    return mapper.polymorphic_on.name, identities
+
+
+def _quoted(name: str) -> str:
+    if "." in name or '"' in name:
+        return '"' + name.replace('"', '""') + '"'
+    return name
+
+
+def _split(text: str) -> Tuple[Optional[str], str]:
+    """Split a name at its first dot; parts in double quotes are taken as they are."""
+    parts = []
+    rest = text
+    while True:
+        part, rest = _first_part(text, rest)
+        parts.append(part)
+        if not rest:
+            break
+        rest = rest[1:]
+    if not all(parts) or len(parts) > 2:
+        raise UsageError(
+            f'no table name: {text!r}. Write "orders", "sales.orders", or with double quotes'
+            " around a part that contains a dot"
+        )
+    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
+def _first_part(text: str, rest: str) -> Tuple[str, str]:
+    """Return the first part of ``rest``, unquoted, and what follows, a dot or nothing."""
+    if not rest.startswith('"'):
+        part, dot, after = rest.partition(".")
+        return part, dot + after
+    end = 1
+    while True:
+        end = rest.find('"', end)
+        if end < 0:
+            raise UsageError(f"no table name: {text!r} has an opening quote without a closing one")
+        if rest[end + 1 : end + 2] != '"':
+            break
+        end += 2
+    after = rest[end + 1 :]
+    if after and not after.startswith("."):
+        raise UsageError(f"no table name: {text!r} goes on after a closing quote")
+    return rest[1:end].replace('""', '"'), after

@@ -1,0 +1,135 @@
+"""Threads that have a name, can be woken, and end when told to."""
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from typing import Optional
+
+logger = logging.getLogger("pgevents")
+
+
+class Waker:
+    """Wakes a thread that sleeps on a socket, or on nothing.
+
+    ``wake()`` may be called from any thread, and from a signal handler.
+    ``woken`` stays true until the sleeper sets it back: a wake-up that comes
+    while it waits for something else is not lost.
+    """
+
+    def __init__(self) -> None:
+        self.woken = False
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+
+    def wake(self) -> None:
+        """End the sleep that is, or the next one."""
+        self.woken = True
+        try:
+            self._writing.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass  # it has been woken often enough, or closed
+
+    def sleep(self, timeout: float, fd: Optional[int] = None, write: bool = False) -> bool:
+        """Sleep until ``wake()``, until ``fd`` is ready, or ``timeout`` seconds.
+
+        ``fd`` is waited for to be readable, or with ``write`` writable. Return
+        whether it is.
+        """
+        # poll(), where there is one: select() cannot do descriptors above 1023.
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._reading, select.POLLIN)
+            if fd is not None:
+                poll.register(fd, select.POLLOUT if write else select.POLLIN)
+            ready = {one for one, _ in poll.poll(max(0.0, timeout) * 1000)}
+        else:  # pragma: no cover (Windows)
+            readers = [self._reading.fileno()] + ([fd] if fd is not None and not write else [])
+            writers = [fd] if fd is not None and write else []
+            found = select.select(readers, writers, [], max(0.0, timeout))
+            ready = {*found[0], *found[1]}
+        if self._reading.fileno() in ready:
+            self._drain()
+        return fd in ready
+
+    def close(self) -> None:
+        """Give the two sockets back."""
+        self._reading.close()
+        self._writing.close()
+
+    def _drain(self) -> None:
+        try:
+            while self._reading.recv(4096):
+                pass
+        except (BlockingIOError, OSError):
+            pass
+
+
+class Worker:
+    """A thread that runs ``run()`` until ``stop()``.
+
+    ``error`` is what ended it, if it was not ``stop()``. A worker is a daemon:
+    a listener that never returns does not keep the interpreter from exiting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stopping = False
+        self.error: Optional[BaseException] = None
+        self._thread: Optional[threading.Thread] = None
+        self._pid = 0
+
+    def run(self) -> None:
+        """Do the work; return when ``stopping``."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """End whatever wait the thread is in."""
+
+    def start(self) -> None:
+        """Start the thread. A worker starts once."""
+        assert self._thread is None, "a worker starts once"
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end, and return at once. Safe twice, and before ``start()``."""
+        self.stopping = True
+        self.wake()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for its end until ``deadline`` (``time.monotonic()``); tell whether it came.
+
+        From the thread itself, True at once: it cannot wait for itself.
+        """
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the thread runs, in this process."""
+        # Thread.is_alive() is wrong in a child that uWSGI forked.
+        thread = self._thread
+        return thread is not None and self._pid == os.getpid() and thread.is_alive()
+
+    @property
+    def current(self) -> bool:
+        """Tell whether the caller is this very thread."""
+        return self._thread is threading.current_thread()
+
+    def _run(self) -> None:
+        logger.debug("%s begins", self.name)
+        try:
+            self.run()
+        except BaseException as error:
+            self.error = error
+            logger.exception("%s ended by an error", self.name)
+        finally:
+            logger.debug("%s ends", self.name)

@@ -1,0 +1,91 @@
+"""What a hub knows of the topics in its log: the table's shape, and who may mean it."""
+
+import threading
+import time
+from typing import Dict, List, Optional, Tuple
+
+from .backend import Backend, Relation
+from .errors import PgEventsError
+from .target import Target
+from .values import Shape
+
+REFRESH = 5.0  # seconds, at least, between two looks at a table whose rows do not fit
+
+
+class Topics:
+    """Topic ("public.orders") → shape and keys ("orders", "public.orders").
+
+    A topic that nobody named (a listener to ANY hears it) is looked up when
+    its first event comes.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._shapes: Dict[str, Shape] = {}
+        self._keys: Dict[str, Tuple[str, ...]] = {}
+        self._targets: Dict[str, Target] = {}
+        self._refreshed: Dict[str, float] = {}
+        self._lock = threading.Lock()
+        #: Rises when a topic gets another key.
+        self.version = 0
+
+    def learn(self, target: Target, relation: Relation) -> None:
+        """Remember that ``target`` means this table, and how its rows are read."""
+        topic = relation.topic
+        best = _better(self._targets.get(topic), target)
+        shape = None
+        if topic not in self._shapes or best is not self._targets.get(topic):
+            shape = self._backend.shape(relation, best)
+        with self._lock:
+            if shape is not None:
+                self._targets[topic] = best
+                self._shapes[topic] = shape
+            keys = self._keys.get(topic, (topic,))
+            if target.key not in keys:
+                self.version += 1
+                keys += (target.key,)
+            self._keys[topic] = keys
+
+    def keys(self, topic: str) -> Tuple[str, ...]:
+        """Return what listeners may have called the table."""
+        return self._keys.get(topic, (topic,))
+
+    def shape(self, topic: str) -> Shape:
+        """Return how a topic's rows are read; looks in the database if they are new to us."""
+        shape = self._shapes.get(topic)
+        if shape is None or (shape.stale and self._due(topic)):
+            shape = self._shapes[topic] = self._look_up(topic, shape)
+        return shape
+
+    def known(self) -> List[str]:
+        """Return the topics somebody named."""
+        return sorted(self._targets)
+
+    def after_fork(self) -> None:
+        """In a child: the lock may have been held by a thread that is not here."""
+        self._lock = threading.Lock()
+
+    def _due(self, topic: str) -> bool:
+        return time.monotonic() - self._refreshed.get(topic, float("-inf")) >= REFRESH
+
+    def _look_up(self, topic: str, former: Optional[Shape]) -> Shape:
+        self._refreshed[topic] = time.monotonic()
+        try:
+            relation = self._backend.find_topic(topic)
+            if relation is not None:
+                return self._backend.shape(relation, self._targets.get(topic))
+        except PgEventsError:
+            pass  # what JSON gives will do until the database can be asked again
+        if former is not None:
+            return former
+        schema, _, table = topic.partition(".")
+        return Shape(schema, table)
+
+
+def _better(former: Optional[Target], new: Target) -> Target:
+    """Choose who describes the table: a mapped class before a Table before a name."""
+
+    def rank(target: Target) -> Tuple[bool, bool, bool]:
+        return target.table is not None, target.entity is not None, target.discriminator is None
+
+    return new if former is None or rank(new) > rank(former) else former

@@ -1,0 +1,209 @@
+"""Rows: how the text in the log becomes Python values, and travels on as JSON."""
+
+import base64
+import datetime
+import decimal
+import json
+import math
+import sys
+import uuid
+from enum import Enum
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Tuple
+
+#: Turns a value as it stands in the log into what the ORM would give.
+Decoder = Callable[[Any], Any]
+
+
+class Row(Dict[str, Any]):
+    """A row as it was: column name → value. It cannot be changed: all listeners see this one."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("an event's row cannot be changed: take a copy, dict(event.new)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> Any:
+        return Row, (dict(self),)
+
+
+class Shape:
+    """What is known of a table when its rows are read from the log.
+
+    ``key`` names the primary key's columns. ``decoders`` has one for each
+    column whose value is not just what JSON gives. ``entity`` is the mapped
+    class, if one is known. ``stale`` is set when a row did not fit: the table
+    was altered meanwhile.
+    """
+
+    def __init__(
+        self,
+        schema: Optional[str],
+        table: str,
+        columns: Tuple[str, ...] = (),
+        key: Tuple[str, ...] = (),
+        decoders: Optional[Mapping[str, Decoder]] = None,
+        parse: Callable[[str], Any] = json.loads,
+        entity: Optional[type] = None,
+    ) -> None:
+        self.schema = schema
+        self.table = table
+        self.columns = frozenset(columns)
+        self.key = key
+        self.decoders = dict(decoders or {})
+        self.parse = parse
+        self.entity = entity
+        self.stale = False
+
+    def decode(self, raw: Mapping[str, Any]) -> Row:
+        """Return the row in Python's types.
+
+        A value that does not fit its column's type, because the column was
+        altered meanwhile or Python has no such value (the year 10000), is
+        given as it stands in the log.
+        """
+        if not self.columns.issuperset(raw):
+            self.stale = True
+        row = dict(raw)
+        for name, decode in self.decoders.items():
+            if row.get(name) is not None:
+                row[name] = self._decoded(decode, row[name])
+        return Row(row)
+
+    def _decoded(self, decode: Decoder, value: Any) -> Any:
+        try:
+            return decode(value)
+        except Exception:
+            self.stale = True
+            return value
+
+
+def parse_exactly(text: str) -> Any:
+    """Read JSON with fractions as Decimal, so that no digit is lost."""
+    return json.loads(text, parse_float=decimal.Decimal)
+
+
+def in_json(value: Any) -> Any:
+    """Undo ``parse_exactly`` inside a JSON document: fractions are floats there."""
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [in_json(item) for item in value]
+    if isinstance(value, dict):
+        return {name: in_json(item) for name, item in value.items()}
+    return value
+
+
+def chain(first: Optional[Decoder], then: Optional[Decoder]) -> Optional[Decoder]:
+    """Return a decoder that does both, either, or None."""
+    if first is None or then is None:
+        return first or then
+    return lambda value: then(first(value))
+
+
+def parse_datetime(text: str) -> datetime.datetime:
+    """Read an ISO 8601 date and time with any number of fractional digits.
+
+    The zone, if any, is ``Z``, ``+hh``, ``+hh:mm`` or ``+hh:mm:ss``. Python
+    before 3.11 reads only some of that itself. Raises ValueError.
+    """
+    day, _, rest = text.replace("T", " ").partition(" ")
+    clock, zone = rest, ""
+    for sign in "Z+-":
+        place = rest.find(sign)
+        if place >= 0:
+            clock, zone = rest[:place], rest[place:]
+            break
+    clock, dot, fraction = clock.partition(".")
+    if dot:
+        clock += "." + (fraction + "000000")[:6]
+    if zone in ("Z", "z"):
+        zone = "+00:00"
+    elif len(zone) == 3:
+        zone += ":00"
+    return datetime.datetime.fromisoformat(f"{day} {clock}{zone}" if clock else day)
+
+
+def parse_time(text: str) -> datetime.time:
+    """Read an ISO 8601 time of day, as ``parse_datetime`` does. Raises ValueError."""
+    return parse_datetime("2000-01-01 " + text).timetz()
+
+
+# Values outside JSON travel as {"$type": text}; an object of the user's own
+# that looks like this is wrapped in {"$object": …}.
+
+_TAGS: Dict[str, Callable[[Any], Any]] = {
+    "$decimal": decimal.Decimal,
+    "$datetime": parse_datetime,
+    "$date": datetime.date.fromisoformat,
+    "$time": parse_time,
+    "$timedelta": lambda given: datetime.timedelta(*given),
+    "$uuid": uuid.UUID,
+    "$bytes": base64.b64decode,
+    "$float": float,
+    "$tuple": lambda given: tuple(map(from_tagged, given)),
+    "$set": lambda given: frozenset(map(from_tagged, given)),
+    "$enum": lambda given: _enum(*given),
+    "$object": lambda given: {name: from_tagged(value) for name, value in given.items()},
+}
+
+
+def to_tagged(value: Any, otherwise: Any = None) -> Any:
+    """Return ``value`` with tags where JSON has no such type.
+
+    A type that has no tag becomes ``otherwise``.
+    """
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if isinstance(value, Enum):
+        return {"$enum": [type(value).__module__, type(value).__qualname__, value.name]}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": str(value)}
+    for kind, tag in _SIMPLE:
+        if isinstance(value, kind):
+            return tag(value)
+    if isinstance(value, (str, int)):  # subclasses
+        return value
+    if isinstance(value, list):
+        return [to_tagged(item) for item in value]
+    if isinstance(value, tuple):
+        return {"$tuple": [to_tagged(item) for item in value]}
+    if isinstance(value, (set, frozenset)):
+        return {"$set": [to_tagged(item) for item in value]}
+    if isinstance(value, Mapping):
+        tagged = {str(name): to_tagged(item) for name, item in value.items()}
+        return {"$object": tagged} if len(tagged) == 1 and next(iter(tagged)) in _TAGS else tagged
+    return otherwise
+
+
+def from_tagged(value: Any) -> Any:
+    """Undo ``to_tagged``."""
+    if isinstance(value, list):
+        return [from_tagged(item) for item in value]
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((tag, given),) = value.items()
+            if tag in _TAGS:
+                return _TAGS[tag](given)
+        return {name: from_tagged(item) for name, item in value.items()}
+    return value
+
+
+# datetime is a date, too: it has to come first.
+_SIMPLE: Tuple[Tuple[type, Callable[[Any], Any]], ...] = (
+    (decimal.Decimal, lambda v: {"$decimal": str(v)}),
+    (datetime.datetime, lambda v: {"$datetime": v.isoformat()}),
+    (datetime.date, lambda v: {"$date": v.isoformat()}),
+    (datetime.time, lambda v: {"$time": v.isoformat()}),
+    (datetime.timedelta, lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]}),
+    (uuid.UUID, lambda v: {"$uuid": str(v)}),
+    (bytes, lambda v: {"$bytes": base64.b64encode(v).decode("ascii")}),
+)
+
+
+def _enum(module: str, qualname: str, name: str) -> Any:
+    # Only what is imported already: a message must not make us import modules.
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found[name] if isinstance(found, type) and issubclass(found, Enum) else name
