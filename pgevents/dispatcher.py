@@ -21,14 +21,14 @@ class Lane(Worker):
         super().__init__(name)
         self._deliver = deliver
         self._queue: "queue.Queue[Optional[List[Event]]]" = queue.Queue(size)
+        self._ending = False
 
     def run(self) -> None:
-        while True:
+        while not (self._ending and self._queue.empty()):
             page = self._queue.get()
             try:
-                if page is None:
-                    return
-                self._deliver(page)
+                if page is not None:
+                    self._deliver(page)
             finally:
                 self._queue.task_done()
 
@@ -44,16 +44,13 @@ class Lane(Worker):
         """Put a page on the queue, however long there is no room."""
         self._queue.put(page)
 
-    def finish(self, deadline: float) -> None:
-        """Let it end after what is in the queue; waits for room until ``deadline``."""
+    def finish(self) -> None:
+        """Let it end after what is in the queue, and return at once."""
+        self._ending = True
         try:
-            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+            self._queue.put_nowait(None)  # it may be asleep before an empty queue
         except queue.Full:
-            pass  # the caller will find it alive
-
-    def put_end(self) -> None:
-        """Let it end after what is in the queue."""
-        self._queue.put(None)
+            pass
 
     def wait_idle(self, deadline: Optional[float] = None) -> bool:
         """Wait until everything put so far was delivered; tell whether it was in time."""
@@ -97,7 +94,7 @@ class Dispatcher(Lane):
     def run(self) -> None:
         super().run()
         for lane in self._lanes:
-            lane.put_end()
+            lane.finish()
 
     def offer_all(self, events: List[Event], timeout: float) -> bool:
         """Put events on the queue in pages; remove from ``events`` what has been put."""

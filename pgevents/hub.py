@@ -161,10 +161,7 @@ class Hub:
         housekeeper.stop()
         source.stop()
         source.join(deadline)
-        if dispatcher.current:
-            threading.Thread(target=dispatcher.put_end, name="pgevents-end", daemon=True).start()
-            return 0
-        dispatcher.finish(deadline)
+        dispatcher.finish()
         left = 0
         if not dispatcher.join(deadline):
             left = dispatcher.waiting + 1
