@@ -1,6 +1,8 @@
 """What a database must be able to do. ``postgres/`` and ``sqlite/`` each do it."""
 
-from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tuple
+import contextlib
+import threading
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .event import LogRow
 from .target import OPERATIONS, Target
@@ -153,6 +155,40 @@ class Backend:
 
     #: "postgresql" or "sqlite"
     dialect: str
+
+    def __init__(self) -> None:
+        self._shared = threading.local()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Within the block, let this thread's calls share one connection."""
+        with self.connection() as connection:
+            outer = getattr(self._shared, "connection", None)
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = outer
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
+        """Give a connection of the driver's for the block, with its errors translated."""
+        shared = getattr(self._shared, "connection", None)
+        connection = self._connect() if shared is None else shared
+        try:
+            with self._translated():
+                yield connection
+        finally:
+            if shared is None:
+                connection.close()
+
+    def _connect(self) -> Any:
+        """Open a connection that commits each statement. Raises a DatabaseError."""
+        raise NotImplementedError
+
+    def _translated(self) -> ContextManager[None]:
+        """Within the block, turn the driver's errors into ours."""
+        raise NotImplementedError
 
     def find(self, target: Target) -> Relation:
         """Look a table up. Raises UsageError, with the nearest names, if there is none."""

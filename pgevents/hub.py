@@ -269,10 +269,11 @@ class Hub:
         a hub of that role needs. Returns the SQL, or an empty text.
         """
         self._notice_fork()
-        wishes = self._wishes()
-        if sql_only:
-            return self._backend.install_sql(self._service, wishes, role)
-        self._backend.install(self._service, wishes)
+        with self._backend.session():
+            wishes = self._wishes()
+            if sql_only:
+                return self._backend.install_sql(self._service, wishes, role)
+            self._backend.install(self._service, wishes)
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
@@ -352,10 +353,11 @@ class Hub:
         if self._source is None or listener.target is None:
             return
         target, wish = listener.target, _wish(listener, moments)
-        relation = self._backend.find(target)
-        _check_columns(listener, relation)
-        self._ensure([(relation, wish)])
-        self._topics.learn(target, relation)
+        with self._backend.session():
+            relation = self._backend.find(target)
+            _check_columns(listener, relation)
+            self._ensure([(relation, wish)])
+            self._topics.learn(target, relation)
 
     # Inside.
 
@@ -403,6 +405,10 @@ class Hub:
 
     def _prepare(self) -> None:
         """Check what is listened to against the database, and install what is missing."""
+        with self._backend.session():
+            self._check_and_install()
+
+    def _check_and_install(self) -> None:
         found = [
             (listener, moments, self._backend.find(listener.target))
             for listener, moments in self.registry.all()
@@ -472,11 +478,12 @@ class Hub:
 
     def _check_capture(self) -> None:
         """Bring triggers back that were lost: a migration may have made a table anew."""
-        wishes = self._wishes()
-        missing = self._backend.missing(None, wishes)
-        if missing:
-            self._tell("gap", reason="; ".join(missing))
-            self._ensure(wishes)
+        with self._backend.session():
+            wishes = self._wishes()
+            missing = self._backend.missing(None, wishes)
+            if missing:
+                self._tell("gap", reason="; ".join(missing))
+                self._ensure(wishes)
 
     # Forks.
 

@@ -6,7 +6,7 @@ import time
 from typing import Callable, List, Optional
 
 from .backend import Reader
-from .errors import PgEventsError
+from .errors import NotInstalled, PgEventsError
 from .event import Event, LogRow
 from .retry import Backoff
 from .threads import Worker
@@ -42,7 +42,8 @@ class Source(Worker):
         self.reader = reader
         self.connected = False
         self.failure: Optional[PgEventsError] = None  # what keeps us from reading now
-        self._prepare: Optional[Callable[[], None]] = prepare
+        self._prepare = prepare
+        self._prepared = False
         self._events = events
         self._offer = offer
         self._tell = tell
@@ -96,10 +97,10 @@ class Source(Worker):
             return self._changed.wait_for(lambda: self._answered >= ticket, timeout)
 
     def _connect(self) -> None:
-        if self._prepare is not None:
+        if not self._prepared:
             self._prepare()
         self.reader.open()
-        self._prepare = None
+        self._prepared = True
         self.failure = None
         with self._changed:
             self.connected = True
@@ -143,6 +144,8 @@ class Source(Worker):
 
     def _lost(self, error: PgEventsError, pause: float) -> None:
         self.failure = error
+        # Somebody dropped the log, or put another database in its place.
+        self._prepared = self._prepared and not isinstance(error, NotInstalled)
         self.reader.close()
         with self._changed:
             was_connected, self.connected = self.connected, False

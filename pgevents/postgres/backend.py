@@ -1,10 +1,10 @@
 """PostgreSQL, as a hub sees it."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 from sqlalchemy import text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 
 from ..backend import Backend, Reader, Relation, Wish
 from ..tables import Tables
@@ -34,11 +34,13 @@ class PostgreSQL(Backend):
         bell: Optional[bool] = None,
         poll_interval: float = 0.05,
     ) -> None:
+        super().__init__()
         self.tables = Tables("postgresql", schema)
         self._bind = bind
         self._given: Optional[Dict[str, Any]] = None
         self._capture = Capture(self.tables, bell)
         self._poll_interval = poll_interval
+        self._dialect: Optional[Dialect] = None
 
     def find(self, target: Target) -> Relation:
         with self._cursor() as cursor:
@@ -51,22 +53,19 @@ class PostgreSQL(Backend):
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
         with self._cursor() as cursor:
             types = catalog.column_types(cursor, relation)
-        ours = engine(self._parameters())
-        with translated(), ours.connect():  # its dialect learns about the server here
-            pass
         exact = any("numeric" in kind.names for kind in types.values())
         return Shape(
             relation.schema,
             relation.name,
             tuple(types),
             relation.key,
-            decoders(types, target.table if target else None, ours.dialect),
+            decoders(types, target.table if target else None, self._known_dialect()),
             **({"parse": parse_exactly} if exact else {}),
             entity=target.entity if target else None,
         )
 
     def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
-        with self._connection() as connection:
+        with self.connection() as connection:
             self._capture.install(connection, service, wishes)
 
     def install_sql(
@@ -81,7 +80,7 @@ class PostgreSQL(Backend):
             return self._capture.missing(cursor, service, wishes)
 
     def uninstall(self, service: str, everything: bool) -> None:
-        with self._connection() as connection:
+        with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
 
     def installed(self) -> List[Dict[str, Any]]:
@@ -89,11 +88,11 @@ class PostgreSQL(Backend):
             return self._capture.installed(cursor)
 
     def heal(self) -> int:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return retention.heal(connection, self.tables)
 
     def clean(self, older: float) -> int:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return retention.clean(connection, self.tables, older)
 
     def reader(self) -> Reader:
@@ -114,23 +113,28 @@ class PostgreSQL(Backend):
     def dispose(self) -> None:
         pass  # every connection is closed by who opened it
 
+    def _known_dialect(self) -> Dialect:
+        """Return SQLAlchemy's dialect, after it has learned about the server."""
+        if self._dialect is None:
+            ours = engine(self._parameters())
+            with translated(), ours.connect():
+                self._dialect = ours.dialect
+        return self._dialect
+
     def _parameters(self) -> Dict[str, Any]:
         if self._given is None:
             self._given = parameters(self._bind)
         return self._given
 
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[Any]:
-        connection = connect(self._parameters())
-        try:
-            with translated():
-                yield connection
-        finally:
-            connection.close()
+    def _connect(self) -> Any:
+        return connect(self._parameters())
+
+    def _translated(self) -> ContextManager[None]:
+        return translated()
 
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[Any]:
-        with self._connection() as connection, connection.cursor() as cursor:
+        with self.connection() as connection, connection.cursor() as cursor:
             yield cursor
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 import weakref
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 from sqlalchemy import MetaData, Table, event, text
 from sqlalchemy.engine import Connection, Engine
@@ -27,6 +27,7 @@ class SQLite(Backend):
     dialect = "sqlite"
 
     def __init__(self, bind: Any, schema: str = "pgevents") -> None:
+        super().__init__()
         self.tables = Tables("sqlite", schema)
         self._path = path_of(bind)
         self._capture = Capture(self.tables)
@@ -35,11 +36,11 @@ class SQLite(Backend):
             event.listen(bind, "commit", self._poke)
 
     def find(self, target: Target) -> Relation:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return catalog.find(connection, target)
 
     def find_topic(self, topic: str) -> Optional[Relation]:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return catalog.find_topic(connection, topic)
 
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
@@ -58,7 +59,7 @@ class SQLite(Backend):
         )
 
     def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
-        with self._connection() as connection:
+        with self.connection() as connection:
             self._capture.install(connection, service, wishes)
 
     def install_sql(
@@ -69,19 +70,19 @@ class SQLite(Backend):
     def missing(
         self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
     ) -> List[str]:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return self._capture.missing(connection, service, wishes)
 
     def uninstall(self, service: str, everything: bool) -> None:
-        with self._connection() as connection:
+        with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
 
     def installed(self) -> List[Dict[str, Any]]:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return self._capture.installed(connection)
 
     def clean(self, older: float) -> int:
-        with self._connection() as connection:
+        with self.connection() as connection:
             return retention.clean(connection, self.tables, older)
 
     def reader(self) -> Reader:
@@ -117,14 +118,11 @@ class SQLite(Backend):
         for reader in list(self._readers):
             reader.poke()
 
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = connect(self._path)
-        try:
-            with translated():
-                yield connection
-        finally:
-            connection.close()
+    def _connect(self) -> sqlite3.Connection:
+        return connect(self._path)
+
+    def _translated(self) -> ContextManager[None]:
+        return translated()
 
 
 class _Settings:
