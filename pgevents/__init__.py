@@ -19,6 +19,7 @@ rooms do not see each other.
     registry       who listens to what
     changes        the same through sqlalchemy.event
     tables         every table of ours, declared once
+    ledger         what is written down of groups: cursors, leases, dead letters
     threads        threads that can be woken and end when told to
     writers        the Session or Connection that an application writes with
     backend        what a database must be able to do
@@ -26,6 +27,8 @@ rooms do not see each other.
     topics         what a hub knows of the tables in its log
     delivery       how listeners are called
     dispatcher     the threads that call them, and the queue before
+    runner         the thread in which a group's listeners are called
+    groups         groups: one process of many gets each event
     housekeeper    the thread that cleans
     postgres       the room for PostgreSQL
     sqlite         the room for SQLite

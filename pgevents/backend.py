@@ -1,10 +1,15 @@
 """What a database must be able to do. ``postgres/`` and ``sqlite/`` each do it."""
 
 import contextlib
+import os
+import random
+import socket
 import threading
 from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .event import LogRow
+from .ledger import Captured, GroupLog
+from .tables import Tables
 from .target import OPERATIONS, Target
 from .values import Shape
 
@@ -41,6 +46,14 @@ class Wish:
         return Wish(
             self.operations + other.operations, include, excluded, self.old or other.old
         )
+
+    def of(self, columns: Iterable[str]) -> List[str]:
+        """Return those of a table's columns that are captured."""
+        return [
+            name
+            for name in columns
+            if (self.include is None or name in self.include) and name not in self.exclude
+        ]
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as JSON types; ``Wish(**that)`` gives it back."""
@@ -96,6 +109,9 @@ class Reader:
         """Tell whether there is a connection that is not known to be lost."""
         raise NotImplementedError
 
+    #: Who we are, for the leases of groups: host, process and a number.
+    owner: str
+
     def open(self) -> None:
         """Connect; the first time, begin with what is committed from now on.
 
@@ -109,6 +125,10 @@ class Reader:
         Raises Unavailable when the connection is lost; then nothing was read.
         """
         raise NotImplementedError
+
+    def skim(self) -> bool:
+        """Move past what is new without returning it; tell whether there was anything."""
+        return bool(self.read())
 
     def wait(self, timeout: float) -> None:
         """Sleep until there may be something to read, for ``timeout`` seconds at most."""
@@ -150,8 +170,15 @@ class Reader:
         raise NotImplementedError
 
 
+def new_owner() -> str:
+    """Return a name for a reader, which no other has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{random.randrange(1000, 2**31)}"
+
+
 class Backend:
     """One database, as a hub sees it. Its methods may be called from any thread."""
+
+    tables: Tables
 
     #: "postgresql" or "sqlite"
     dialect: str
@@ -236,15 +263,24 @@ class Backend:
         """Make rows that a restored dump brought count as read; return how many."""
         return 0
 
-    def clean(self, older: float) -> int:
+    def clean(self, older: float, groups: float) -> int:
         """Delete the log rows that were committed ``older`` seconds ago; return how many.
 
+        What a group still needs stays for ``groups`` seconds.
         Does nothing if another process does it now.
         """
         raise NotImplementedError
 
     def reader(self) -> Reader:
         """Return a reader of the log, not opened yet."""
+        raise NotImplementedError
+
+    def captured(self, topic: str) -> Optional[Captured]:
+        """Return a table and the columns of it that are captured; None if it is gone."""
+        raise NotImplementedError
+
+    def group_log(self) -> GroupLog:
+        """Return the log as groups read it."""
         raise NotImplementedError
 
     def settings(self, bind: Any, values: Dict[str, str]) -> ContextManager[None]:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .event import Event
 from .metrics import Metrics
@@ -11,6 +11,32 @@ from .retry import Retry
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
+
+
+class Audience:
+    """Who hears an event: the plain listeners, or those of one group."""
+
+    def __init__(self, registry: Registry, topics: Topics, group: Optional[str] = None) -> None:
+        self._registry = registry
+        self._topics = topics
+        self._group = group
+        self._known: Dict[Tuple[str, str], List[Listener]] = {}
+        self._versions = (-1, -1)
+
+    def of(self, event: Event) -> List[Listener]:
+        """Return them in the order they were registered."""
+        versions = (self._registry.version, self._topics.version)
+        if versions != self._versions:
+            self._known = {}
+            self._versions = versions
+        place = (event.topic, event.operation)
+        found = self._known.get(place)
+        if found is None:
+            keys = self._topics.keys(event.topic)
+            listeners = self._registry.listeners(keys, event.moment)
+            found = [listener for listener in listeners if listener.group == self._group]
+            self._known[place] = found
+        return found
 
 
 class Delivery:
@@ -30,12 +56,10 @@ class Delivery:
         tell: Callable[..., None],
     ) -> None:
         self._registry = registry
-        self._topics = topics
+        self._audience = Audience(registry, topics)
         self._retry = retry
         self._metrics = metrics
         self._tell = tell
-        self._known: Dict[Tuple[str, str], List[Listener]] = {}
-        self._versions = (-1, -1)
         self.stop = threading.Event()
 
     def __call__(self, events: List[Event]) -> int:
@@ -45,7 +69,7 @@ class Delivery:
         for event in events:
             if self.stop.is_set():
                 break
-            for listener in self._listeners(event):
+            for listener in self._audience.of(event):
                 for one in listener.calls():
                     if one.batch:
                         self._collect(one, event, batches)
@@ -58,18 +82,6 @@ class Delivery:
             self._call(listener, batch, batch)
         self._metrics.handled += handled
         return handled
-
-    def _listeners(self, event: Event) -> List[Listener]:
-        versions = (self._registry.version, self._topics.version)
-        if versions != self._versions:
-            self._known = {}
-            self._versions = versions
-        place = (event.topic, event.operation)
-        found = self._known.get(place)
-        if found is None:
-            keys = self._topics.keys(event.topic)
-            found = self._known[place] = self._registry.listeners(keys, event.moment)
-        return found
 
     def _call_for(self, listener: Listener, event: Event) -> None:
         if self._wanted(listener, event) and not self._spent(listener):

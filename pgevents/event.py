@@ -43,13 +43,17 @@ class Event:
 
     @property
     def operation(self) -> str:
-        """``insert``, ``update``, ``delete`` or ``truncate``."""
+        """``insert``, ``update``, ``delete`` or ``truncate``.
+
+        Or ``read``, for a row that was there when a group began with a backfill.
+        """
         return str(self._row[_OPERATION])
 
     @property
     def moment(self) -> str:
         """``after_insert``, ``after_update``, ``after_delete`` or ``after_truncate``."""
-        return f"after_{self._row[_OPERATION]}"
+        operation = self._row[_OPERATION]
+        return "after_insert" if operation == "read" else f"after_{operation}"
 
     @property
     def schema(self) -> Optional[str]:

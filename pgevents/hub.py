@@ -17,6 +17,7 @@ from .delivery import Delivery
 from .dispatcher import QUEUE_SIZE, Dispatcher
 from .errors import NotInstalled, Unavailable, UsageError
 from .event import Event, LogRow
+from .groups import Group, Groups
 from .housekeeper import Housekeeper
 from .metrics import Metrics
 from .registry import Listener, Registry
@@ -29,6 +30,7 @@ from .topics import Topics
 logger = logging.getLogger("pgevents")
 
 RETENTION = 86400.0  # seconds that a log row is kept: a day
+GROUP_RETENTION = 14 * 86400.0  # seconds; a group that is down for longer gets a ``gap``
 BEHIND_AFTER = 10.0  # seconds that the queue may be full before ``fallen_behind``
 START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on a quiet day
 HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
@@ -48,7 +50,8 @@ class Hub:
 
     ``workers``: how many listeners run at once; above 1, the events of one
     row keep their order. ``queue_size``: events waiting for a listener before
-    the reader stops reading. ``retention``: seconds that the log is kept.
+    the reader stops reading. ``retention``: seconds that the log is kept;
+    ``group_retention``: what a group has not passed yet.
     ``retry``: how often a listener that raises is called. ``bell``: False
     where transactions are prepared (two-phase commit); None leaves what is
     installed. ``poll_interval``: seconds, where there is no bell.
@@ -69,6 +72,7 @@ class Hub:
         workers: int = 1,
         queue_size: int = QUEUE_SIZE,
         retention: float = RETENTION,
+        group_retention: float = GROUP_RETENTION,
         retry: Optional[Retry] = None,
         bell: Optional[bool] = None,
         poll_interval: float = 0.05,
@@ -90,10 +94,12 @@ class Hub:
         self._workers = workers
         self._queue_size = queue_size
         self._retention = float(retention)
+        self._group_retention = max(float(retention), float(group_retention))
         self._behind_after = behind_after
         self._retry = retry or Retry()
         self._watched: List[Tuple[Target, Wish]] = []
         self._topics = Topics(self._backend)
+        self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards start, stop and the fields below
         self._source: Optional[Source] = None
@@ -159,6 +165,7 @@ class Hub:
             return 0
         self.registry.detach(self)
         housekeeper.stop()
+        finished = self._groups.stop(deadline)
         source.stop()
         source.join(deadline)
         dispatcher.finish()
@@ -169,6 +176,8 @@ class Hub:
             logger.warning(
                 "stopped after %.1f s with %d or more events taken but not handled", timeout, left
             )
+        if not finished:
+            logger.warning("stopped after %.1f s while a group's listener was running", timeout)
         housekeeper.join(deadline)
         self._backend.dispose()
         self._tell("stopped")
@@ -296,6 +305,22 @@ class Hub:
         self._notice_fork()
         return self._backend.installed()
 
+    def group(self, name: str, **options: Any) -> Group:
+        """Return a group of listeners: how far it is, what it has given up; and say how it works.
+
+        Options, to be given before ``start()``: ``ordered`` (True: one batch
+        at a time in all processes, an event that fails is tried again in its
+        place; False: many at once); ``batch_size``, events claimed together;
+        ``lease``, seconds until another process takes over from one that is
+        silent; ``max_attempts``; ``backoff``, the first and the longest wait
+        in seconds; ``start``, where a new group begins: "now" or "beginning".
+
+        The definition lives in the database. The last process that started
+        has the say; those that define the group otherwise stand by, and say
+        so. Raises UsageError.
+        """
+        return self._groups.group(name, **options)
+
     # Around writes.
 
     def context(self, bind: Any, **values: Any) -> ContextManager[None]:
@@ -343,6 +368,7 @@ class Hub:
             "threads_ended": dead,
             "tables": self._topics.known(),
             "listeners": len(self.registry.all()),
+            "groups": self._groups.status(),
             "waiting": 0 if dispatcher is None else dispatcher.waiting,
             "queue_size": self._queue_size,
             **self.metrics.as_dict(),
@@ -358,6 +384,12 @@ class Hub:
             _check_columns(listener, relation)
             self._ensure([(relation, wish)])
             self._topics.learn(target, relation)
+
+    def listener_ready(self, listener: Listener) -> None:
+        """Called by the registry when a new listener can get events."""
+        source = self._source
+        if source is not None and listener.group is not None:
+            self._groups.start(source.reader.owner)
 
     # Inside.
 
@@ -380,6 +412,8 @@ class Hub:
             events=self._events,
             offer=self._dispatcher.offer_all,
             tell=self._tell,
+            wanted=self.registry.has_plain,
+            noticed=self._groups.wake,
             check_capture=self._housekeeper.wake,
             behind_after=self._behind_after,
         )
@@ -407,6 +441,9 @@ class Hub:
         """Check what is listened to against the database, and install what is missing."""
         with self._backend.session():
             self._check_and_install()
+        source = self._source
+        if source is not None:
+            self._groups.start(source.reader.owner)
 
     def _check_and_install(self) -> None:
         found = [
@@ -459,6 +496,7 @@ class Hub:
 
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
+        self._groups.wake()
         shape = self._topics.shape
         return [Event(row, shape(row[3])) for row in rows]
 
@@ -472,7 +510,7 @@ class Hub:
 
     def _clean(self) -> None:
         """Let old log rows go."""
-        deleted = self._backend.clean(self._retention)
+        deleted = self._backend.clean(self._retention, self._group_retention)
         if deleted:
             logger.debug("%d old rows are gone from the log", deleted)
 
@@ -497,6 +535,7 @@ class Hub:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._topics.after_fork()
+        self._groups.after_fork()
         source, self._source = self._source, None
         reader, self._reader = self._reader, None
         self._dispatcher = self._housekeeper = self._delivery = None

@@ -46,6 +46,8 @@ class Listener:
         where: Where = None,
         batch: bool = False,
         once: bool = False,
+        group: Optional[str] = None,
+        transactional: bool = False,
     ) -> None:
         if not callable(fn):
             raise UsageError(f"cannot call {fn!r}: a listener is a function")
@@ -57,8 +59,16 @@ class Listener:
         self.target: Optional[Target] = None if target is ANY else as_target(target)
         self.columns = frozenset(self._names(columns)) if columns is not None else None
         self.where = dict(self._where_names(where)) if isinstance(where, Mapping) else where
+        if group is not None and (not isinstance(group, str) or not group):
+            raise UsageError(f"group={group!r}: give the group's name")
+        if transactional and (group is None or batch):
+            raise UsageError("transactional=True goes with group=, and not with batch=True")
+        if once and group is not None:
+            raise UsageError("once=True goes with plain listeners: a group is there for good")
         self.batch = batch
         self.once = once
+        self.group = group
+        self.transactional = transactional
         self.order = 0  # its place among all listeners of the registry
         self.failing = False  # it raised at the last attempt for the event before
 
@@ -111,6 +121,7 @@ class Listener:
             and self.columns == other.columns
             and self.where == other.where
             and (self.batch, self.once) == (other.batch, other.once)
+            and (self.group, self.transactional) == (other.group, other.transactional)
         )
 
     def __repr__(self) -> str:
@@ -152,6 +163,7 @@ class Registry:
         self._hubs: "weakref.WeakSet[Any]" = weakref.WeakSet()
         #: Rises with each change, so that who keeps a look-up knows it is old.
         self.version = 0
+        self._plain = (-1, False)  # at this version: does anybody listen outside of groups?
 
     def listens_for(
         self, target: Any, *moments: str, **options: Any
@@ -175,6 +187,8 @@ class Registry:
         where: Where = None,
         batch: bool = False,
         once: bool = False,
+        group: Optional[str] = None,
+        transactional: bool = False,
     ) -> None:
         """Call ``fn(event)`` for each change of ``target`` at one or several moments.
 
@@ -186,13 +200,17 @@ class Registry:
         ``columns``: hear of an update only when one of these really changed.
         ``where``: a dict that the row must match (the new one, or the one
         deleted), or a function of the event. ``batch``: call with a list of
-        events. ``once``: call for the first event only.
+        events. ``once``: call for the first event only. ``group``: of all the
+        processes that name it, one gets each event, even one that was
+        committed while none ran; ``transactional``: called with ``(event,
+        connection)``, in one transaction with the group's acknowledgement.
 
         The same function with the same options is registered once. Raises
         UsageError; a hub that is running already also raises what installing
         a new table's triggers raises, and then nothing is registered.
         """
-        self.add(Listener(fn, target, columns, where, batch, once), moments_of(identifier))
+        listener = Listener(fn, target, columns, where, batch, once, group, transactional)
+        self.add(listener, moments_of(identifier))
 
     def remove(self, target: Any, identifier: Union[str, Iterable[str]], fn: Any) -> None:
         """Take back ``listen``, whatever its options were. Raises UsageError if there is none."""
@@ -244,11 +262,17 @@ class Registry:
                 # Strongly: a weak reference drops local functions and methods.
                 self._signals[moment].connect(cast(Any, listener), sender=sender, weak=False)
             self.version += 1
+        for hub in hubs:
+            hub.listener_ready(listener)
 
     # For hubs.
 
     def attach(self, hub: Any) -> None:
-        """Tell ``hub.listener_added(listener, moments)`` of each new listener from now on."""
+        """Tell ``hub`` of each new listener from now on.
+
+        ``listener_added(listener, moments)`` before it can get events; what
+        it raises keeps the listener out. ``listener_ready(listener)`` after.
+        """
         with self.lock:
             self._hubs.add(hub)
 
@@ -276,6 +300,14 @@ class Registry:
             # A sender nobody named yields those who listen to ANY.
             found = {cast(Any, one) for key in [*keys, ""] for one in signal.receivers_for(key)}
         return sorted(found, key=lambda listener: listener.order)
+
+    def has_plain(self) -> bool:
+        """Tell whether anybody listens outside of groups."""
+        version, answer = self._plain
+        if version != self.version:
+            answer = any(listener.group is None for listener, _ in self.all())
+            self._plain = (self.version, answer)
+        return answer
 
     def spend(self, listener: Listener) -> bool:
         """Remove a listener with ``once``; tell whether this call was the one that did."""

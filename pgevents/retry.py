@@ -1,6 +1,7 @@
 """How often and how soon something is tried again."""
 
 import random
+from itertools import islice
 from typing import Iterator
 
 
@@ -21,6 +22,10 @@ class Backoff:
         while True:
             yield whole * random.uniform(0.5, 1.0)
             whole = min(whole * 2, self.longest)
+
+    def wait(self, attempt: int) -> float:
+        """Return a time to wait after this attempt, counted from 1."""
+        return next(islice(self, attempt - 1, None))
 
 
 class Retry:

@@ -28,6 +28,8 @@ disconnected = _namespace.signal("pgevents-disconnected")
 gap = _namespace.signal("pgevents-gap")
 #: A listener raised at the last attempt. ``listener``; ``events``, a list; ``error``.
 listener_failed = _namespace.signal("pgevents-listener-failed")
+#: A group has given an event up. ``group``, its name; ``event``; ``error``.
+dead_lettered = _namespace.signal("pgevents-dead-lettered")
 #: The listeners do not keep up: the queue has been full for ``seconds``.
 fallen_behind = _namespace.signal("pgevents-fallen-behind")
 
@@ -38,6 +40,7 @@ NAMES = (
     "disconnected",
     "gap",
     "listener_failed",
+    "dead_lettered",
     "fallen_behind",
 )
 

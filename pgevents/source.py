@@ -24,7 +24,9 @@ class Source(Worker):
     ``events(rows)`` makes events; ``offer(events, timeout)`` hands them on,
     removes from the list what it has handed on, and returns False when there
     was no room in time. ``tell(name, **details)`` sends a signal;
-    ``check_capture()`` asks somebody to look whether tables were altered.
+    ``wanted()`` tells whether anybody needs the rows; if not, ``noticed()`` is
+    called when there are some. ``check_capture()`` asks somebody to look
+    whether tables were altered.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class Source(Worker):
         events: Callable[[List[LogRow]], List[Event]],
         offer: Callable[[List[Event], float], bool],
         tell: Callable[..., None],
+        wanted: Callable[[], bool],
+        noticed: Callable[[], None],
         check_capture: Callable[[], None],
         behind_after: float,
     ) -> None:
@@ -47,6 +51,8 @@ class Source(Worker):
         self._events = events
         self._offer = offer
         self._tell = tell
+        self._wanted = wanted
+        self._noticed = noticed
         self._check_capture = check_capture
         self._behind_after = behind_after
         self._asked = 0
@@ -112,7 +118,7 @@ class Source(Worker):
         # will not be announced again.
         while not self.stopping:
             asked = self._asked
-            rows = self.reader.read()
+            rows = self.reader.read() if self._wanted() else self._skim()
             reason = self.reader.missed()
             if reason is not None:
                 self._tell("gap", reason=reason)
@@ -123,6 +129,12 @@ class Source(Worker):
                 continue
             self._answer(asked)
             self.reader.wait(IDLE)
+
+    def _skim(self) -> List[LogRow]:
+        # Nobody here wants the rows themselves; groups read them for themselves.
+        if self.reader.skim():
+            self._noticed()
+        return []
 
     def _deliver(self, rows: List[LogRow]) -> None:
         since = time.monotonic()

@@ -11,8 +11,8 @@ application that wants them in its own migrations takes them from here:
 import re
 from typing import Any, List
 
-from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, MetaData, Table, Text
-from sqlalchemy import text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Integer, MetaData
+from sqlalchemy import Table, Text, text
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
@@ -42,6 +42,9 @@ class Tables:
     log         one row for each changed row, in the transaction of the change
     watch       what each service wants captured of each table
     retention   how far the log had come at some times, and what has been cleaned
+    groups      the groups of listeners, and how far each has come
+    leases      what a group has taken and not finished, and what it will try again
+    dead        what a group has given up
     settings    SQLite only: what is a setting of the session on PostgreSQL
     """
 
@@ -58,6 +61,9 @@ class Tables:
         self.log = self._table("log")
         self.watch = self._table("watch")
         self.retention = self._table("retention")
+        self.groups = self._table("groups")
+        self.leases = self._table("leases")
+        self.dead = self._table("dead")
 
     def name(self, table: str) -> str:
         """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
@@ -94,10 +100,13 @@ class Tables:
             [
                 Column("at", TIMESTAMP(timezone=True), nullable=False, server_default=now),
                 Column("upto", Text, nullable=False),  # a pg_snapshot
+                # What it sees is gone, but for what groups need; is gone altogether.
                 Column("cleaned", Boolean, nullable=False, server_default=text("false")),
+                Column("forced", Boolean, nullable=False, server_default=text("false")),
             ],
             schema=self.schema,
         )
+        self._add_groups(BigInteger, schema=self.schema)
 
     def _sqlite(self) -> None:
         now = text("(strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))")
@@ -122,9 +131,11 @@ class Tables:
                 Column("at", Text, nullable=False, server_default=now),
                 Column("upto", Integer, nullable=False),  # a seq
                 Column("cleaned", Boolean, nullable=False, server_default=text("0")),
+                Column("forced", Boolean, nullable=False, server_default=text("0")),
             ],
             prefix=self.schema + "_",
         )
+        self._add_groups(Integer, prefix=self.schema + "_")
         self._add(
             "settings",
             [Column("name", Text, primary_key=True), Column("value", Text)],
@@ -137,6 +148,51 @@ class Tables:
             Column("relation", Text, primary_key=True),
             Column("wish", Text, nullable=False),  # JSON: see capture.Wish
         ]
+
+    def _add_groups(self, number: Any, prefix: str = "", **options: Any) -> None:
+        """Declare what groups need. Times are seconds since 1970 by the database's clock."""
+        self._add(
+            "groups",
+            [
+                Column("name", Text, primary_key=True),
+                Column("definition", Text, nullable=False),  # JSON: see groups.Definition
+                Column("cursor", Text, nullable=False),  # JSON: the room's own
+                Column("paused", Boolean, nullable=False, default=False),
+            ],
+            prefix=prefix,
+            **options,
+        )
+        self._add(
+            "leases",
+            [
+                Column("id", number, primary_key=True),
+                Column("group_name", Text, nullable=False, index=True),
+                Column("seqs", Text, nullable=False),  # numbers of log rows, with commas
+                Column("attempt", Integer, nullable=False),
+                Column("owner", Text),  # who handles it now; NULL: it waits for its time
+                Column("renewed", Float),
+                Column("due", Float, nullable=False),  # when anybody may take it
+            ],
+            prefix=prefix,
+            sqlite_autoincrement=True,
+            **options,
+        )
+        self._add(
+            "dead",
+            [
+                Column("id", number, primary_key=True),
+                Column("group_name", Text, nullable=False, index=True),
+                Column("seq", number, nullable=False),
+                Column("event", Text, nullable=False),  # JSON: the log row
+                Column("attempts", Integer, nullable=False),
+                Column("error", Text, nullable=False),
+                Column("traceback", Text, nullable=False),
+                Column("at", Float, nullable=False),
+            ],
+            prefix=prefix,
+            sqlite_autoincrement=True,
+            **options,
+        )
 
     def _add(self, name: str, columns: List[Any], prefix: str = "", **options: Any) -> Table:
         return Table(prefix + name, self.metadata, *columns, info={"name": name}, **options)

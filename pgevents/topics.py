@@ -50,6 +50,10 @@ class Topics:
         """Return what listeners may have called the table."""
         return self._keys.get(topic, (topic,))
 
+    def topics_of(self, target: Target) -> List[str]:
+        """Return the topics that a target means."""
+        return [topic for topic, keys in self._keys.items() if target.key in keys]
+
     def shape(self, topic: str) -> Shape:
         """Return how a topic's rows are read; looks in the database if they are new to us."""
         shape = self._shapes.get(topic)

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Dialect
 
 from ..backend import Backend, Reader, Relation, Wish
+from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
 from ..values import Shape, parse_exactly
@@ -14,6 +15,7 @@ from ..writers import connection_of, require_transaction
 from . import catalog, retention
 from .capture import Capture
 from .connection import connect, engine, parameters, translated
+from .groups import PostgresGroupLog
 from .log import LogReader
 from .values import decoders
 
@@ -91,12 +93,21 @@ class PostgreSQL(Backend):
         with self.connection() as connection:
             return retention.heal(connection, self.tables)
 
-    def clean(self, older: float) -> int:
+    def clean(self, older: float, groups: float) -> int:
         with self.connection() as connection:
-            return retention.clean(connection, self.tables, older)
+            return retention.clean(connection, self.tables, older, groups)
 
     def reader(self) -> Reader:
         return LogReader(self._parameters(), self.tables, self._poll_interval)
+
+    def captured(self, topic: str) -> Optional[Captured]:
+        with self._cursor() as cursor:
+            relation = catalog.find_topic(cursor, topic)
+            wish = self._capture.wish(cursor, topic)
+        return None if relation is None else Captured(relation, wish.of(relation.columns))
+
+    def group_log(self) -> GroupLog:
+        return PostgresGroupLog(self._parameters(), self.tables)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:

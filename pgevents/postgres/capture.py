@@ -91,6 +91,10 @@ class Capture:
             )
         return result
 
+    def wish(self, cursor: Any, topic: str) -> Wish:
+        """Return what all services together want captured of a table."""
+        return union_of(self._watched(cursor).get(topic, {}).values())
+
     # Changing.
 
     def install(self, connection: Any, service: str, wishes: Wishes) -> None:

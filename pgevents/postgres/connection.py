@@ -81,10 +81,12 @@ def connect(given: Dict[str, Any]) -> Any:
         return connection
 
 
-def engine(given: Dict[str, Any]) -> Engine:
-    """Return an Engine on our own connections, which keeps none of them: it survives forks."""
+def engine(given: Dict[str, Any], **options: Any) -> Engine:
+    """Return an Engine on our own connections; without ``options`` it keeps none of them."""
     return create_engine(
-        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(**given), poolclass=NullPool
+        "postgresql+psycopg2://",
+        creator=lambda: psycopg2.connect(**given),
+        **(options or {"poolclass": NullPool}),
     )
 
 

@@ -14,7 +14,7 @@ import logging
 import time
 from typing import Any, Dict, List, Optional
 
-from ..backend import Reader
+from ..backend import Reader, new_owner
 from ..errors import NotInstalled, Unavailable, Unsupported
 from ..event import LogRow
 from ..tables import Tables
@@ -42,9 +42,10 @@ _COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 #: index on xid; ORDER BY seq inside would read the log in the order of seq.
 _FRESH = """
 WITH fresh AS MATERIALIZED (
-    (SELECT {columns} FROM {log} WHERE xid >= %(xmax)s::xid8 LIMIT %(rows)s + 1)
+    (SELECT {columns} FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read' LIMIT %(rows)s + 1)
     UNION ALL
-    (SELECT {columns} FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) LIMIT %(rows)s + 1)
+    (SELECT {columns} FROM {log}
+      WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read' LIMIT %(rows)s + 1)
 ), bulk AS (
     SELECT count(*) > %(rows)s OR coalesce(sum(coalesce(pg_column_size(old), 0)
            + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s AS large FROM fresh
@@ -69,7 +70,7 @@ SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns}
           FROM (SELECT {columns}, coalesce(pg_column_size(old), 0)
                                   + coalesce(pg_column_size(new), 0) AS bytes
                   FROM {log}
-                 WHERE seq > %(seq)s
+                 WHERE seq > %(seq)s AND operation <> 'read'
                    AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
                    AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
                  ORDER BY seq LIMIT %(rows)s) page) measured
@@ -108,6 +109,7 @@ class LogReader(Reader):
         self._bell = True
         self._poll_interval = poll_interval
         self._cursor = cursor
+        self.owner = new_owner()
         self._waker = Waker()
         self._connection = Listening(given, self._waker)
         self._answer = ANSWER
@@ -148,6 +150,9 @@ class LogReader(Reader):
             self._check_pooler(oid)
         # Not before: behind a pooler these would stay on somebody else's session.
         connection.run(_SESSION, None, ANSWER)
+        # For as long as this session lives, so does the owner of our leases.
+        number = self.owner.rpartition(":")[2]
+        connection.run(f"SELECT pg_advisory_lock_shared({self._oid}, {number})", None, ANSWER)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
             row = connection.run("SELECT pg_current_snapshot()::text", None, ANSWER)[0]
@@ -161,6 +166,14 @@ class LogReader(Reader):
         if self._cursor.upto is None:
             return self._read_fresh()
         return self._read_page()
+
+    def skim(self) -> bool:
+        if self._found or self._cursor is None or self._cursor.upto is not None:
+            return bool(self.read())
+        now, new, cleaned = self._ask(0)[0][:3]
+        self._notice_cleaning(cleaned, self._cursor.since)
+        self._cursor = Cursor(Snapshot.parse(now))
+        return bool(new)
 
     def wait(self, timeout: float) -> None:
         """Sleep as drawn in functions.sql; a writer under way is waited for by reading again."""
@@ -241,16 +254,7 @@ class LogReader(Reader):
         cursor = self._cursor
         assert cursor is not None
         since = cursor.since
-        rows = self._run(
-            self._fresh,
-            {
-                "xmax": str(since.xmax),
-                "xip": [str(xid) for xid in since.in_progress],
-                "rows": PAGE_ROWS,
-                "bytes": PAGE_BYTES,
-            },
-            announced,
-        )
+        rows = self._ask(PAGE_ROWS, announced)
         now, large, cleaned = rows[0][:3]
         self._notice_cleaning(cleaned, since)
         if large:
@@ -261,6 +265,17 @@ class LogReader(Reader):
         if found:
             self._waiting_since = None
         return found
+
+    def _ask(self, limit: int, announced: bool = False) -> List[Any]:
+        assert self._cursor is not None, "open() comes first"
+        since = self._cursor.since
+        values = {
+            "xmax": str(since.xmax),
+            "xip": [str(xid) for xid in since.in_progress],
+            "rows": limit,
+            "bytes": PAGE_BYTES,
+        }
+        return self._run(self._fresh, values, announced)
 
     def _begin_pages(self, since: Snapshot, upto: Snapshot) -> List[LogRow]:
         rows = self._run(

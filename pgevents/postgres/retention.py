@@ -15,22 +15,25 @@ BATCH = 5000  # rows deleted in one transaction
 NOTES = 20  # notes that one retention time is divided into
 
 
-def clean(connection: Any, tables: Tables, retention: float) -> int:
-    """Note the snapshot down; delete what was committed ``retention`` seconds ago."""
+def clean(connection: Any, tables: Tables, retention: float, groups: float) -> int:
+    """Note the snapshot down; delete what was committed ``retention`` seconds ago.
+
+    What a group has not passed, has taken, or has given up, stays for
+    ``groups`` seconds.
+    """
     log, notes = tables.name("log"), tables.name("retention")
     lock = f"('{log}'::regclass::oid::int4, 3)"
-    deleted = 0
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_try_advisory_lock{lock}")
         if not cursor.fetchone()[0]:
             return 0  # another process is at it
         try:
             _take_note(cursor, notes, retention)
-            while True:
-                batch = _delete_batch(cursor, log, notes, retention)
-                deleted += batch
-                if batch < BATCH:
-                    return deleted
+            deleted = _delete(cursor, tables, retention, "cleaned", _free(tables))
+            deleted += _delete(cursor, tables, groups, "forced", "true")
+            cursor.execute(f"DELETE FROM {notes} WHERE NOT cleaned AND NOT forced AND at <"
+                           " clock_timestamp() - make_interval(secs => %s)", (groups * 2,))
+            return deleted
         finally:
             if not connection.closed:
                 cursor.execute(f"SELECT pg_advisory_unlock{lock}")
@@ -62,31 +65,56 @@ def _take_note(cursor: Any, notes: str, retention: float) -> None:
     )
 
 
-def _delete_batch(cursor: Any, log: str, notes: str, retention: float) -> int:
+def _delete(cursor: Any, tables: Tables, age: float, mark: str, condition: str) -> int:
+    """Delete what the newest note of this age sees, and mark that note."""
+    notes = tables.name("retention")
     cursor.execute(
         f"SELECT upto FROM {notes} WHERE at <= clock_timestamp() - make_interval(secs => %s)"
         " ORDER BY at DESC LIMIT 1",
-        (retention,),
+        (age,),
     )
     row = cursor.fetchone()
-    if row is None:
-        return 0
+    deleted = 0
+    while row is not None:
+        batch = _delete_batch(cursor, tables, row[0], mark, condition)
+        deleted += batch
+        if batch < BATCH:
+            break
+    return deleted
+
+
+def _delete_batch(cursor: Any, tables: Tables, upto: str, mark: str, condition: str) -> int:
+    log, notes = tables.name("log"), tables.name("retention")
     cursor.execute("BEGIN")
     try:
         cursor.execute(
-            f"DELETE FROM {log} WHERE seq = ANY (ARRAY(SELECT seq FROM {log}"
-            " WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot) ORDER BY seq LIMIT %s))",
-            (row[0], BATCH),
+            f"DELETE FROM {log} WHERE seq = ANY (ARRAY(SELECT seq FROM {log} l"
+            f" WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot) AND {condition}"
+            " ORDER BY seq LIMIT %s))",
+            (upto, BATCH),
         )
         deleted = int(cursor.rowcount)
         if deleted:
             cursor.execute(
-                f"DELETE FROM {notes} WHERE at < (SELECT max(at) FROM {notes} WHERE upto = %s)",
-                (row[0],),
+                f"UPDATE {notes} SET {mark} = (upto = %s) WHERE {mark} OR upto = %s", (upto, upto)
             )
-            cursor.execute(f"UPDATE {notes} SET cleaned = true WHERE upto = %s", (row[0],))
         cursor.execute("COMMIT")
     except BaseException:
         cursor.execute("ROLLBACK")
         raise
     return deleted
+
+
+def _free(tables: Tables) -> str:
+    """Return SQL that is true for a log row ``l`` that no group needs any more."""
+    groups, leases, dead = (tables.name(table) for table in ("groups", "leases", "dead"))
+    return f"""NOT EXISTS (
+        SELECT FROM {groups} g, LATERAL (SELECT g.cursor::json AS cursor) c
+         WHERE ((g.definition::jsonb -> 'topics') ? l.topic
+                OR starts_with(l.topic, 'backfill:' || g.name || ':'))
+           AND NOT pg_visible_in_snapshot(l.xid, (c.cursor ->> 'since')::pg_snapshot)
+           AND NOT coalesce(l.seq <= (c.cursor ->> 'seq')::int8 AND
+                   pg_visible_in_snapshot(l.xid, (c.cursor ->> 'upto')::pg_snapshot), false))
+       AND NOT EXISTS (SELECT FROM {leases} t
+                        WHERE l.seq = ANY (string_to_array(t.seqs, ',')::int8[]))
+       AND NOT EXISTS (SELECT FROM {dead} d WHERE d.seq = l.seq)"""

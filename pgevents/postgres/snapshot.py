@@ -23,6 +23,13 @@ class Snapshot(NamedTuple):
         """Tell whether a committed transaction is visible."""
         return xid < self.xmax and xid not in self.in_progress
 
+    def and_also(self, xid: int) -> "Snapshot":
+        """Return a snapshot that sees one transaction more, which began after it."""
+        between = range(self.xmax, xid)
+        xip = sorted(self.in_progress.union(between))
+        xmin = min([*xip, xid + 1])
+        return Snapshot.parse(f"{xmin}:{xid + 1}:{','.join(map(str, xip))}")
+
     def covers(self, other: "Snapshot") -> bool:
         """Tell whether all that the other sees is visible here, too."""
         return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.in_progress)

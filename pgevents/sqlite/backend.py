@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish
+from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
 from ..values import Shape
@@ -17,6 +18,7 @@ from ..writers import connection_of, require_transaction
 from . import catalog, retention
 from .capture import Capture
 from .connection import connect, engine, path_of, translated
+from .groups import SqliteGroupLog
 from .log import LogReader
 from .values import decoders, parse
 
@@ -81,14 +83,23 @@ class SQLite(Backend):
         with self.connection() as connection:
             return self._capture.installed(connection)
 
-    def clean(self, older: float) -> int:
+    def clean(self, older: float, groups: float) -> int:
         with self.connection() as connection:
-            return retention.clean(connection, self.tables, older)
+            return retention.clean(connection, self.tables, older, groups)
 
     def reader(self) -> Reader:
         reader = LogReader(self._path, self.tables)
         self._readers.add(reader)
         return reader
+
+    def captured(self, topic: str) -> Optional[Captured]:
+        with self.connection() as connection:
+            relation = catalog.find_topic(connection, topic)
+            wish = self._capture.wish(connection, topic)
+        return None if relation is None else Captured(relation, wish.of(relation.columns))
+
+    def group_log(self) -> GroupLog:
+        return SqliteGroupLog(self._path, self.tables)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:

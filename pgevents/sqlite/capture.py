@@ -63,6 +63,10 @@ class Capture:
             )
         return result
 
+    def wish(self, connection: Any, topic: str) -> Wish:
+        """Return what all services together want captured of a table."""
+        return union_of(self._watched(connection).get(topic, {}).values())
+
     def install(self, connection: sqlite3.Connection, service: str, wishes: Wishes) -> None:
         """Create and replace what is missing."""
         if not self.missing(connection, service, wishes):
@@ -170,12 +174,7 @@ class Capture:
 
     def _triggers(self, relation: Relation, wish: Wish) -> Dict[str, str]:
         """Return name and definition of each trigger that a wish needs."""
-        wanted = [
-            name
-            for name in relation.columns
-            if (wish.include is None or name in wish.include) and name not in wish.exclude
-        ]
-        columns = {name: quoted(name) for name in wanted}
+        columns = {name: quoted(name) for name in wish.of(relation.columns)}
         kept = columns if wish.old else {name: quoted(name) for name in relation.key}
         settings = self.tables.name("settings")
         log = self.tables.name("log")

@@ -65,7 +65,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _translation(error) from error
+        raise translation(error) from error
 
 
 def busy(error: BaseException) -> bool:
@@ -107,7 +107,8 @@ def identity(path: str) -> Optional[Tuple[int, int]]:
     return found.st_dev, found.st_ino
 
 
-def _translation(error: sqlite3.Error) -> Exception:
+def translation(error: Any) -> Exception:
+    """Return our error for one of sqlite3's."""
     sentence = str(error)
     if busy(error):
         return Unavailable(f"SQLite is in use: {sentence}")

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from typing import Any, List, Optional, Tuple
 
-from ..backend import Reader
+from ..backend import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
 from ..event import LogRow
 from ..tables import Tables
@@ -33,6 +33,7 @@ class LogReader(Reader):
         self._path = path
         self._tables = tables
         self._cursor = cursor
+        self.owner = new_owner()
         self._connection: Optional[sqlite3.Connection] = None
         self._file: Optional[Tuple[int, int]] = None
         self._version: Any = None
@@ -47,7 +48,7 @@ class LogReader(Reader):
         log, retention = tables.name("log"), tables.name("retention")
         self._select = (
             "SELECT seq, NULL, at, topic, operation, old, new, context"
-            f" FROM {log} WHERE seq > ? ORDER BY seq LIMIT {PAGE_ROWS}"
+            f" FROM {log} WHERE seq > ? AND operation <> 'read' ORDER BY seq LIMIT {PAGE_ROWS}"
         )
         self._cleaned = f"SELECT max(upto) FROM {retention} WHERE cleaned"
         self._last = f"SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{log}'"

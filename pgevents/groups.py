@@ -1,0 +1,246 @@
+"""Groups: of many processes one gets each event, even after a crash.
+
+A group's row holds its cursor. What a process takes is named by one lease row;
+when all is handled, that row is deleted, and nothing is left.
+
+    log ──claim──▶ leased ──all handled──▶ (gone)
+                   │ ▲ │
+     its process   │ │ └──an event raised──▶ waiting ──its time──▶ leased, attempt + 1
+     died or lost  ▼ │                          │
+     the lease    due┘                          └──attempts used up──▶ dead letter
+
+Claiming is one short transaction: lock the group's row, read the next batch
+behind the cursor, write the lease, move the cursor. That lock is never held
+while a listener runs. The model is that of a Redis stream's consumer group.
+"""
+
+import datetime
+import json
+import threading
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+
+from .backend import Backend
+from .errors import UsageError
+from .event import Event
+from .ledger import Captured, GroupLog, Ledger, plain_row
+from .registry import Registry
+from .runner import Options, Renewer, Runner
+from .target import OPERATIONS
+from .topics import Topics
+
+
+class DeadLetter(NamedTuple):
+    """An event that a group has given up. ``at`` is when it did."""
+
+    id: int
+    event: Event
+    attempts: int
+    error: str
+    traceback: str
+    at: datetime.datetime
+
+
+class Group:
+    """One group of a hub: what it has to do, and what is done about it.
+
+    All methods ask the database, and raise a DatabaseError if that fails, or
+    UsageError if the group has never been started.
+    """
+
+    def __init__(self, name: str, groups: "Groups") -> None:
+        self.name = name
+        self._groups = groups
+
+    def lag(self) -> Tuple[int, float]:
+        """Return how many events wait, and how many seconds the oldest has waited."""
+        return self._groups.ledger().lag(self.name, self._topics())
+
+    def pause(self) -> None:
+        """Let no process claim anything more, until ``resume()``."""
+        self._groups.ledger().pause(self.name, True)
+
+    def resume(self) -> None:
+        """Undo ``pause()``."""
+        self._groups.ledger().pause(self.name, False)
+        self._groups.wake()
+
+    def rewind(self, to: Union[str, int, datetime.datetime, Event]) -> None:
+        """Move the group's position: what comes after it is handled, for the first time or again.
+
+        ``to`` is "beginning" (of what the log keeps), "now" (skip what
+        waits), an aware datetime, or a position or event, which is handled
+        again, too.
+        """
+        if isinstance(to, Event):
+            to = to.position
+        if isinstance(to, datetime.datetime):
+            if to.tzinfo is None:
+                raise UsageError(f"rewind to {to!r}: a time needs a time zone")
+            self._groups.ledger().rewind(self.name, to.timestamp())
+        elif to in ("beginning", "now") or (isinstance(to, int) and not isinstance(to, bool)):
+            self._groups.ledger().rewind(self.name, to)
+        else:
+            raise UsageError(
+                f'rewind to {to!r}: give "beginning", "now", a datetime, a position or an event'
+            )
+        self._groups.wake()
+
+    def dead_letters(self) -> List[DeadLetter]:
+        """Return what the group has given up, oldest first."""
+        return [
+            DeadLetter(
+                row["id"],
+                self._groups.event(json.loads(row["event"]), row["attempts"]),
+                row["attempts"],
+                row["error"],
+                row["traceback"],
+                datetime.datetime.fromtimestamp(row["at"], datetime.timezone.utc),
+            )
+            for row in self._groups.ledger().dead_letters(self.name)
+        ]
+
+    def retry_dead(self, *letters: Union[int, DeadLetter]) -> int:
+        """Let these dead letters, or all, be handled anew; return how many.
+
+        Those whose event is not in the log any more stay where they are.
+        """
+        ids = [letter if isinstance(letter, int) else letter.id for letter in letters]
+        count = self._groups.ledger().retry_dead(self.name, ids or None)
+        self._groups.wake()
+        return count
+
+    def drop(self) -> None:
+        """Forget the group, its position and its dead letters. Its processes must be stopped."""
+        self._groups.ledger().drop(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name}>"
+
+    def _topics(self) -> List[str]:
+        found = self._groups.ledger().group(self.name)
+        if found is None:
+            raise UsageError(f"there is no group {self.name!r}")
+        return sorted(found["definition"]["topics"])
+
+
+class Groups:
+    """All groups of a hub, and the threads that work for them."""
+
+    def __init__(
+        self, backend: Backend, registry: Registry, topics: Topics, tell: Callable[..., None]
+    ) -> None:
+        self._backend = backend
+        self._registry = registry
+        self._known = topics
+        self._tell = tell
+        self._options: Dict[str, Options] = {}
+        self._log: Optional[GroupLog] = None
+        self._ledger: Optional[Ledger] = None
+        self._runners: Dict[str, Runner] = {}
+        self._renewer: Optional[Renewer] = None
+        self._lock = threading.Lock()
+
+    def group(self, name: str, **options: Any) -> Group:
+        """Return a group, and say how it works. Raises UsageError while it runs."""
+        if options:
+            if name in self._runners:
+                raise UsageError(f"the group {name!r} runs: say how it works before start()")
+            self._options[name] = Options(**options)
+        return Group(name, self)
+
+    def ledger(self) -> Ledger:
+        """Return what is written down of the groups."""
+        with self._lock:
+            if self._ledger is None:
+                self._log = self._backend.group_log()
+                self._ledger = Ledger(self._backend.tables, self._log)
+            return self._ledger
+
+    def event(self, row: List[Any], attempt: int) -> Event:
+        """Return the event of a log row that was kept as JSON."""
+        plain = plain_row(tuple(row))
+        return Event(plain, self._known.shape(plain[3]), attempt, attempt > 1)
+
+    def start(self, owner: str) -> None:
+        """Start a thread for each group somebody listens in, and leave those that run."""
+        for name, topics in self._wanted().items():
+            options = self._options.setdefault(name, Options())
+            former = self._runners.get(name)
+            if former is not None:
+                if former.definition == options.definition(topics):
+                    continue
+                former.stop()
+                former.join(time.monotonic() + options.lease)
+            runner = Runner(
+                name, options, topics, owner, self.ledger(), self._registry, self._known,
+                self._tell,
+            )
+            runner.define(lambda: self._captured(topics))
+            runner.start()
+            self._runners[name] = runner
+        if self._runners and self._renewer is None:
+            self._renewer = Renewer(self.ledger(), lambda: list(self._runners.values()))
+            self._renewer.start()
+
+    def wake(self) -> None:
+        """Something happened: let the threads look."""
+        for runner in list(self._runners.values()):
+            runner.wake()
+
+    def stop(self, deadline: float) -> bool:
+        """Let each thread finish the event it handles; tell whether all ended in time.
+
+        What was taken and not begun is there for other processes at once.
+        """
+        runners, self._runners = list(self._runners.values()), {}
+        for runner in runners:
+            runner.stop()
+        ended = all([runner.join(deadline) for runner in runners])
+        renewer, self._renewer = self._renewer, None
+        if renewer is not None:
+            renewer.stop()
+            renewer.join(deadline)
+        log, self._log, self._ledger = self._log, None, None
+        if log is not None:
+            log.dispose()
+        return ended
+
+    def after_fork(self) -> None:
+        """In a child: the threads and connections are the parent's."""
+        self._lock = threading.Lock()
+        log, self._log, self._ledger = self._log, None, None
+        self._runners = {}
+        self._renewer = None
+        if log is not None:
+            log.dispose(close=False)
+
+    def status(self) -> Dict[str, Any]:
+        """Return for each group that runs here how much it has taken, and why it stands by."""
+        found = {}
+        for name, runner in list(self._runners.items()):
+            work = runner.work
+            found[name] = {
+                "taken": 0 if work is None else len(work.rows),
+                "standing_by": runner.standing_by,
+            }
+        return found
+
+    def _captured(self, topics: Dict[str, List[str]]) -> List[Captured]:
+        found = (self._backend.captured(topic) for topic in topics)
+        return [captured for captured in found if captured is not None]
+
+    def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
+        """Return group → topic → operations, from the listeners there are."""
+        wanted: Dict[str, Dict[str, List[str]]] = {}
+        for listener, moments in self._registry.all():
+            if listener.group is None:
+                continue
+            if listener.target is None:
+                raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
+            topics = wanted.setdefault(listener.group, {})
+            operations = [moment[len("after_") :] for moment in moments]
+            for topic in self._known.topics_of(listener.target):
+                merged = {*topics.get(topic, ()), *operations}
+                topics[topic] = [operation for operation in OPERATIONS if operation in merged]
+        return wanted

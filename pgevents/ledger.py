@@ -1,0 +1,490 @@
+"""What is written down of groups: their cursors, leases and dead letters.
+
+The same statements serve both databases; what a cursor is, only the rooms know.
+All times are seconds by the database's clock, so a process with a wrong clock
+takes nothing too early.
+"""
+
+import json
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from .errors import UsageError
+from .event import LogRow
+from .tables import Tables
+
+OWNER_SILENT = 1.5  # seconds without a renewal after which an owner may be asked for dead
+RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
+
+
+class Captured(NamedTuple):
+    """A table that is captured, and the columns of it that are."""
+
+    relation: Any  # backend.Relation
+    columns: List[str]
+
+
+def backfill_topic(name: str, topic: str) -> str:
+    """Return the topic of rows that only one group is to read."""
+    return f"backfill:{name}:{topic}"
+
+
+def plain_row(row: LogRow) -> LogRow:
+    """Return a log row with the table's own topic: undo ``backfill_topic``."""
+    topic = row[3]
+    if row[4] != "read":
+        return row
+    return (*row[:3], topic.split(":", 2)[2], *row[4:])
+
+
+class GroupLog:
+    """A log as groups read it: implemented in each room."""
+
+    #: SQL for the database's clock, in seconds since 1970.
+    now: Any
+
+    def transaction(self) -> ContextManager[Connection]:
+        """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
+        raise NotImplementedError
+
+    def dispose(self, close: bool = True) -> None:
+        """Give the pool's connections back; in a forked child, without closing them."""
+        raise NotImplementedError
+
+    def cursor(self, connection: Connection, start: str) -> str:
+        """Return a cursor at "now" or at the "beginning" of what is kept."""
+        raise NotImplementedError
+
+    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
+        """Write the rows that are there now into the log, for one group; return its cursor.
+
+        Behind the cursor come these rows first, then what was not committed
+        when they were read: none is missing, and none comes twice.
+        ``connection`` has just begun its transaction.
+        """
+        raise NotImplementedError
+
+    def cursor_at(self, connection: Connection, seconds: float) -> str:
+        """Return a cursor before the first row that was written at this time or later."""
+        raise NotImplementedError
+
+    def cursor_before(self, connection: Connection, position: int) -> str:
+        """Return a cursor before the row with this number."""
+        raise NotImplementedError
+
+    def read(
+        self, connection: Connection, cursor: str, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], str]:
+        """Return the next rows of these topics, and the cursor behind them."""
+        raise NotImplementedError
+
+    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
+        """Return these rows of the log, in order; those that were cleaned away are missing."""
+        raise NotImplementedError
+
+    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
+        """Return a mark of the cleaning that took rows behind the cursor; None if none did."""
+        raise NotImplementedError
+
+    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
+        """Return how many rows are behind the cursor, and how many seconds old the oldest is."""
+        raise NotImplementedError
+
+    def age(self, connection: Connection, seq: int) -> float:
+        """Return how many seconds old a row is, 0.0 if it was cleaned away."""
+        raise NotImplementedError
+
+    def alive(self, connection: Connection, owner: str) -> bool:
+        """Tell whether a lease's owner lives; True if that cannot be known."""
+        raise NotImplementedError
+
+
+class Work(NamedTuple):
+    """What a process has taken: the lease, and its events' rows.
+
+    ``attempt`` is that of the first row; ``again`` tells that somebody may
+    have seen them before.
+    """
+
+    lease: int
+    owner: str
+    rows: List[LogRow]
+    attempt: int
+    again: bool
+
+
+class Failure(NamedTuple):
+    """An event that is given up (``delay`` is None) or waits to be tried again."""
+
+    row: LogRow
+    attempt: int  # that failed
+    error: str
+    traceback: str
+    delay: Optional[float]
+
+
+class Superseded(Exception):
+    """Another process has defined the group otherwise; its definition is the argument."""
+
+
+class Lost(Exception):
+    """Somebody else has the lease: what we did with it does not count."""
+
+
+class Ledger:
+    """The rows of one log's groups. Each call is a transaction, unless it is given one."""
+
+    def __init__(self, tables: Tables, log: GroupLog) -> None:
+        self.transaction = log.transaction
+        self._groups = tables.groups
+        self._leases = tables.leases
+        self._dead = tables.dead
+        self._log = log
+        self._now = log.now
+
+    # Groups.
+
+    def define(
+        self, name: str, definition: str, start: str, captured: Callable[[], List[Captured]]
+    ) -> None:
+        """Write a group down; one that is there keeps its cursor and gets the definition.
+
+        A new one begins at ``start``: "now", the "beginning" of what is kept,
+        or with a "backfill" of the ``captured()`` tables.
+        """
+        known = self.group(name)
+        if known is None:
+            try:
+                self._create(name, definition, start, captured)
+                return
+            except IntegrityError:
+                pass  # another process was faster
+        self._change(name, definition=definition)
+
+    def _create(
+        self, name: str, definition: str, start: str, captured: Callable[[], List[Captured]]
+    ) -> None:
+        tables = captured() if start == "backfill" else []
+        with self.transaction() as connection:
+            if start == "backfill":
+                cursor = self._log.backfill(connection, name, tables)
+            else:
+                cursor = self._log.cursor(connection, start)
+            values = {"definition": definition, "cursor": cursor, "paused": False}
+            connection.execute(insert(self._groups).values(name=name, **values))
+
+    def group(self, name: str) -> Optional[Dict[str, Any]]:
+        """Return a group's row as a dict: definition, cursor, paused; None if there is none."""
+        groups = self._groups
+        with self.transaction() as connection:
+            row = connection.execute(
+                select(groups.c.definition, groups.c.cursor, groups.c.paused).where(
+                    groups.c.name == name
+                )
+            ).first()
+        if row is None:
+            return None
+        return {"definition": json.loads(row[0]), "cursor": row[1], "paused": bool(row[2])}
+
+    def names(self) -> List[str]:
+        """Return the names of all groups."""
+        with self.transaction() as connection:
+            found = connection.execute(select(self._groups.c.name).order_by(self._groups.c.name))
+            return [row[0] for row in found]
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Let nobody claim, or everybody again. Raises UsageError for an unknown group."""
+        self._change(name, paused=paused)
+
+    def drop(self, name: str) -> None:
+        """Forget a group with all it has. Raises UsageError for an unknown one."""
+        with self.transaction() as connection:
+            for table in (self._leases, self._dead):
+                connection.execute(delete(table).where(table.c.group_name == name))
+            found = connection.execute(delete(self._groups).where(self._groups.c.name == name))
+            if not found.rowcount:
+                raise UsageError(f"there is no group {name!r}")
+
+    def rewind(self, name: str, to: Any) -> None:
+        """Move the cursor: to "beginning", "now", a position (int) or a time (seconds, float).
+
+        What was taken and not finished is forgotten: it lies behind the
+        cursor, or was to be skipped.
+        """
+        with self.transaction() as connection:
+            if isinstance(to, str):
+                cursor = self._log.cursor(connection, to)
+            elif isinstance(to, int):
+                cursor = self._log.cursor_before(connection, to)
+            else:
+                cursor = self._log.cursor_at(connection, to)
+            leases = self._leases
+            connection.execute(delete(leases).where(leases.c.group_name == name))
+            self._set(connection, name, cursor=cursor)
+
+    def lag(self, name: str, topics: List[str]) -> Tuple[int, float]:
+        """Return how many events wait, those taken and not finished too, and the age of the first.
+
+        The age is in seconds, 0.0 when nothing waits.
+        """
+        leases = self._leases
+        with self.transaction() as connection:
+            cursor = self._row(connection, name)[1]
+            waiting, age = self._log.lag(connection, cursor, _all_topics(name, topics))
+            taken = connection.execute(
+                select(leases.c.seqs).where(leases.c.group_name == name)
+            ).fetchall()
+            seqs = [seq for row in taken for seq in _numbers(row[0])]
+            if seqs:
+                age = max(age, self._log.age(connection, min(seqs)))
+            return waiting + len(seqs), age
+
+    def missed(self, name: str) -> Optional[str]:
+        """Return a mark of the cleaning that took what the group had not seen, or None."""
+        with self.transaction() as connection:
+            return self._log.missed(connection, self._row(connection, name)[1])
+
+    # Leases.
+
+    def claim(
+        self, name: str, definition: str, owner: str, topics: List[str], options: Any
+    ) -> Tuple[Optional[Work], Optional[float]]:
+        """Take what is due, or else the next batch.
+
+        Returns the work, or None and the seconds until something held by
+        others may be due (None if nothing is held). Raises ``Superseded`` when
+        another process has defined the group otherwise.
+        """
+        with self.transaction() as connection:
+            work = self._take_due(connection, name, owner, options)
+            if work is not None:
+                return work, None
+            held = self._next_due(connection, name)
+            if options.ordered and held is not None:
+                return None, held
+            return self._take_next(connection, name, definition, owner, topics, options), held
+
+    def renew(self, work: Work, seconds: float) -> bool:
+        """Keep a lease for ``seconds`` more; tell whether it was still ours."""
+        leases = self._leases
+        with self.transaction() as connection:
+            found = connection.execute(
+                update(leases)
+                .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
+                .values(renewed=self._now, due=self._now + seconds)
+            )
+            return bool(found.rowcount)
+
+    def settle(
+        self,
+        name: str,
+        work: Work,
+        rest: List[LogRow],
+        failures: List[Failure],
+        ordered: bool,
+        keep: bool = False,
+        rest_attempt: int = 1,
+        connection: Optional[Connection] = None,
+    ) -> None:
+        """Write down how far a lease is: ``rest`` is left, what failed waits for its time.
+
+        With ``keep`` the lease goes on with the rest, else anybody may take
+        it. In an ordered group an event that is tried again is the first of
+        what is left, in the same row, so that nothing passes it. Raises
+        ``Lost``, and changes nothing, when the lease is not ours any more.
+        """
+        if connection is None:
+            with self.transaction() as own:
+                self.settle(name, work, rest, failures, ordered, keep, rest_attempt, own)
+            return
+        leases = self._leases
+        ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
+        if keep:
+            change = update(leases).where(ours).values(seqs=_text(rest), attempt=rest_attempt)
+            found = connection.execute(change)
+        else:
+            found = connection.execute(delete(leases).where(ours))
+        if not found.rowcount:
+            raise Lost()
+        for failure in failures:
+            if failure.delay is None:
+                self._bury(connection, name, failure)
+            elif ordered:
+                self._put(connection, name, [failure.row, *rest], failure.attempt + 1,
+                          failure.delay)
+                return
+            else:
+                self._put(connection, name, [failure.row], failure.attempt + 1, failure.delay)
+        if rest and not keep:
+            self._put(connection, name, rest, rest_attempt, 0.0)
+
+    # Dead letters.
+
+    def dead_letters(self, name: str) -> List[Dict[str, Any]]:
+        """Return what a group has given up, oldest first."""
+        dead = self._dead
+        columns = (dead.c.id, dead.c.seq, dead.c.event, dead.c.attempts, dead.c.error)
+        with self.transaction() as connection:
+            found = connection.execute(
+                select(*columns, dead.c.traceback, dead.c.at)
+                .where(dead.c.group_name == name)
+                .order_by(dead.c.id)
+            ).fetchall()
+        names = ("id", "position", "event", "attempts", "error", "traceback", "at")
+        return [dict(zip(names, row)) for row in found]
+
+    def retry_dead(self, name: str, ids: Optional[List[int]] = None) -> int:
+        """Let dead letters be handled once more, all or these; return how many."""
+        dead = self._dead
+        chosen = dead.c.group_name == name
+        if ids is not None:
+            chosen = and_(chosen, dead.c.id.in_(ids))
+        with self.transaction() as connection:
+            found = connection.execute(select(dead.c.seq).where(chosen).order_by(dead.c.id))
+            seqs = [row[0] for row in found]
+            kept = {row[0]: row for row in self._log.rows(connection, seqs)}
+            again = [kept[seq] for seq in seqs if seq in kept]
+            for row in again:
+                self._put(connection, name, [row], 1, 0.0)
+            connection.execute(
+                delete(dead).where(and_(chosen, dead.c.seq.in_([row[0] for row in again])))
+            )
+        return len(again)
+
+    # Inside.
+
+    def _take_due(
+        self, connection: Connection, name: str, owner: str, options: Any
+    ) -> Optional[Work]:
+        """Take over a lease whose time is over, or whose owner is dead."""
+        leases = self._leases
+        silent = and_(leases.c.owner.isnot(None), leases.c.renewed < self._now - OWNER_SILENT)
+        rows = connection.execute(
+            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner,
+                   (leases.c.due <= self._now))
+            .where(and_(leases.c.group_name == name, or_(leases.c.due <= self._now, silent)))
+            .order_by(leases.c.id)
+            .limit(20)
+            .with_for_update(skip_locked=True)
+        ).fetchall()
+        for lease, seqs, attempt, former, due in rows:
+            if not due and self._log.alive(connection, former):
+                continue
+            # Who had it may have handled some of it.
+            attempt += former is not None
+            again = former is not None or attempt > 1
+            connection.execute(
+                update(leases)
+                .where(leases.c.id == lease)
+                .values(owner=owner, attempt=attempt, renewed=self._now,
+                        due=self._now + options.lease)
+            )
+            found = self._log.rows(connection, _numbers(seqs))
+            return Work(lease, owner, found, attempt, again)
+        return None
+
+    def _next_due(self, connection: Connection, name: str) -> Optional[float]:
+        leases = self._leases
+        found = connection.execute(
+            select(func.min(leases.c.due) - self._now).where(leases.c.group_name == name)
+        ).scalar()
+        return None if found is None else max(0.0, float(found))
+
+    def _take_next(
+        self,
+        connection: Connection,
+        name: str,
+        definition: str,
+        owner: str,
+        topics: List[str],
+        options: Any,
+    ) -> Optional[Work]:
+        known, cursor, paused = self._row(connection, name, lock=True)
+        if known != definition:
+            raise Superseded(json.loads(known))
+        if paused:
+            return None
+        # The lock first, then a new statement: another may have claimed meanwhile.
+        if options.ordered and self._next_due(connection, name) is not None:
+            return None
+        rows, behind = self._log.read(
+            connection, cursor, _all_topics(name, topics), options.batch_size
+        )
+        if not rows:
+            if behind != cursor:
+                self._set(connection, name, cursor=behind)
+            return None
+        lease = self._put(connection, name, rows, 1, options.lease, owner)
+        self._set(connection, name, cursor=behind)
+        return Work(lease, owner, rows, 1, False)
+
+    def _put(
+        self,
+        connection: Connection,
+        name: str,
+        rows: List[LogRow],
+        attempt: int,
+        delay: float,
+        owner: Optional[str] = None,
+    ) -> int:
+        found = connection.execute(
+            insert(self._leases).values(
+                group_name=name,
+                seqs=_text(rows),
+                attempt=attempt,
+                owner=owner,
+                renewed=None if owner is None else self._now,
+                due=self._now + delay,
+            )
+        )
+        key: Any = found.inserted_primary_key
+        return int(key[0])
+
+    def _bury(self, connection: Connection, name: str, failure: Failure) -> None:
+        row = [str(part) if index == 2 else part for index, part in enumerate(failure.row)]
+        connection.execute(
+            insert(self._dead).values(
+                group_name=name,
+                seq=failure.row[0],
+                event=json.dumps(row),
+                attempts=failure.attempt,
+                error=failure.error,
+                traceback=failure.traceback,
+                at=self._now,
+            )
+        )
+
+    def _row(self, connection: Connection, name: str, lock: bool = False) -> Any:
+        groups = self._groups
+        query = select(groups.c.definition, groups.c.cursor, groups.c.paused).where(
+            groups.c.name == name
+        )
+        row = connection.execute(query.with_for_update() if lock else query).first()
+        if row is None:
+            raise UsageError(f"there is no group {name!r}")
+        return row
+
+    def _change(self, name: str, **values: Any) -> None:
+        with self.transaction() as connection:
+            self._set(connection, name, **values)
+
+    def _set(self, connection: Connection, name: str, **values: Any) -> None:
+        groups = self._groups
+        found = connection.execute(update(groups).where(groups.c.name == name).values(**values))
+        if not found.rowcount:
+            raise UsageError(f"there is no group {name!r}")
+
+
+def _all_topics(name: str, topics: List[str]) -> List[str]:
+    return [*topics, *(backfill_topic(name, topic) for topic in topics)]
+
+
+def _text(rows: List[LogRow]) -> str:
+    return ",".join(str(row[0]) for row in rows)
+
+
+def _numbers(text: str) -> List[int]:
+    return [int(number) for number in text.split(",")]

@@ -1,0 +1,264 @@
+"""The log on PostgreSQL as groups read it: a stored cursor is a snapshot, too.
+
+The transaction that moves a cursor writes nothing to the log: its own number
+is not in progress in its own snapshot, and would count as seen.
+"""
+
+import contextlib
+import json
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from sqlalchemy import literal_column
+from sqlalchemy.engine import Connection
+
+from ..event import LogRow
+from ..ledger import Captured, GroupLog, backfill_topic
+from ..tables import Tables
+from .connection import engine, translated
+from .snapshot import Cursor, Snapshot
+
+PAGE_BYTES = 8_000_000  # of rows that are claimed together, as they are stored; at least one
+STALE = 1000  # transactions that a cursor may fall behind before an empty read moves it
+
+_COLUMNS = "seq, xid::text, at, topic, operation, old::text, new::text, context"
+
+#: See log.py for why these are as they are. One statement, one snapshot.
+_FRESH = """
+WITH fresh AS MATERIALIZED (
+    (SELECT seq, old, new FROM {log}
+      WHERE xid >= %(xmax)s::xid8 AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
+    UNION ALL
+    (SELECT seq, old, new FROM {log}
+      WHERE xid = ANY (%(xip)s::xid8[]) AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
+)
+SELECT pg_current_snapshot()::text, count(*) > %(rows)s OR coalesce(sum(
+           coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s,
+       array_agg(seq ORDER BY seq)
+  FROM fresh
+"""
+
+_FIRST = """
+SELECT min(seq) FROM (
+    SELECT seq, xid FROM {log} WHERE xid >= %(xmax)s::xid8
+    UNION ALL
+    SELECT seq, xid FROM {log} WHERE xid = ANY (%(xip)s::xid8[])) fresh
+ WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
+"""
+
+_PAGE = """
+SELECT {columns}
+  FROM (SELECT page.*, sum(bytes) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - bytes AS before
+          FROM (SELECT seq, xid, at, topic, operation, old, new, context,
+                       coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) AS bytes
+                  FROM {log}
+                 WHERE seq > %(seq)s AND topic = ANY (%(topics)s)
+                   AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
+                   AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
+                 ORDER BY seq LIMIT %(rows)s) page) measured
+ WHERE before < %(bytes)s
+ ORDER BY seq
+"""
+
+_BEHIND = """
+SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8
+  FROM {log}
+ WHERE topic = ANY (%(topics)s)
+   AND (xid >= %(xmax)s::xid8 OR xid = ANY (%(xip)s::xid8[]))
+   AND NOT (seq <= %(seq)s AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot))
+"""
+
+#: Sees nothing: all that is kept is new to it.
+_NOTHING = Snapshot.parse("1:1:")
+
+
+#: As functions.sql pins them: see there.
+_SETTINGS = """
+SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres';
+SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'
+"""
+
+
+class PostgresGroupLog(GroupLog):
+    """The log of one database, on a pool of our own."""
+
+    now = literal_column("extract(epoch FROM clock_timestamp())::float8")
+
+    def __init__(self, given: Dict[str, Any], tables: Tables) -> None:
+        self._log = tables.name("log")
+        self._notes = tables.name("retention")
+        self._engine = engine(
+            given, isolation_level="READ COMMITTED", pool_size=2, max_overflow=100
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with translated(), self._engine.begin() as connection:
+            yield connection
+
+    def dispose(self, close: bool = True) -> None:
+        self._engine.dispose(close=close)
+
+    def cursor(self, connection: Connection, start: str) -> str:
+        now = self._snapshot(connection)
+        return _text(Cursor(now) if start == "now" else Cursor(_NOTHING, now, 0))
+
+    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
+        # One snapshot for all tables. It comes before this transaction's own
+        # number, so its rows are new to it; and so is all that others commit
+        # meanwhile, which has to come after them, whatever its place in the log.
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        since = self._snapshot(connection)
+        connection.exec_driver_sql(_SETTINGS)
+        for relation, columns in tables:
+            names = ", ".join("r." + _quoted(column) for column in columns)
+            table = f"{_quoted(relation.schema)}.{_quoted(relation.name)}"
+            rows = f"SELECT row_to_json(x.*) FROM (SELECT {names}) x"
+            sql = f"SELECT %s, 'read', ({rows}) FROM {table} r".replace("%", "%%")
+            connection.exec_driver_sql(
+                f"INSERT INTO {self._log} (topic, operation, new) " + sql.replace("%%s", "%s", 1),
+                (backfill_topic(name, relation.topic),),
+            )
+        xid = int(self._one(connection, "SELECT pg_current_xact_id()::text"))
+        return _text(Cursor(since), xid)
+
+    def cursor_at(self, connection: Connection, seconds: float) -> str:
+        first = self._one(
+            connection,
+            "SELECT min(seq) FROM {log} WHERE at >= to_timestamp(%(seconds)s)",
+            seconds=seconds,
+        )
+        now = self._snapshot(connection)
+        return _text(Cursor(now) if first is None else Cursor(_NOTHING, now, first - 1))
+
+    def cursor_before(self, connection: Connection, position: int) -> str:
+        return _text(Cursor(_NOTHING, self._snapshot(connection), position - 1))
+
+    def read(
+        self, connection: Connection, cursor: str, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], str]:
+        # The planner, misled by old statistics, would read the whole log.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
+        place, backfill = _cursor(cursor), json.loads(cursor).get("backfill")
+        if backfill is not None:
+            rows = self._backfilled(connection, place, backfill, limit)
+            if rows:
+                return rows, _text(place._replace(seq=rows[-1][0]), backfill)
+            place = Cursor(place.since.and_also(backfill))
+        if place.upto is not None:
+            rows = self._page(connection, place, topics, limit)
+            if rows:
+                return rows, _text(place._replace(seq=rows[-1][0]))
+            place = Cursor(place.upto)
+        return self._fresh(connection, place, topics, limit)
+
+    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
+        sql = f"SELECT {_COLUMNS} FROM {{log}} WHERE seq = ANY (%(seqs)s) ORDER BY seq"
+        return self._all(connection, sql, seqs=list(seqs))
+
+    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
+        cleaned: Optional[str] = self._one(connection, "SELECT upto FROM {notes} WHERE forced")
+        if cleaned is None:
+            return None
+        place = _cursor(cursor)
+        return None if (place.upto or place.since).covers(Snapshot.parse(cleaned)) else cleaned
+
+    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
+        place = _cursor(cursor)
+        backfill = json.loads(cursor).get("backfill")
+        upto = place.upto or _NOTHING
+        if backfill is not None:
+            upto = place.since.and_also(backfill)
+        values = {**_since(place.since), "upto": upto.text, "seq": place.seq, "topics": topics}
+        count, age = self._all(connection, _BEHIND, **values)[0]
+        return int(count), float(age)
+
+    def age(self, connection: Connection, seq: int) -> float:
+        sql = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {log}"
+        return float(self._one(connection, sql + " WHERE seq = %(seq)s", seq=seq) or 0.0)
+
+    def alive(self, connection: Connection, owner: str) -> bool:
+        # Its listening session holds this lock for as long as it lives.
+        lock = f"('{self._log}'::regclass::oid::int4, {int(owner.rpartition(':')[2])})"
+        return bool(
+            self._one(
+                connection,
+                f"SELECT CASE WHEN pg_try_advisory_lock{lock}"
+                f" THEN NOT pg_advisory_unlock{lock} ELSE true END",
+            )
+        )
+
+    def _backfilled(
+        self, connection: Connection, place: Cursor, xid: int, limit: int
+    ) -> List[LogRow]:
+        sql = f"""SELECT {_COLUMNS} FROM {{log}}
+                   WHERE xid = %(xid)s::xid8 AND seq > %(seq)s ORDER BY seq LIMIT %(rows)s"""
+        return self._all(connection, sql, xid=str(xid), seq=place.seq, rows=limit)
+
+    def _fresh(
+        self, connection: Connection, place: Cursor, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], str]:
+        values = {**_since(place.since), "topics": topics, "rows": limit, "bytes": PAGE_BYTES}
+        now, large, seqs = self._all(connection, _FRESH, **values)[0]
+        upto = Snapshot.parse(now)
+        if large:
+            first = self._one(connection, _FIRST, **_since(place.since), upto=now)
+            paged = Cursor(place.since, upto, first - 1)
+            rows = self._page(connection, paged, topics, limit)
+            return rows, _text(paged._replace(seq=rows[-1][0]) if rows else Cursor(upto))
+        if not seqs:
+            # A write only to move past what others wrote: not for each transaction.
+            far = upto.xmax - place.since.xmax > STALE
+            return [], _text(Cursor(upto) if far else place)
+        return self.rows(connection, seqs), _text(Cursor(upto))
+
+    def _page(
+        self, connection: Connection, place: Cursor, topics: List[str], limit: int
+    ) -> List[LogRow]:
+        assert place.upto is not None
+        return self._all(
+            connection,
+            _PAGE,
+            seq=place.seq,
+            since=place.since.text,
+            upto=place.upto.text,
+            topics=topics,
+            rows=limit,
+            bytes=PAGE_BYTES,
+        )
+
+    def _snapshot(self, connection: Connection) -> Snapshot:
+        return Snapshot.parse(self._one(connection, "SELECT pg_current_snapshot()::text"))
+
+    def _all(self, connection: Connection, sql: str, **values: Any) -> List[Any]:
+        text = sql.format(log=self._log, notes=self._notes, columns=_COLUMNS)
+        found = connection.exec_driver_sql(text, values) if values else connection.exec_driver_sql(
+            text
+        )
+        return [tuple(row) for row in found.fetchall()]
+
+    def _one(self, connection: Connection, sql: str, **values: Any) -> Any:
+        rows = self._all(connection, sql, **values)
+        return rows[0][0] if rows else None
+
+
+def _since(since: Snapshot) -> Dict[str, Any]:
+    return {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(place: Cursor, backfill: Optional[int] = None) -> str:
+    """Return a cursor as it is stored; ``backfill`` is the transaction to be read first."""
+    upto = None if place.upto is None else place.upto.text
+    given = {"since": place.since.text, "upto": upto, "seq": place.seq}
+    return json.dumps(given if backfill is None else {**given, "backfill": backfill})
+
+
+def _cursor(text: str) -> Cursor:
+    given = json.loads(text)
+    upto = given["upto"]
+    return Cursor(
+        Snapshot.parse(given["since"]), None if upto is None else Snapshot.parse(upto), given["seq"]
+    )

@@ -1,0 +1,343 @@
+"""The thread in which a group's listeners are called; the states of a lease are drawn in groups.
+
+It claims a batch, calls the listeners for one event after the other, and writes
+down how that went. No lock is held meanwhile.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from sqlalchemy.engine import Connection
+
+from .delivery import Audience
+from .errors import DatabaseError, UsageError
+from .event import Event, LogRow
+from .ledger import RENEWAL, Captured, Failure, Ledger, Lost, Superseded, Work, plain_row
+from .registry import Listener, Registry
+from .retry import Backoff
+from .threads import Worker
+from .topics import Topics
+
+logger = logging.getLogger("pgevents")
+
+BATCH_SIZE = 500  # events that are claimed together
+LEASE = 10.0  # seconds without a renewal until another process takes over
+MAX_ATTEMPTS = 5
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds before an event is tried again
+GAP_CHECK = 10.0  # seconds between two looks whether something was cleaned away
+IDLE = 4.0  # seconds between two looks when nothing wakes us
+STANDBY = 0.5  # seconds between two looks at what another process holds
+STARTS = ("now", "beginning", "backfill")
+
+
+class Options:
+    """How a group works. Raises UsageError."""
+
+    def __init__(
+        self,
+        ordered: bool = True,
+        batch_size: int = BATCH_SIZE,
+        lease: float = LEASE,
+        max_attempts: int = MAX_ATTEMPTS,
+        backoff: Tuple[float, float] = (FIRST_WAIT, LONGEST_WAIT),
+        start: str = "now",
+    ) -> None:
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("lease", lease, 1),
+            ("max_attempts", max_attempts, 1),
+        ):
+            if not isinstance(value, (int, float)) or value < least:
+                raise UsageError(f"{name}={value!r}: give a number, {least} or more")
+        if start not in STARTS:
+            raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
+        self.ordered = ordered
+        self.batch_size = int(batch_size)
+        self.lease = float(lease)
+        self.max_attempts = int(max_attempts)
+        self.backoff = Backoff(*backoff)
+        self.start = start
+
+    def definition(self, topics: Dict[str, List[str]]) -> str:
+        """Return what all processes of the group have to agree about, as JSON."""
+        return json.dumps(
+            {
+                "ordered": self.ordered,
+                "batch_size": self.batch_size,
+                "lease": self.lease,
+                "max_attempts": self.max_attempts,
+                "backoff": [self.backoff.first, self.backoff.longest],
+                "topics": {topic: sorted(topics[topic]) for topic in sorted(topics)},
+            }
+        )
+
+
+class Runner(Worker):
+    """The thread in which a group's listeners are called."""
+
+    def __init__(
+        self,
+        group: str,
+        options: Options,
+        topics: Dict[str, List[str]],
+        owner: str,
+        ledger: Ledger,
+        registry: Registry,
+        known: Topics,
+        tell: Callable[..., None],
+    ) -> None:
+        super().__init__(f"pgevents-group-{group}")
+        self.group = group
+        self.work: Optional[Work] = None  # what is leased now
+        self.lost = False  # … but somebody took it over
+        self.standing_by: Optional[str] = None  # why this process takes nothing
+        self.options = options
+        self._topics = sorted(topics)
+        self.definition = options.definition(topics)
+        self._owner = owner
+        self._ledger = ledger
+        self._audience = Audience(registry, known, group)
+        self._known = known
+        self._tell = tell
+        self._woken = threading.Event()
+        self._gap_checked = 0.0
+        self._gap: Optional[str] = None  # told already
+
+    def define(self, captured: Callable[[], List[Captured]]) -> None:
+        """Write the group's definition down; the last one who does has the say."""
+        self._ledger.define(self.group, self.definition, self.options.start, captured)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def run(self) -> None:
+        waits = iter(Backoff())
+        while not self.stopping:
+            self._woken.clear()  # before we look: what comes later wakes us again
+            try:
+                self._check_gap()
+                wait = self._turn()
+                waits = iter(Backoff())
+            except DatabaseError as error:
+                wait = next(waits)
+                logger.warning(
+                    "group %s cannot work, trying again in %.1f s: %s", self.group, wait, error
+                )
+            if wait and not self.stopping:
+                self._woken.wait(wait)
+
+    def _turn(self) -> float:
+        """Claim and handle once; return how long to wait before the next turn, in seconds."""
+        try:
+            work, held = self._ledger.claim(
+                self.group, self.definition, self._owner, self._topics, self.options
+            )
+        except Superseded as other:
+            self._stand_by(other.args[0])
+            return STANDBY
+        self.standing_by = None
+        if work is None:
+            return IDLE if held is None else max(0.02, min(held, STANDBY))
+        self.work, self.lost = work, False
+        try:
+            self._handle(work)
+        except Lost:
+            logger.warning(
+                "group %s lost its lease of %d events: another process handles them again",
+                self.group,
+                len(work.rows),
+            )
+        finally:
+            self.work = None
+        return 0.0
+
+    def _check_gap(self) -> None:
+        now = time.monotonic()
+        if now - self._gap_checked < GAP_CHECK:
+            return
+        self._gap_checked = now
+        gap = self._ledger.missed(self.group)
+        if gap is not None and gap != self._gap:
+            reason = f"the log was cleaned before the group {self.group} had read it"
+            self._tell("gap", reason=reason)
+        self._gap = gap
+
+    def _handle(self, work: Work) -> None:
+        """Handle what a lease names, and end the lease. Raises Lost."""
+        if not work.rows:  # all cleaned away, which the gap told
+            self._ledger.settle(self.group, work, [], [], False)
+            return
+        rest, attempt = work.rows, work.attempt
+        while rest:
+            # Who had these before may have died of one of them: one at a time,
+            # so that what the next process finds tells which it was.
+            chunk = rest[:1] if work.again else rest
+            if self._transactional(chunk):
+                with self._ledger.transaction() as connection:
+                    rest = self._step(work, chunk, rest, attempt, connection)
+            else:
+                rest = self._step(work, chunk, rest, attempt, None)
+            attempt = 1
+
+    def _step(
+        self,
+        work: Work,
+        chunk: List[LogRow],
+        rest: List[LogRow],
+        attempt: int,
+        connection: Optional[Connection],
+    ) -> List[LogRow]:
+        """Handle a chunk, write down how that went; return what of the lease is still to do."""
+        ordered = self.options.ordered
+        handled, failures = self._call_all(chunk, attempt, work.again, connection)
+        rest = rest[handled:]
+        over = self.stopping or not rest
+        waiting = [failure for failure in failures if failure.delay is not None]
+        if ordered and waiting:
+            # All that comes after it waits with it.
+            over = True
+            position = waiting[0].row[0]
+            rest = [row for row in work.rows if row[0] > position]
+            failures = [f for f in failures if f.delay is None and f.row[0] < position]
+            failures.append(waiting[0])
+        self._ledger.settle(
+            self.group,
+            work,
+            rest,
+            failures,
+            ordered,
+            keep=not over,
+            rest_attempt=1 if handled else attempt,
+            connection=connection,
+        )
+        return [] if over else rest
+
+    def _call_all(
+        self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
+    ) -> Tuple[int, List[Failure]]:
+        """Call the listeners; return how many rows were begun, and which failed."""
+        failures: Dict[int, Failure] = {}
+        batches: Dict[Listener, List[Tuple[LogRow, Event]]] = {}
+        begun = 0
+        for row in rows:
+            if self.lost:
+                raise Lost()
+            if self.stopping:
+                break
+            begun += 1
+            failure = self._call_one(row, attempt, again, connection, batches)
+            if failure is not None:
+                failures[row[0]] = failure
+                if self.options.ordered and failure.delay is not None:
+                    break
+            attempt = 1
+        for listener, members in batches.items():
+            good = [(row, event) for row, event in members if row[0] not in failures]
+            try:
+                if good:
+                    listener.fn([event for _, event in good])
+            except (Exception, SystemExit) as error:
+                for row, event in good:
+                    failures[row[0]] = self._failure(row, event.attempt, error)
+        return begun, [failures[seq] for seq in sorted(failures)]
+
+    def _call_one(
+        self,
+        row: LogRow,
+        attempt: int,
+        again: bool,
+        connection: Optional[Connection],
+        batches: Dict[Listener, List[Tuple[LogRow, Event]]],
+    ) -> Optional[Failure]:
+        """Call the listeners for one event; return how that failed, or None."""
+        if attempt > self.options.max_attempts:
+            error = f"given up: {attempt - 1} processes ended while they handled it"
+            return Failure(row, attempt - 1, error, "", None)
+        event = self._event(row, attempt, again)
+        try:
+            with contextlib.ExitStack() as stack:
+                if connection is not None:
+                    # What a listener that raises has written is taken back; the others' stays.
+                    stack.enter_context(connection.begin_nested())
+                for listener in self._audience.of(event):
+                    if not listener.wants(event):
+                        continue
+                    if listener.batch:
+                        batches.setdefault(listener, []).append((row, event))
+                    elif listener.transactional:
+                        listener.fn(event, connection)
+                    else:
+                        listener.fn(event)
+        except (Exception, SystemExit) as error:
+            return self._failure(row, attempt, error)
+        return None
+
+    def _failure(self, row: LogRow, attempt: int, error: BaseException) -> Failure:
+        options = self.options
+        last = attempt >= options.max_attempts
+        delay = None if last else options.backoff.wait(attempt)
+        event = self._event(row, attempt, attempt > 1)
+        if last:
+            logger.error(
+                "group %s gives up event %s after %d attempts", self.group, event.id, attempt,
+                exc_info=error,
+            )
+            self._tell("dead_lettered", group=self.group, event=event, error=error)
+        else:
+            logger.warning(
+                "group %s failed for event %s (attempt %d), trying again in %.1f s: %r",
+                self.group, event.id, attempt, delay, error,
+            )
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return Failure(row, attempt, repr(error), text, delay)
+
+    def _transactional(self, rows: List[LogRow]) -> bool:
+        kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation
+        return any(
+            listener.transactional
+            for row in kinds.values()
+            for listener in self._audience.of(self._event(row, 1, False))
+        )
+
+    def _event(self, row: LogRow, attempt: int, again: bool) -> Event:
+        row = plain_row(row)
+        return Event(row, self._known.shape(row[3]), attempt, again or attempt > 1)
+
+    def _stand_by(self, other: Dict[str, Any]) -> None:
+        why = f"another process has defined the group otherwise: {json.dumps(other)}"
+        if self.standing_by != why:
+            logger.warning("group %s stands by in this process: %s", self.group, why)
+        self.standing_by = why
+
+
+class Renewer(Worker):
+    """Keeps the leases of all runners of a hub while their listeners run."""
+
+    def __init__(self, ledger: Ledger, runners: Callable[[], List[Runner]]) -> None:
+        super().__init__("pgevents-renewer")
+        self._ledger = ledger
+        self._runners = runners
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def run(self) -> None:
+        while not self._woken.wait(RENEWAL):
+            for runner in self._runners():
+                self._renew(runner)
+
+    def _renew(self, runner: Runner) -> None:
+        work = runner.work
+        if work is None:
+            return
+        try:
+            if not self._ledger.renew(work, runner.options.lease) and runner.work is work:
+                runner.lost = True
+        except DatabaseError as error:
+            logger.warning("the lease of group %s was not renewed: %s", runner.group, error)

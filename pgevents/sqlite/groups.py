@@ -1,0 +1,154 @@
+"""The log on SQLite as groups read it: a stored cursor is a number."""
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+import threading
+from typing import Any, Iterator, List, Optional, Tuple
+
+from sqlalchemy import create_engine, literal_column
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from ..event import LogRow
+from ..ledger import Captured, GroupLog, backfill_topic
+from ..tables import Tables
+from .catalog import quoted
+from .connection import connect, translated, translation
+from .values import expression
+
+PAGE_BYTES = 8_000_000  # of rows that are claimed together; at least one
+STALE = 1000  # rows that a cursor may fall behind before an empty read moves it
+
+_COLUMNS = "seq, NULL, at, topic, operation, old, new, context"
+_SECONDS = "((julianday({}) - 2440587.5) * 86400.0)"
+
+
+class SqliteGroupLog(GroupLog):
+    """The log of one file, on a pool of our own."""
+
+    now = literal_column(_SECONDS.format("'now'"))
+
+    def __init__(self, path: str, tables: Tables) -> None:
+        self._log = tables.name("log")
+        self._notes = tables.name("retention")
+        # The threads of one process take turns: waiting for SQLite's own lock is slower.
+        self._turn = threading.RLock()
+        self._engine = create_engine(
+            "sqlite://",
+            creator=lambda: connect(path),
+            poolclass=QueuePool,
+            pool_size=2,
+            max_overflow=100,
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        try:
+            with self._turn, translated(), self._engine.begin() as connection:
+                # At once: a transaction that begins by reading may not be let write.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+        except DBAPIError as error:
+            raise translation(error.orig) from error
+
+    def dispose(self, close: bool = True) -> None:
+        self._engine.dispose(close=close)
+
+    def cursor(self, connection: Connection, start: str) -> str:
+        return str(self._last(connection)) if start == "now" else "0"
+
+    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
+        # Nobody else writes meanwhile, so the order of the numbers will do.
+        cursor = str(self._last(connection))
+        for relation, columns in tables:
+            new = expression("r", {column: quoted(column) for column in columns})
+            connection.exec_driver_sql(
+                f"INSERT INTO {self._log} (topic, operation, new)"
+                f" SELECT ?, 'read', {new} FROM {quoted(relation.name)} r",
+                (backfill_topic(name, relation.topic),),
+            )
+        return cursor
+
+    def cursor_at(self, connection: Connection, seconds: float) -> str:
+        # As the log writes times, with milliseconds: julianday() is less exact.
+        time = datetime.datetime.fromtimestamp(round(seconds, 3), datetime.timezone.utc)
+        text = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        first = self._one(connection, f"SELECT min(seq) FROM {self._log} WHERE at >= ?", text)
+        return str(self._last(connection) if first is None else first - 1)
+
+    def cursor_before(self, connection: Connection, position: int) -> str:
+        return str(position - 1)
+
+    def read(
+        self, connection: Connection, cursor: str, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], str]:
+        marks = ", ".join("?" * len(topics))
+        found = connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM {self._log} WHERE seq > ? AND topic IN ({marks})"
+            " ORDER BY seq LIMIT ?",
+            (int(cursor), *topics, limit),
+        )
+        rows: List[LogRow] = []
+        size = 0
+        for row in found:
+            rows.append(tuple(row))
+            size += len(row[5] or "") + len(row[6] or "")
+            if size > PAGE_BYTES:
+                break
+        found.close()
+        if rows:
+            return rows, str(rows[-1][0])
+        # A write only to move past what others wrote: not for each transaction.
+        last = self._last(connection)
+        return [], str(last) if last - int(cursor) > STALE else cursor
+
+    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
+        found = connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM {self._log}"
+            " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
+            (json.dumps(list(seqs)),),
+        )
+        return [tuple(row) for row in found.fetchall()]
+
+    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
+        cleaned = self._one(connection, f"SELECT max(upto) FROM {self._notes} WHERE forced")
+        return str(cleaned) if cleaned is not None and cleaned > int(cursor) else None
+
+    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
+        marks = ", ".join("?" * len(topics))
+        now, at = _SECONDS.format("'now'"), _SECONDS.format("min(at)")
+        row = connection.exec_driver_sql(
+            f"SELECT count(*), coalesce({now} - {at}, 0.0) FROM {self._log}"
+            f" WHERE seq > ? AND topic IN ({marks})",
+            (int(cursor), *topics),
+        ).fetchone()
+        assert row is not None
+        return int(row[0]), float(row[1])
+
+    def age(self, connection: Connection, seq: int) -> float:
+        now, at = _SECONDS.format("'now'"), _SECONDS.format("at")
+        sql = f"SELECT {now} - {at} FROM {self._log} WHERE seq = ?"
+        return float(self._one(connection, sql, seq) or 0.0)
+
+    def alive(self, connection: Connection, owner: str) -> bool:
+        host, pid, _ = owner.rsplit(":", 2)
+        if host != socket.gethostname():
+            return True
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass  # somebody else's process: it lives
+        return True
+
+    def _last(self, connection: Connection) -> int:
+        return int(self._one(connection, f"SELECT coalesce(max(seq), 0) FROM {self._log}"))
+
+    def _one(self, connection: Connection, sql: str, *values: Any) -> Any:
+        row = connection.exec_driver_sql(sql, values).fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,357 @@
+"""What a group promises, on every database."""
+
+import threading
+
+import pytest
+import sqlalchemy
+
+from pgevents import Hub, Registry, UsageError, signals
+
+from ..waiting import wait_for
+
+TIMEOUT = 20.0  # seconds in which a group has to be done
+
+
+def insert(database, *items):
+    for item in items:
+        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
+
+
+def items(events):
+    return [event.new["item"] for event in events]
+
+
+def test_what_was_committed_while_no_process_ran_is_handled_later(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry):
+        pass
+
+    insert(orders, "tea", "milk")
+    with Hub(orders.url, registry):
+        events = heard.take(2)
+
+    assert items(events) == ["tea", "milk"]
+    assert [event.redelivered for event in events] == [False, False]
+
+
+def test_of_two_hubs_one_gets_each_event(orders, heard):
+    registries = [Registry(), Registry()]
+    for registry in registries:
+        registry.listen("orders", "after_insert", heard, group="mailer")
+
+    with Hub(orders.url, registries[0]), Hub(orders.url, registries[1]):
+        insert(orders, *map(str, range(50)))
+        events = heard.take(50, TIMEOUT)
+
+    assert sorted(int(item) for item in items(events)) == list(range(50))
+    assert heard.rest() == []
+
+
+def test_two_groups_each_get_every_event(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    registry.listen("orders", "after_insert", heard, group="indexer")
+
+    with Hub(orders.url, registry):
+        insert(orders, "tea")
+        events = heard.take(2)
+
+    assert items(events) == ["tea", "tea"]
+
+
+def test_an_ordered_group_keeps_the_order_and_tries_again_in_place(orders, registry, heard):
+    failing = {"bad": 2}
+
+    def handle(event):
+        if failing.get(event.new["item"]):
+            failing[event.new["item"]] -= 1
+            raise ValueError("not now")
+        heard(event)
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    hub.group("mailer", backoff=(0.01, 0.02))
+    with hub:
+        insert(orders, "a", "bad", "b", "c")
+        events = heard.take(4, TIMEOUT)
+
+    assert items(events) == ["a", "bad", "b", "c"]
+    assert (events[1].attempt, events[1].redelivered) == (3, True)
+
+
+def test_in_an_unordered_group_a_failing_event_holds_up_nobody(orders, registry, heard):
+    release = threading.Event()
+
+    def handle(event):
+        if event.new["item"] == "bad" and not release.is_set():
+            raise ValueError("not now")
+        heard(event)
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    hub.group("mailer", ordered=False, backoff=(0.05, 0.05), max_attempts=1000)
+    with hub:
+        insert(orders, "bad", "b", "c")
+        first = heard.take(2, TIMEOUT)
+        release.set()
+        last = heard.next(TIMEOUT)
+
+    assert items(first) == ["b", "c"]
+    assert items([last]) == ["bad"]
+    assert last.redelivered
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(
+    orders, registry, heard, ordered
+):
+    calls = []
+    cured = threading.Event()
+    told = []
+
+    def handle(event):
+        if event.new["item"] == "bad" and not cured.is_set():
+            calls.append(event.attempt)
+            raise ValueError("poison")
+        heard(event)
+
+    def tell(hub, **details):
+        told.append(details)
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    signals.dead_lettered.connect(tell, sender=hub)
+    group = hub.group("mailer", ordered=ordered, max_attempts=3, backoff=(0.01, 0.02))
+    with hub:
+        insert(orders, "bad", "b", "c")
+        assert items(heard.take(2, TIMEOUT)) == ["b", "c"]
+        wait_for(group.dead_letters)
+        (letter,) = group.dead_letters()
+        cured.set()
+        assert group.retry_dead(letter) == 1
+        event = heard.next(TIMEOUT)
+
+    assert calls == [1, 2, 3]
+    assert (letter.attempts, letter.event.new["item"]) == (3, "bad")
+    assert "poison" in letter.error and "handle" in letter.traceback
+    assert event.new["item"] == "bad"
+    assert told[0]["group"] == "mailer"
+
+
+def test_effects_of_a_transactional_listener_are_there_exactly_once(orders, registry):
+    orders.execute("CREATE TABLE receipts (item text)")
+    failing = {"bad": 2}
+
+    def handle(event, connection):
+        connection.execute(
+            sqlalchemy.text("INSERT INTO receipts VALUES (:item)"), {"item": event.new["item"]}
+        )
+        if failing.get(event.new["item"]):
+            failing[event.new["item"]] -= 1
+            raise ValueError("not now")
+
+    registry.listen("orders", "after_insert", handle, group="mailer", transactional=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", backoff=(0.01, 0.02))
+    with hub:
+        insert(orders, "a", "bad", "b")
+        wait_for(lambda: group.lag()[0] == 0)
+
+    found = [row[0] for row in orders.execute("SELECT item FROM receipts")]
+    assert found == ["a", "bad", "b"]
+
+
+def test_a_batch_listener_gets_lists_in_order(orders, registry):
+    lists = []
+
+    registry.listen("orders", "after_insert", lists.append, group="mailer", batch=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", batch_size=10)
+    with hub:
+        group.pause()
+        insert(orders, *map(str, range(25)))
+        group.resume()
+        wait_for(lambda: sum(map(len, lists)) == 25)
+
+    assert [item for batch in lists for item in items(batch)] == [str(n) for n in range(25)]
+    assert max(map(len, lists)) <= 10
+
+
+def test_a_paused_group_waits_and_says_how_much(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer")
+    with hub:
+        group.pause()
+        insert(orders, "a", "b")
+        assert hub.drain(TIMEOUT)
+        waiting, age = group.lag()
+        group.resume()
+        events = heard.take(2, TIMEOUT)
+        wait_for(lambda: group.lag() == (0, 0.0))
+
+    assert waiting == 2 and age > 0
+    assert items(events) == ["a", "b"]
+
+
+@pytest.mark.parametrize("to", ["beginning", "position", "time"])
+def test_a_rewound_group_handles_again(orders, registry, heard, to):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry)
+    with hub:
+        insert(orders, "a", "b", "c")
+        events = heard.take(3, TIMEOUT)
+        wait_for(lambda: hub.group("mailer").lag()[0] == 0)
+        places = {"beginning": "beginning", "position": events[1], "time": events[0].at}
+        hub.group("mailer").rewind(places[to])
+        again = heard.take(2 if to == "position" else 3, TIMEOUT)
+
+    assert items(again) == (["b", "c"] if to == "position" else ["a", "b", "c"])
+
+
+def test_a_group_that_starts_at_the_beginning_gets_what_the_log_has(orders, registry, heard):
+    capture = Hub(orders.url, registry)
+    capture.watch("orders")
+    capture.install()
+    insert(orders, "early")
+
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry)
+    hub.group("mailer", start="beginning")
+    with hub:
+        event = heard.next(TIMEOUT)
+
+    assert event.new["item"] == "early"
+
+
+def test_who_defines_a_group_otherwise_stands_by_and_says_so(orders, heard):
+    old, new = Registry(), Registry()
+    old.listen("orders", "after_insert", lambda event: None, group="mailer")
+    new.listen("orders", "after_change", heard, group="mailer")
+
+    with Hub(orders.url, old) as first, Hub(orders.url, new):
+        insert(orders, "a")
+        event = heard.next(TIMEOUT)
+        wait_for(lambda: first.status()["groups"]["mailer"]["standing_by"])
+
+    assert event.new["item"] == "a"
+
+
+def test_what_was_taken_and_not_begun_is_there_for_others_at_once(orders, heard):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(event):
+        began.set()
+        assert go_on.wait(TIMEOUT)
+        heard(event)
+
+    first, second = Registry(), Registry()
+    first.listen("orders", "after_insert", slow, group="mailer")
+    second.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, first)
+    hub.start()
+    hub.group("mailer").pause()
+    insert(orders, "a", "b", "c")
+    hub.group("mailer").resume()
+    assert began.wait(TIMEOUT)
+
+    with Hub(orders.url, second):
+        stopping = threading.Thread(target=hub.stop)
+        stopping.start()
+        go_on.set()
+        events = heard.take(3, TIMEOUT)
+        stopping.join()
+
+    assert items(events) == ["a", "b", "c"]
+    assert heard.rest() == []
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"lease": 0}, "lease"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"start": "yesterday"}, "beginning"),
+    ],
+)
+def test_a_wrong_option_is_named(sqlite, registry, options, word):
+    with pytest.raises(UsageError, match=word):
+        Hub(sqlite.url, registry).group("mailer", **options)
+
+
+def test_listeners_options_that_exclude_each_other_are_named(registry):
+    with pytest.raises(UsageError, match="group="):
+        registry.listen("orders", "after_insert", print, transactional=True)
+    with pytest.raises(UsageError, match="once"):
+        registry.listen("orders", "after_insert", print, group="g", once=True)
+    with pytest.raises(UsageError, match="group="):
+        registry.listen("orders", "after_insert", print, group="")
+
+
+def test_a_backfill_gives_the_existing_rows_first_and_then_what_changes(
+    orders, registry, heard
+):
+    insert(orders, "a", "b", "c")
+    registry.listen("orders", "after_change", heard, group="copy")
+    plain = []
+    registry.listen("orders", "after_insert", plain.append)
+    hub = Hub(orders.url, registry)
+    hub.group("copy", start="backfill")
+
+    with hub:
+        orders.execute("UPDATE orders SET item = 'B' WHERE item = 'b'")
+        insert(orders, "d")
+        events = heard.take(5, TIMEOUT)
+        assert hub.drain(TIMEOUT)
+
+    assert [(e.operation, e.moment, e.new["item"]) for e in events] == [
+        ("read", "after_insert", "a"),
+        ("read", "after_insert", "b"),
+        ("read", "after_insert", "c"),
+        ("update", "after_update", "B"),
+        ("insert", "after_insert", "d"),
+    ]
+    assert items(plain) == ["d"]
+    assert {event.table for event in events} == {"orders"}
+
+
+def test_a_backfill_is_exact_while_others_write_and_goes_on_after_a_stop(orders, heard):
+    insert(orders, *map(str, range(100)))
+    copy, again = {}, []
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def keep(event):
+        with lock:
+            if event.operation == "read" and event.key in copy:
+                again.append(event)
+            if event.new is None:
+                copy.pop(event.old["id"], None)
+            else:
+                copy[event.key] = event.new["item"]
+
+    def write():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            insert(orders, "w{}".format(number))
+            orders.execute("UPDATE orders SET item = item || '!' WHERE id = %s", number % 150)
+            orders.execute("DELETE FROM orders WHERE id = %s", (number * 7) % 300)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(3):
+        registry = Registry()
+        registry.listen("orders", "after_change", keep, group="copy")
+        hub = Hub(orders.url, registry)
+        hub.group("copy", start="backfill", batch_size=20)
+        with hub:
+            size = len(copy)
+            wait_for(lambda: len(copy) > size)
+    stop.set()
+    writer.join()
+    with hub:
+        wait_for(lambda: hub.group("copy").lag()[0] == 0)
+
+    assert copy == dict(orders.execute("SELECT id, item FROM orders"))
+    assert again == []

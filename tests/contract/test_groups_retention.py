@@ -1,0 +1,51 @@
+"""The log keeps what a group needs."""
+
+from pgevents import Hub, signals
+
+from ..waiting import wait_for
+
+
+def log_size(database):
+    log = "pgevents_log" if database.kind == "sqlite" else "pgevents.log"
+    return database.execute("SELECT count(*) FROM " + log)[0][0]
+
+
+def insert(database, count):
+    for n in range(count):
+        database.execute("INSERT INTO orders (item) VALUES (%s)", str(n))
+
+
+def test_what_a_group_has_not_passed_stays(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry, retention=1)
+    group = hub.group("mailer")
+    with hub:
+        group.pause()
+        insert(orders, 3)
+        wait_for(lambda: group.lag()[1] > 2.5)  # several rounds of housekeeping
+        kept = log_size(orders)
+        group.resume()
+        heard.take(3)
+        wait_for(lambda: log_size(orders) == 0)
+
+    assert kept == 3
+
+
+def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(orders, registry, heard):
+    told = []
+
+    def tell(hub, reason):
+        told.append(reason)
+
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry, retention=1, group_retention=1)
+    group = hub.group("mailer")
+    with hub:
+        group.pause()
+        insert(orders, 3)
+        wait_for(lambda: log_size(orders) == 0)
+    signals.gap.connect(tell)
+    with Hub(orders.url, registry):
+        wait_for(lambda: told)
+
+    assert "mailer" in told[0]

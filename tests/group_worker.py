@@ -1,0 +1,45 @@
+"""A process of a group, for tests that kill it: URL, then "plain" or "transactional".
+
+Each event it handles becomes a row of `effects`: the order's id, and whether
+the event said that somebody may have seen it before.
+"""
+
+import sys
+import time
+
+import sqlalchemy
+
+from pgevents import Hub, Registry
+
+EFFECT = sqlalchemy.text("INSERT INTO effects VALUES (:id, :again)")
+
+
+def main(url, kind, *options):
+    registry = Registry()
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:", 1))
+
+    def effect(connection, event):
+        connection.execute(EFFECT, {"id": event.key, "again": int(event.redelivered)})
+
+    def plain(event):
+        with engine.begin() as connection:
+            effect(connection, event)
+
+    def transactional(event, connection):
+        effect(connection, event)
+
+    fn = transactional if kind == "transactional" else plain
+    registry.listen(
+        "orders", "after_insert", fn, group="mailer", transactional=kind == "transactional"
+    )
+    hub = Hub(url, registry)
+    hub.group("mailer", batch_size=20, lease=3, ordered="unordered" not in options,
+              max_attempts=100)
+    hub.start()
+    print("ready", flush=True)
+    while True:
+        time.sleep(60)  # until it is killed
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

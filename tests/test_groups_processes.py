@@ -1,0 +1,115 @@
+"""Groups whose processes are killed: nothing is forgotten, and what comes again says so."""
+
+import collections
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pgevents import Hub, Registry
+
+from .waiting import wait_for
+
+EVENTS = 600
+KILLS = 4
+
+
+class Workers:
+    """Processes of one group."""
+
+    def __init__(self, url, *arguments):
+        self._command = [sys.executable, "-m", "tests.group_worker", url, *arguments]
+        self.running = []
+
+    def start(self):
+        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self.running.append(process)
+        return process
+
+    def ready(self, process):
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def kill(self, process, how=signal.SIGKILL):
+        process.send_signal(how)
+        process.wait(30)
+        process.stdout.close()
+        self.running.remove(process)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in list(self.running):
+            self.kill(process)
+
+
+@pytest.fixture
+def effects(orders):
+    """The table in which the workers leave a row for each event."""
+    orders.execute("CREATE TABLE effects (id integer, again integer)")
+    return orders
+
+
+def count(database):
+    return database.execute("SELECT count(DISTINCT id) FROM effects")[0][0]
+
+
+def define(database):
+    """Make the group before the first write, so that it begins with it."""
+    registry = Registry()
+    registry.listen("orders", "after_insert", print, group="mailer")
+    hub = Hub(database.url, registry)
+    with hub:
+        hub.group("mailer").pause()
+        hub.group("mailer").resume()
+
+
+@pytest.mark.parametrize("order", ["ordered", "unordered"])
+@pytest.mark.parametrize("kind", ["plain", "transactional"])
+def test_every_event_is_handled_though_processes_are_killed(effects, kind, order):
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    define(effects)
+
+    with Workers(effects.url, kind, order) as workers:
+        for process in [workers.start(), workers.start()]:
+            workers.ready(process)
+        for kill in range(KILLS):
+            for n in range(EVENTS // KILLS):
+                effects.execute("INSERT INTO orders (item) VALUES (%s)", str(n))
+            goal = chance.randrange(kill * EVENTS // KILLS, (kill + 1) * EVENTS // KILLS)
+            wait_for(lambda: count(effects) >= goal, 60)
+            workers.kill(chance.choice(workers.running))
+            workers.ready(workers.start())
+        wait_for(lambda: count(effects) == EVENTS, 60)
+
+    rows = effects.execute("SELECT id, again FROM effects")
+    times = collections.Counter(row[0] for row in rows)
+    said = collections.Counter(row[0] for row in rows if row[1])
+    if kind == "transactional":
+        assert len(rows) == EVENTS
+    else:
+        assert all(said[key] >= times[key] - 1 for key in times)
+
+
+def test_a_stopped_process_that_comes_back_does_not_count_twice(effects):
+    define(effects)
+
+    with Workers(effects.url, "transactional") as workers:
+        first = workers.ready(workers.start())
+        effects.execute("INSERT INTO orders (item) VALUES ('a')")
+        wait_for(lambda: count(effects) == 1)
+        first.send_signal(signal.SIGSTOP)
+        workers.ready(workers.start())
+        for n in range(50):
+            effects.execute("INSERT INTO orders (item) VALUES (%s)", str(n))
+        wait_for(lambda: count(effects) == 51, 60)
+        first.send_signal(signal.SIGCONT)
+        effects.execute("INSERT INTO orders (item) VALUES ('last')")
+        wait_for(lambda: count(effects) == 52, 60)
+
+    assert effects.execute("SELECT count(*) FROM effects")[0][0] == 52
