@@ -45,7 +45,7 @@ class Source(Worker):
         super().__init__(name)
         self.reader = reader
         self.connected = False
-        self.failure: Optional[PgEventsError] = None  # what keeps us from reading now
+        self.failure: Optional[Exception] = None  # what keeps us from reading now
         self._prepare = prepare
         self._prepared = False
         self._events = events
@@ -70,6 +70,10 @@ class Source(Worker):
             except PgEventsError as error:
                 if not self.stopping:
                     self._lost(error, next(waits))
+            except Exception as error:
+                # Our own mistake: a thread that ends would be deaf for good.
+                logger.exception("%s failed unexpectedly, and begins anew", self.name)
+                self._lost(error, next(waits))
         self.connected = False
         self.reader.end()
 
@@ -87,7 +91,7 @@ class Source(Worker):
             self._changed.wait_for(lambda: self.connected or self.stopping, timeout)
         return self.connected
 
-    def wait_first(self, timeout: float) -> Optional[PgEventsError]:
+    def wait_first(self, timeout: float) -> Optional[Exception]:
         """Wait for the first attempt to connect; return why it failed, or None."""
         with self._changed:
             self._changed.wait_for(lambda: self.connected or self._failed_once, timeout)
@@ -154,7 +158,7 @@ class Source(Worker):
                 self._answered = asked
                 self._changed.notify_all()
 
-    def _lost(self, error: PgEventsError, pause: float) -> None:
+    def _lost(self, error: Exception, pause: float) -> None:
         self.failure = error
         # Somebody dropped the log, or put another database in its place.
         self._prepared = self._prepared and not isinstance(error, NotInstalled)

@@ -42,7 +42,8 @@ _COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 #: index on xid; ORDER BY seq inside would read the log in the order of seq.
 _FRESH = """
 WITH fresh AS MATERIALIZED (
-    (SELECT {columns} FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read' LIMIT %(rows)s + 1)
+    (SELECT {columns} FROM {log}
+      WHERE xid >= %(xmax)s::xid8 AND operation <> 'read' LIMIT %(rows)s + 1)
     UNION ALL
     (SELECT {columns} FROM {log}
       WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read' LIMIT %(rows)s + 1)
