@@ -10,9 +10,8 @@ from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Option
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
-from .errors import UsageError
+from .errors import DatabaseError, UsageError
 from .event import LogRow
 from .tables import Tables
 
@@ -160,8 +159,9 @@ class Ledger:
             try:
                 self._create(name, definition, start, captured)
                 return
-            except IntegrityError:
-                pass  # another process was faster
+            except DatabaseError:
+                if self.group(name) is None:  # else another process was faster
+                    raise
         self._change(name, definition=definition)
 
     def _create(

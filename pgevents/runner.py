@@ -128,6 +128,10 @@ class Runner(Worker):
                 logger.warning(
                     "group %s cannot work, trying again in %.1f s: %s", self.group, wait, error
                 )
+            except Exception:
+                # Our own mistake: a thread that ends would leave the group to others.
+                wait = next(waits)
+                logger.exception("group %s failed, trying again in %.1f s", self.group, wait)
             if wait and not self.stopping:
                 self._woken.wait(wait)
 

@@ -10,6 +10,7 @@ import psycopg2.extensions
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from ..errors import DatabaseError, Denied, Unavailable, Unsupported
@@ -97,14 +98,12 @@ def translated() -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         raise _translation(error) from error
-    except DatabaseError:
-        raise
-    except Exception as error:
-        # SQLAlchemy wraps the driver's errors.
+    except SQLAlchemyError as error:
+        # It wraps the driver's errors; what is its own is said of a connection that was lost.
         cause = getattr(error, "orig", None)
         if isinstance(cause, psycopg2.Error):
             raise _translation(cause) from error
-        raise
+        raise Unavailable(f"the connection to PostgreSQL was lost: {error}") from error
 
 
 def _translation(error: psycopg2.Error) -> DatabaseError:

@@ -355,3 +355,26 @@ def test_a_backfill_is_exact_while_others_write_and_goes_on_after_a_stop(orders,
 
     assert copy == dict(orders.execute("SELECT id, item FROM orders"))
     assert again == []
+
+
+def test_many_hubs_that_begin_a_group_at_once_make_one(orders, heard):
+    hubs = []
+    for _ in range(6):
+        registry = Registry()
+        registry.listen("orders", "after_insert", heard, group="mailer")
+        hubs.append(Hub(orders.url, registry))
+
+    starts = [threading.Thread(target=hub.start) for hub in hubs]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    insert(orders, "a")
+    event = heard.next(TIMEOUT)
+    states = [hub.status()["state"] for hub in hubs]
+    for hub in hubs:
+        hub.stop()
+
+    assert event.new["item"] == "a"
+    assert states == ["listening"] * 6
+    assert heard.rest() == []

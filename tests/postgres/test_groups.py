@@ -1,0 +1,86 @@
+"""Groups on PostgreSQL: lost connections, restarts, a large backlog, a restored dump."""
+
+import collections
+import threading
+
+import pytest
+import sqlalchemy
+
+from pgevents import Hub
+
+from ..waiting import wait_for
+
+
+@pytest.fixture
+def orders(postgres):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    postgres.execute("CREATE TABLE effects (id int)")
+    return postgres
+
+
+def effect(event, connection):
+    connection.execute(sqlalchemy.text("INSERT INTO effects VALUES (:id)"), {"id": event.key})
+
+
+def effects(database):
+    return collections.Counter(row[0] for row in database.execute("SELECT id FROM effects"))
+
+
+def insert(database, count):
+    database.execute("INSERT INTO orders (item) SELECT 'x' FROM generate_series(1, %s)", count)
+
+
+def test_terminated_backends_and_restarts_leave_every_effect_exactly_once(orders, registry):
+    registry.listen("orders", "after_insert", effect, group="stock", transactional=True)
+    hub = Hub(orders.url, registry)
+    hub.group("stock", batch_size=10, backoff=(0.01, 0.02), lease=2, max_attempts=100)
+    with hub:
+        for _ in range(5):
+            insert(orders, 100)
+            seen = sum(effects(orders).values())
+            wait_for(lambda: sum(effects(orders).values()) > seen)
+            orders.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        orders.server.restart("immediate")
+        insert(orders, 100)
+        wait_for(lambda: len(effects(orders)) == 600, 60)
+
+    assert set(effects(orders).values()) == {1}
+
+
+def test_two_groups_in_one_hub_go_on_beside_an_open_write_transaction(orders, registry):
+    registry.listen("orders", "after_insert", effect, group="stock", transactional=True)
+    writer = orders.connect()
+    with Hub(orders.url, registry):
+        writer.cursor().execute("INSERT INTO orders (item) VALUES ('slow')")
+        insert(orders, 50)
+        wait_for(lambda: len(effects(orders)) == 50)
+        writer.commit()
+        wait_for(lambda: len(effects(orders)) == 51)
+
+    assert set(effects(orders).values()) == {1}
+
+
+def test_a_backlog_larger_than_a_page_is_handled_exactly(orders, registry):
+    handled = []
+    lock = threading.Lock()
+
+    def handle(events):
+        with lock:
+            handled.extend(event.key for event in events)
+
+    registry.listen("orders", "after_insert", handle, group="index", batch=True)
+    with Hub(orders.url, registry):
+        pass
+    writer = orders.connect()
+    writer.cursor().execute("INSERT INTO orders (item) VALUES ('first number, last commit')")
+    insert(orders, 5000)
+    with Hub(orders.url, registry):
+        wait_for(lambda: len(handled) > 1000)
+        writer.commit()
+        insert(orders, 1000)
+        wait_for(lambda: len(handled) == 6001)
+
+    assert sorted(handled) == list(range(1, 6002))
