@@ -93,7 +93,8 @@ class Tables:
             ],
             schema=self.schema,
         )
-        Index("log_xid", log.c.xid)
+        # With seq: a transaction of a million rows (a backfill) is read in pages.
+        Index("log_xid", log.c.xid, log.c.seq)
         self._add("watch", self._watch_columns(), schema=self.schema)
         self._add(
             "retention",
