@@ -1,0 +1,71 @@
+"""SQLite across processes: how soon a listener is called, and what waiting costs."""
+
+import contextlib
+import random
+import sqlite3
+import time
+from typing import Any, List
+
+from tests.servers import home
+
+from .latency import COMMITS, PAUSE
+from .listeners import Listening
+from .report import Report, interleaved, percentile
+
+IDLE = 10.0  # seconds for which the hub's use of a core is measured
+QUIET = 2.0  # seconds until a hub takes it that nothing happens
+
+ORDERS = (
+    "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL, price REAL NOT NULL,"
+    " status TEXT NOT NULL DEFAULT 'new')"
+)
+
+
+def measure(_: Any, report: Report) -> None:
+    """Measure pgevents and a loop that polls every ten milliseconds."""
+    paths = [home().directory("sqlite") / "orders.db" for _ in range(2)]
+    for path in paths:
+        with contextlib.closing(sqlite3.connect(str(path))) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(ORDERS)
+    urls = ["sqlite:///{}".format(path) for path in paths]
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(Listening("polling", urls[0], "stamp"))
+        hub = stack.enter_context(Listening("pgevents", urls[1], "stamp"))
+        found = interleaved(report.rounds(10), {
+            "hand-written (every 10 ms)": lambda: _commits(paths[0], loop),
+            "pgevents": lambda: _commits(paths[1], hub),
+        })
+        seconds = IDLE / 3 if report.quick else IDLE
+        busy = _idle(hub, seconds)
+    rows = []
+    for name, rounds in found.items():
+        latencies = [one for round in rounds for one in round]
+        p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+        rows.append((name, len(latencies), "{:.2f}".format(p50), "{:.2f}".format(p99)))
+    report.table(
+        "SQLite (WAL): milliseconds from another process's commit until the listener is called",
+        ("", "commits", "p50", "p99"), rows)
+    report.target("SQLite p50", "≤ 2 ms", "{:.2f} ms".format(p50), p50 <= 2)
+    report.target("SQLite p99", "≤ 10 ms", "{:.2f} ms".format(p99), p99 <= 10)
+    report.target("SQLite, idle", "≤ 1 % of a core", "{:.2f} %".format(busy * 100), busy <= 0.01)
+
+
+def _commits(path: Any, listening: Listening) -> List[float]:
+    latencies = []
+    with contextlib.closing(sqlite3.connect(str(path), timeout=10)) as connection:
+        for _ in range(COMMITS):
+            time.sleep(random.uniform(*PAUSE))
+            connection.execute("INSERT INTO orders (item, price) VALUES ('a book', 9.9)")
+            connection.commit()
+            after = time.monotonic()
+            latencies.append((listening.next() - after) * 1000)
+    return latencies
+
+
+def _idle(hub: Listening, seconds: float) -> float:
+    """Return the share of a core that a hub uses while nothing happens."""
+    time.sleep(QUIET)
+    before = hub.cpu()
+    time.sleep(seconds)
+    return (hub.cpu() - before) / seconds
