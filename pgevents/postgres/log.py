@@ -36,25 +36,38 @@ PATIENT_PAUSE = 0.1  # seconds, then, at the most
 
 _COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 
+#: Planning takes four times as long as running them, and every reader asks
+#: the same again and again: so they are prepared, with one plan for all values.
+_PREPARE = """
+DEALLOCATE ALL;
+PREPARE pgevents_fresh (xid8, xid8[]) AS {fresh};
+PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page}
+"""
+
 #: Both conditions and the new snapshot in ONE statement: two have two
 #: snapshots. A backlog that does not fit a page comes back as its first row
 #: alone, without contents. The branches of the UNION stop early, each on the
 #: index on xid; ORDER BY seq inside would read the log in the order of seq.
 _FRESH = """
 WITH fresh AS MATERIALIZED (
-    (SELECT {columns} FROM {log}
-      WHERE xid >= %(xmax)s::xid8 AND operation <> 'read' LIMIT %(rows)s + 1)
+    (SELECT {columns} FROM {log} WHERE xid >= $1 AND operation <> 'read' LIMIT {rows} + 1)
     UNION ALL
-    (SELECT {columns} FROM {log}
-      WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read' LIMIT %(rows)s + 1)
+    (SELECT {columns} FROM {log} WHERE xid = ANY ($2) AND operation <> 'read' LIMIT {rows} + 1)
 ), bulk AS (
-    SELECT count(*) > %(rows)s OR coalesce(sum(coalesce(pg_column_size(old), 0)
-           + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s AS large FROM fresh
+    SELECT count(*) > {rows} OR coalesce(sum(coalesce(pg_column_size(old), 0)
+           + coalesce(pg_column_size(new), 0)), 0) > {bytes} AS large FROM fresh
 )
 SELECT pg_current_snapshot()::text, bulk.large,
        (SELECT r.upto FROM {retention} r WHERE r.cleaned), f.*
   FROM bulk LEFT JOIN fresh f ON NOT bulk.large
  ORDER BY f.seq
+"""
+
+_SKIM = """
+SELECT pg_current_snapshot()::text,
+       EXISTS (SELECT FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read')
+       OR EXISTS (SELECT FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read'),
+       (SELECT r.upto FROM {retention} r WHERE r.cleaned)
 """
 
 _FIRST = """
@@ -71,17 +84,18 @@ SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns}
           FROM (SELECT {columns}, coalesce(pg_column_size(old), 0)
                                   + coalesce(pg_column_size(new), 0) AS bytes
                   FROM {log}
-                 WHERE seq > %(seq)s AND operation <> 'read'
-                   AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
-                   AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
-                 ORDER BY seq LIMIT %(rows)s) page) measured
- WHERE before < %(bytes)s
+                 WHERE seq > $1 AND operation <> 'read'
+                   AND NOT pg_visible_in_snapshot(xid, $2)
+                   AND pg_visible_in_snapshot(xid, $3)
+                 ORDER BY seq LIMIT {rows}) page) measured
+ WHERE before < {bytes}
  ORDER BY seq
 """
 
 #: The planner, misled by old statistics, would read the whole log.
 _SESSION = """
-SET enable_seqscan = off; SET jit = off; SET statement_timeout = 0; SET lock_timeout = 0;
+SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan;
+SET statement_timeout = 0; SET lock_timeout = 0;
 SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';
 SET datestyle = 'ISO'
 """
@@ -124,10 +138,13 @@ class LogReader(Reader):
             "columns": _COLUMNS,
             "log": tables.name("log"),
             "retention": tables.name("retention"),
+            "rows": PAGE_ROWS,
+            "bytes": PAGE_BYTES,
         }
-        self._fresh, self._first, self._page = (
-            sql.format(**names) for sql in (_FRESH, _FIRST, _PAGE)
+        fresh, page, self._first, self._skim = (
+            sql.format(**names) for sql in (_FRESH, _PAGE, _FIRST, _SKIM)
         )
+        self._prepare = _PREPARE.format(fresh=fresh, page=page)
 
     @property
     def is_open(self) -> bool:
@@ -154,6 +171,7 @@ class LogReader(Reader):
         # For as long as this session lives, so does the owner of our leases.
         number = self.owner.rpartition(":")[2]
         connection.run(f"SELECT pg_advisory_lock_shared({self._oid}, {number})", None, ANSWER)
+        connection.run(self._prepare, None, ANSWER)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
             row = connection.run("SELECT pg_current_snapshot()::text", None, ANSWER)[0]
@@ -171,8 +189,10 @@ class LogReader(Reader):
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())
-        now, new, cleaned = self._ask(0)[0][:3]
-        self._notice_cleaning(cleaned, self._cursor.since)
+        since = self._cursor.since
+        values = {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
+        now, new, cleaned = self._run(self._skim, values)[0]
+        self._notice_cleaning(cleaned, since)
         self._cursor = Cursor(Snapshot.parse(now))
         return bool(new)
 
@@ -255,7 +275,11 @@ class LogReader(Reader):
         cursor = self._cursor
         assert cursor is not None
         since = cursor.since
-        rows = self._ask(PAGE_ROWS, announced)
+        rows = self._run(
+            "EXECUTE pgevents_fresh (%s, %s::xid8[])",
+            (str(since.xmax), [str(xid) for xid in since.in_progress]),
+            announced,
+        )
         now, large, cleaned = rows[0][:3]
         self._notice_cleaning(cleaned, since)
         if large:
@@ -266,17 +290,6 @@ class LogReader(Reader):
         if found:
             self._waiting_since = None
         return found
-
-    def _ask(self, limit: int, announced: bool = False) -> List[Any]:
-        assert self._cursor is not None, "open() comes first"
-        since = self._cursor.since
-        values = {
-            "xmax": str(since.xmax),
-            "xip": [str(xid) for xid in since.in_progress],
-            "rows": limit,
-            "bytes": PAGE_BYTES,
-        }
-        return self._run(self._fresh, values, announced)
 
     def _begin_pages(self, since: Snapshot, upto: Snapshot) -> List[LogRow]:
         rows = self._run(
@@ -298,14 +311,8 @@ class LogReader(Reader):
         cursor = self._cursor
         assert cursor is not None and cursor.upto is not None
         rows = self._run(
-            self._page,
-            {
-                "seq": cursor.seq,
-                "since": cursor.since.text,
-                "upto": cursor.upto.text,
-                "rows": PAGE_ROWS,
-                "bytes": PAGE_BYTES,
-            },
+            "EXECUTE pgevents_page (%s, %s, %s)",
+            (cursor.seq, cursor.since.text, cursor.upto.text),
         )
         if not rows:
             self._cursor = Cursor(cursor.upto)
