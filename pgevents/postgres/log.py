@@ -29,6 +29,7 @@ PAGE_BYTES = 8_000_000  # … or as many as fit here, as they are stored; at lea
 PROBE = 4.0  # seconds between two reads of an idle log, so that a dead peer is noticed
 ANSWER = 5.0  # seconds that a statement may take before the connection is taken for lost
 LONGEST_ANSWER = 600.0  # seconds; for a log so large that reading it takes longer
+QUIET = 0.002  # seconds without a row before we think of sleeping
 WRITER_PAUSE = 0.001  # seconds between two reads while a writer is under way …
 BUSY_PAUSE = 0.005  # … and at the most, while we have not announced ourselves
 PATIENT_AFTER = 0.1  # seconds of that, after which we announce ourselves all the same
@@ -204,7 +205,13 @@ class LogReader(Reader):
         if not self._bell:
             connection.sleep(min(timeout, self._poll_interval))
             return
-        alone = self._announce()
+        waited = self._waited()
+        # While somebody writes, do not even announce ourselves: all who begin
+        # meanwhile would ring, and queue for it.
+        if waited < QUIET or (waited < PATIENT_AFTER and not self._alone()):
+            self._pause(timeout, waited)
+            return
+        alone = self._alone(announced=True)
         # Somebody may have committed just before we were announced.
         self._found = self._read_fresh(announced=True)
         if self._found or self._cursor is None or self._cursor.upto is not None:
@@ -212,15 +219,11 @@ class LogReader(Reader):
         if alone:
             self._waiting_since = None
             connection.sleep(min(timeout, PROBE))
-            return
-        # A writer that began before we were announced will not ring for us.
-        now = time.monotonic()
-        if self._waiting_since is None:
-            self._waiting_since = now
-        waited = now - self._waiting_since
-        if waited < PATIENT_AFTER:
+            connection.notified()  # the read that follows sees what it was about
+        elif waited < PATIENT_AFTER:
+            # A writer that began before we were announced will not ring for us.
             self._give_back()
-            connection.sleep(min(timeout, max(WRITER_PAUSE, min(waited / 4, BUSY_PAUSE))))
+            self._pause(timeout, waited)
         else:
             # A long transaction: stay announced, so that others ring for us,
             # and look for this one from time to time.
@@ -322,17 +325,27 @@ class LogReader(Reader):
         self._cursor = cursor._replace(seq=found[-1][0])
         return found
 
-    def _announce(self) -> bool:
-        """Take SLEEPERS; tell whether no writer is under way."""
+    def _alone(self, announced: bool = False) -> bool:
+        """Tell whether no writer is under way; ``announced`` takes SLEEPERS before."""
         o = self._oid
-        take = "" if self._announced else f"SELECT pg_advisory_lock_shared({o}, 2); "
+        take = f"SELECT pg_advisory_lock_shared({o}, 2); " if announced else ""
         sql = (
             f"{take}SELECT CASE WHEN pg_try_advisory_lock({o}, 1)"
             f" THEN pg_advisory_unlock({o}, 1) ELSE false END"
         )
         rows = self._connection.run(sql, None, self._answer)
-        self._announced = True
+        self._announced = self._announced or announced
         return bool(rows[0][0])
+
+    def _waited(self) -> float:
+        """Return for how many seconds writers have kept us waiting without a row."""
+        now = time.monotonic()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        return now - self._waiting_since
+
+    def _pause(self, timeout: float, waited: float) -> None:
+        self._connection.sleep(min(timeout, max(WRITER_PAUSE, min(waited / 4, BUSY_PAUSE))))
 
     def _give_back(self) -> None:
         self._run("SELECT 1")
