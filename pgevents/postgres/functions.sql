@@ -237,9 +237,16 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(TG_RELID::int4, 1);
-    IF pg_try_advisory_lock(TG_RELID::int4, 2) THEN
-        PERFORM pg_advisory_unlock(TG_RELID::int4, 2);
+    -- IF and not PERFORM, which would start the executor for each call; a reader
+    -- that tries the lock holds it for a moment only.
+    IF NOT pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1) THEN
+        PERFORM pg_advisory_xact_lock_shared(TG_RELID::int4, 1);
+    END IF;
+    -- A second look, since two writers who look at the same time collide.
+    IF pg_try_advisory_lock(TG_RELID::int4, 2) OR pg_try_advisory_lock(TG_RELID::int4, 2) THEN
+        IF pg_advisory_unlock(TG_RELID::int4, 2) THEN
+            RETURN NULL;
+        END IF;
     ELSIF TG_ARGV[0] = 'on'
           AND current_setting('pgevents.bell', true) IS DISTINCT FROM 'off'
           -- A full queue would make COMMIT fail; readers look by themselves, too.
