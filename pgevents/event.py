@@ -36,6 +36,8 @@ class Event:
     ) -> None:
         self._row = row
         self._shape = shape
+        self._raw: Optional[Tuple[Any, Any]] = None
+        self._values: Optional[Tuple[Optional[Row], Optional[Row]]] = None
         self._attempt = attempt
         self._redelivered = redelivered
 
@@ -241,25 +243,23 @@ class Event:
 
     def _parsed(self) -> Tuple[Any, Any]:
         """Old and new as JSON gives them."""
-        try:
-            return self._raw
-        except AttributeError:
+        raw = self._raw
+        if raw is None:
             parse = self._shape.parse
             old, new = self._row[_OLD], self._row[_NEW]
-            self._raw: Tuple[Any, Any] = (old and parse(old), new and parse(new))
-            return self._raw
+            raw = self._raw = (old and parse(old), new and parse(new))
+        return raw
 
     def _decoded(self) -> Tuple[Optional[Row], Optional[Row]]:
-        try:
-            return self._values
-        except AttributeError:
+        values = self._values
+        if values is None:
             old, new = self._parsed()
             decode = self._shape.decode
-            self._values: Tuple[Optional[Row], Optional[Row]] = (
+            values = self._values = (
                 None if old is None else decode(old),
                 None if new is None else decode(new),
             )
-            return self._values
+        return values
 
     def _compare(self) -> Tuple[str, ...]:
         # As the log has them: NaN equals itself there.

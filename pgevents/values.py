@@ -62,25 +62,22 @@ class Shape:
         altered meanwhile or Python has no such value (the year 10000), is
         given as it stands in the log.
         """
-        if not self.columns.issuperset(raw):
+        if not raw.keys() <= self.columns:
             self.stale = True
         row = dict(raw)
         for name, decode in self.decoders.items():
-            if row.get(name) is not None:
-                row[name] = self._decoded(decode, row[name])
+            value = row.get(name)
+            if value is not None:
+                try:
+                    row[name] = decode(value)
+                except Exception:
+                    self.stale = True
         return Row(row)
 
-    def _decoded(self, decode: Decoder, value: Any) -> Any:
-        try:
-            return decode(value)
-        except Exception:
-            self.stale = True
-            return value
 
-
-def parse_exactly(text: str) -> Any:
-    """Read JSON with fractions as Decimal, so that no digit is lost."""
-    return json.loads(text, parse_float=decimal.Decimal)
+#: Read JSON with fractions as Decimal, so that no digit is lost. The decoder is
+#: made once: json.loads() makes one for each call that has options.
+parse_exactly: Callable[[str], Any] = json.JSONDecoder(parse_float=decimal.Decimal).decode
 
 
 def in_json(value: Any) -> Any:
@@ -107,6 +104,13 @@ def parse_datetime(text: str) -> datetime.datetime:
     The zone, if any, is ``Z``, ``+hh``, ``+hh:mm`` or ``+hh:mm:ss``. Python
     before 3.11 reads only some of that itself. Raises ValueError.
     """
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return _parse_in_parts(text)
+
+
+def _parse_in_parts(text: str) -> datetime.datetime:
     day, _, rest = text.replace("T", " ").partition(" ")
     clock, zone = rest, ""
     for sign in "Z+-":
