@@ -1,0 +1,72 @@
+"""The command's front: the list of commands, and what becomes of errors."""
+
+import io
+import re
+import sys
+from typing import List
+
+import click
+
+from ..errors import PgEventsError
+from .demo import demo
+from .install import install
+from .sql import sql
+from .status import status
+from .tail import tail
+from .uninstall import uninstall
+
+#: What stands between a URL's user and host, and ``password=`` anywhere.
+_SECRETS = (
+    (re.compile(r"(://[^:/?#\s]*):[^\s]*@"), r"\1:***@"),
+    (re.compile(r"(password=)[^&\s'\"]*", re.I), r"\1***"),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sqlalchemy-pgevents", prog_name="pgevents")
+def pgevents() -> None:
+    """Tell what changes in a PostgreSQL or SQLite database, whoever changes it.
+
+    \b
+    pgevents demo                                      see it work, without any database
+    pgevents tail sqlite:///shop.db orders             watch a table
+    pgevents tail postgresql://me@host/shop orders     the same on PostgreSQL
+    pgevents status postgresql://me@host/shop          what is captured there
+
+    Where URL is asked for, PGEVENTS_URL may hold it instead: what stands on a
+    command line, others can see in the list of processes.
+    """
+
+
+for _command in (demo, tail, install, uninstall, status, sql):
+    pgevents.add_command(_command)
+
+
+def run(words: List[str]) -> int:
+    """Run a command and return its exit code. What went wrong is told on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without → must not end a command.
+            stream.reconfigure(errors="replace")
+    try:
+        code = pgevents.main(words, prog_name="pgevents", standalone_mode=False)
+    except click.ClickException as error:
+        text = io.StringIO()
+        error.show(text)
+        _complain(text.getvalue().rstrip())
+        return error.exit_code
+    except click.Abort:
+        _complain("pgevents: ended before it was done")
+        return 1
+    except PgEventsError as error:
+        # A server's sentence may have several lines.
+        _complain("pgevents: " + " ".join(str(error).split()))
+        return 1
+    return int(code or 0)
+
+
+def _complain(text: str) -> None:
+    """Print on stderr, without the passwords of URLs that are repeated."""
+    for secret, instead in _SECRETS:
+        text = secret.sub(instead, text)
+    click.echo(text, err=True)

@@ -1,0 +1,108 @@
+"""``pgevents demo``: changes by another process, heard in this one."""
+
+import json
+import os
+import queue
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, List, Tuple
+
+import click
+from sqlalchemy.engine import URL
+
+from ..event import Event
+from ..hub import Hub
+from ..registry import Registry
+from ..target import MOMENTS
+from . import shop
+from .lines import line
+
+PATIENCE = 5.0  # seconds in which a change that was committed has to be heard
+
+NEXT = """
+On a database of yours:
+
+    pgevents tail sqlite:///path/to/your.db TABLE
+    pgevents tail postgresql://user@host/database TABLE
+
+In your program (README.md tells the rest):
+
+    from pgevents import Hub, listens_for
+
+    @listens_for("orders", "after_insert")
+    def send_receipt(event):
+        print(event.key, event.new)
+
+    Hub("postgresql://user@host/database").start()
+"""
+
+
+@click.command()
+def demo() -> None:
+    """See it work, without a database of yours.
+
+    Another process writes to a SQLite file in a temporary folder, and this one
+    hears of it. Takes a few seconds and leaves nothing behind. The milliseconds are those
+    from just before the writer's COMMIT until the listener here was called, so
+    they contain the commit itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="pgevents-demo-") as folder:
+        path = os.path.join(folder, "shop.db")
+        connection = sqlite3.connect(path)
+        connection.execute(shop.TABLE)
+        connection.close()
+        latencies, silent = _listen(path)
+    changes, median = len(latencies), statistics.median(latencies)
+    click.secho(f"\n{changes} changes heard, median latency {median:.1f} ms.", bold=True)
+    click.echo(f"{silent} transaction was rolled back: nothing was heard of it.")
+    click.echo(NEXT)
+
+
+def _listen(path: str) -> Tuple[List[float], int]:
+    """Listen while the shop works; return the latencies in ms, and how often it rolled back."""
+    heard: "queue.Queue[Tuple[float, Event]]" = queue.Queue()
+    registry = Registry()
+    registry.listen("orders", MOMENTS, lambda event: heard.put((time.time(), event)))
+    with Hub(URL.create("sqlite", database=path), registry) as hub:
+        # -I: nothing of ours is on its path.
+        command = [sys.executable, "-I", shop.__file__, path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True) as writer:
+            assert writer.stdout is not None
+            click.echo(f"{path}\nwritten by process {writer.pid}, heard by process {os.getpid()}\n")
+            try:
+                result = _follow(writer.stdout, heard)
+            finally:
+                writer.kill()
+        hub.drain()
+    if not heard.empty():
+        raise click.ClickException(f"heard what was not committed: {heard.get()[1]!r}")
+    if not result[0]:
+        raise click.ClickException("the writing process did not write anything")
+    return result
+
+
+def _follow(
+    lines: IO[str], heard: "queue.Queue[Tuple[float, Event]]"
+) -> Tuple[List[float], int]:
+    """Show each transaction of the shop, and what was heard of it."""
+    latencies, silent = [], 0
+    for text in lines:
+        done = json.loads(text)
+        click.secho(f"{done['sql']}; {done['end']}", dim=True)
+        if done["end"] == "ROLLBACK":
+            silent += 1
+            continue
+        for _ in range(done["rows"]):
+            try:
+                at, event = heard.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise click.ClickException(
+                    f"not heard within {PATIENCE:.0f} s: {done['sql']}"
+                ) from None
+            latencies.append((at - done["at"]) * 1000)
+            click.echo(f"    {latencies[-1]:5.1f} ms  {line(event)}")
+    return latencies, silent

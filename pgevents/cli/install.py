@@ -1,0 +1,30 @@
+"""``pgevents install``: capture tables before any program listens."""
+
+from typing import Tuple
+
+import click
+
+from ..hub import Hub
+from . import options
+
+
+@click.command()
+@options.watching
+def install(hub: Hub, tables: Tuple[str, ...]) -> None:
+    """Capture the changes of one or several tables.
+
+    Creates the log, if it is not there, and triggers on the tables. What is
+    current is not touched, so it may be run at every deployment. What was
+    installed for the same service before is kept, and this added.
+
+    A program's Hub does the same when it starts; this is for programs that
+    may not create anything, Hub(..., install=False).
+
+    \b
+    Examples:
+      pgevents install sqlite:///shop.db orders customers
+      pgevents install postgresql://owner@host/shop sales.orders --exclude card_number
+      pgevents install postgresql://owner@host/shop orders --moment after_insert
+    """
+    hub.install()
+    click.echo(f"captured now: {', '.join(tables)}")

@@ -1,0 +1,26 @@
+"""``pgevents sql``: what install would do, for those who may not do it themselves."""
+
+from typing import Optional, Tuple
+
+import click
+
+from ..hub import Hub
+from . import options
+
+
+@click.command()
+@options.watching
+@click.option("--role", help="Add the rights that a hub needs that runs as this role.")
+def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str]) -> None:
+    """Print the SQL that install would run.
+
+    For the database's owner, where a program may not create anything. Reads
+    the database, to know the tables; changes nothing. Afterwards the program
+    listens with Hub(..., install=False).
+
+    \b
+    Examples:
+      pgevents sql postgresql://me@host/shop orders --role shop_app > capture.sql
+      psql -X -v ON_ERROR_STOP=1 -f capture.sql postgresql://owner@host/shop
+    """
+    click.echo(hub.install(sql_only=True, role=role).rstrip())

@@ -1,0 +1,125 @@
+"""``pgevents tail``: the changes of tables, live."""
+
+import logging
+import threading
+from typing import Any, Dict, List, Optional, Tuple
+
+import click
+
+from ..errors import DatabaseError, NotInstalled
+from ..event import Event
+from ..hub import Hub
+from ..registry import Registry
+from ..retry import Retry
+from ..target import MOMENTS
+from . import options
+from .lines import line
+
+LOOK = 0.5  # seconds between two looks whether the hub is still alive
+
+
+@click.command()
+@options.place
+@options.moments
+@click.option("--json", "as_json", is_flag=True, help="One event as JSON per line, with all of it.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--no-install", is_flag=True, help="Fail where triggers are missing.")
+@options.service
+@options.schema
+def tail(
+    place: options.Place,
+    moments: Tuple[str, ...],
+    as_json: bool,
+    count: Optional[int],
+    no_install: bool,
+    service: str,
+    schema: str,
+) -> None:
+    """Show the changes of tables, live.
+
+    Goes on until ctrl-C. Each line has the time, the moment, the table, the key, and what changed.
+    Where nobody captures a table yet, its triggers are installed, and stay;
+    pgevents uninstall removes them.
+
+    \b
+    Examples:
+      pgevents tail sqlite:///shop.db orders
+      pgevents tail postgresql://me@host/shop orders sales.customers --moment after_delete
+      PGEVENTS_URL=postgresql://me@host/shop pgevents tail orders --json --count 10
+    """
+    url, tables = place
+    moments = moments or MOMENTS
+    registry = Registry()
+    printer = Printer(as_json, count)
+    # Whatever keeps it from starting is raised here; what happens later is only logged.
+    logging.getLogger("pgevents").addHandler(logging.NullHandler())
+    # Not again after a failure: half a line may be out already.
+    hub = Hub(url, registry, schema, service=service, install=False, retry=Retry(attempts=1))
+    captured = hub.installed()
+    for table in tables:
+        registry.listen(table, moments, printer)
+        known = _find(captured, table)
+        if known is not None:
+            # As it is captured: to look must not widen it to columns that were left out.
+            hub.watch(
+                table,
+                *moments,
+                include=known["include"],
+                exclude=known["exclude"] or None,
+                old=known["old"],
+            )
+    try:
+        try:
+            hub.start()
+        except NotInstalled:
+            if no_install:
+                raise
+            hub.install()
+            click.echo("installed triggers; pgevents uninstall removes them", err=True)
+            hub.start()
+        logging.basicConfig(format="pgevents: %(message)s")
+        click.echo(f"listening to {', '.join(tables)}, ctrl-C ends", err=True)
+        while not printer.done.wait(LOOK):
+            status = hub.status()
+            if status["state"] == "failed":
+                raise DatabaseError(status["error"] or "the hub has ended")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        printer.done.set()
+        hub.stop()
+    if printer.error is not None:
+        raise printer.error
+
+
+class Printer:
+    """A listener that prints; ``done`` is set after ``count`` events, or when it cannot print."""
+
+    def __init__(self, as_json: bool, count: Optional[int]) -> None:
+        self._as_json = as_json
+        self._left = count
+        self.done = threading.Event()
+        self.error: Optional[OSError] = None
+
+    def __call__(self, event: Event) -> None:
+        if self.done.is_set():
+            return
+        try:
+            if self._as_json:
+                click.echo(event.to_json())
+            else:
+                click.echo(f"{event.at.astimezone():%H:%M:%S.%f}"[:-3] + "  " + line(event))
+        except OSError as error:  # who reads what we print has gone: pgevents tail … | head
+            self.error = error
+            self.done.set()
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                self.done.set()
+
+
+def _find(captured: List[Dict[str, Any]], table: str) -> Optional[Dict[str, Any]]:
+    """Return what is captured of a table, if only one of the captured can be meant."""
+    found = [row for row in captured if row["table"] == table]
+    found = found or [row for row in captured if row["table"].partition(".")[2] == table]
+    return found[0] if len(found) == 1 else None
