@@ -21,10 +21,10 @@ import time
 import pytest
 
 from pgevents import Registry
+from pgevents.testing import Recorder
 
 from . import servers as postgresql
 from .database import Postgres, Sqlite
-from .heard import Heard
 from .proxy import Proxy
 
 THREADS_TIMEOUT = 5  # seconds in which a test's threads have to end after it
@@ -131,7 +131,7 @@ def registry():
 @pytest.fixture
 def heard():
     """A listener that remembers."""
-    return Heard()
+    return Recorder()
 
 
 @pytest.fixture
