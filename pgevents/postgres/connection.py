@@ -52,6 +52,8 @@ def parameters(bind: Any) -> Dict[str, Any]:
     args, given = PGDialect_psycopg2().create_connect_args(url)  # type: ignore[no-untyped-call]
     if args:
         given.update(psycopg2.extensions.parse_dsn(args[0]))
+    if "database" in given:  # SQLAlchemy 1.4 calls it so
+        given["dbname"] = given.pop("database")
     if isinstance(bind, Engine) and bind.dialect.driver == "psycopg2":
         given.update(_used_by(bind))
     for foreign in ("prepared_statement_cache_size", "async_fallback", "server_side_cursors"):

@@ -56,6 +56,15 @@ def test_what_is_rolled_back_is_not_heard(orders, registry, heard):
     assert [event.new["item"] for event in heard.rest()] == ["tea"]
 
 
+def test_a_hub_may_be_bound_to_an_engine(orders, registry, heard):
+    registry.listens_for("orders", "after_insert")(heard)
+
+    with Hub(orders.engine(), registry):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+
+        assert heard.next().key == 1
+
+
 def test_a_bulk_insert_is_heard_in_order(orders, registry, heard):
     registry.listens_for("orders", "after_insert")(heard)
 
