@@ -37,7 +37,8 @@ In your program (README.md tells the rest):
     def send_receipt(event):
         print(event.key, event.new)
 
-    Hub("postgresql://user@host/database").start()
+    with Hub("postgresql://user@host/database"):
+        input("listening; Enter ends ")
 """
 
 
