@@ -31,8 +31,8 @@ _DEFAULTS: Dict[str, Any] = {
     "client_encoding": "UTF8",
 }
 
-#: An event reads its JSON itself, when it is asked for it.
-_JSON_AS_TEXT = psycopg2.extensions.new_type((114,), "JSON", psycopg2.extensions.UNICODE)
+#: An event reads its JSON and its time itself, when it is asked for them.
+_AS_TEXT = psycopg2.extensions.new_type((114, 1184), "TEXT", psycopg2.extensions.UNICODE)
 
 #: What a server says, in any language, when a right is missing.
 _DENIED = {"42501", "28000", "28P01"}
@@ -158,7 +158,7 @@ class Listening:
                 self.close()
                 raise
             self._cursor = self._connection.cursor()
-            psycopg2.extensions.register_type(_JSON_AS_TEXT, self._cursor)
+            psycopg2.extensions.register_type(_AS_TEXT, self._cursor)
 
     def run(self, sql: str, values: Optional[Sequence[Any]], timeout: float) -> List[Any]:
         """Run a statement, or several, and return the last one's rows.
