@@ -1,5 +1,6 @@
 """How an event gets from the dispatcher to the functions that listen."""
 
+import itertools
 import logging
 import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -106,33 +107,41 @@ class Delivery:
     def _call(self, listener: Listener, argument: Any, events: List[Event]) -> None:
         # Not Signal.send(): it stops at the first listener that raises, and
         # one listener's bug must not make the others deaf.
-        #
+        try:
+            listener.fn(argument)
+        except (Exception, SystemExit) as error:  # sys.exit() must not end our thread
+            if not self._call_again(listener, argument, events, error):
+                return
+        listener.failing = False
+        self._metrics.delivered += 1
+
+    def _call_again(
+        self, listener: Listener, argument: Any, events: List[Event], error: BaseException
+    ) -> bool:
+        """Call who raised until it does not, or is given up; tell whether it returned."""
         # Who failed for the event before is called once only: a listener that
         # is broken for good would hold up everybody behind it.
-        attempts = 1 if listener.failing else self._retry.attempts
-        waits = iter(self._retry.backoff)
-        for attempt in range(1, attempts + 1):
+        left = 0 if listener.failing else self._retry.attempts - 1
+        for pause in itertools.islice(self._retry.backoff, left):
+            if self.stop.is_set():
+                break
+            self._metrics.retried += 1
+            logger.warning(
+                "%s failed for event %s, trying again in %.2f s: %r",
+                listener.name,
+                events[0].id,
+                pause,
+                error,
+            )
+            self.stop.wait(pause)
             try:
                 listener.fn(argument)
-            except (Exception, SystemExit) as error:  # sys.exit() must not end our thread
-                if attempt == attempts or self.stop.is_set():
-                    listener.failing = True
-                    self._give_up(listener, events, error)
-                    return
-                self._metrics.retried += 1
-                pause = next(waits)
-                logger.warning(
-                    "%s failed for event %s, trying again in %.2f s: %r",
-                    listener.name,
-                    events[0].id,
-                    pause,
-                    error,
-                )
-                self.stop.wait(pause)
-            else:
-                listener.failing = False
-                self._metrics.delivered += 1
-                return
+                return True
+            except (Exception, SystemExit) as another:
+                error = another
+        listener.failing = True
+        self._give_up(listener, events, error)
+        return False
 
     def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
         self._metrics.failed += 1
