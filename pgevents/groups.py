@@ -56,6 +56,13 @@ class Group:
         """Return how many events wait, and how many seconds the oldest has waited."""
         return self._groups.ledger().lag(self.name, self._topics())
 
+    def info(self) -> Dict[str, Any]:
+        """Return how the group is defined, as a dict: ordered, batch_size, topics, paused, …"""
+        found = self._groups.ledger().group(self.name)
+        if found is None:
+            raise UsageError(f"there is no group {self.name!r}")
+        return {**found["definition"], "paused": found["paused"]}
+
     def pause(self) -> None:
         """Let no process claim anything more, until ``resume()``."""
         self._groups.ledger().pause(self.name, True)
@@ -118,10 +125,7 @@ class Group:
         return f"<Group {self.name}>"
 
     def _topics(self) -> List[str]:
-        found = self._groups.ledger().group(self.name)
-        if found is None:
-            raise UsageError(f"there is no group {self.name!r}")
-        return sorted(found["definition"]["topics"])
+        return sorted(self.info()["topics"])
 
 
 class Groups:
@@ -148,6 +152,10 @@ class Groups:
                 raise UsageError(f"the group {name!r} runs: say how it works before start()")
             self._options[name] = Options(**options)
         return Group(name, self)
+
+    def names(self) -> List[str]:
+        """Return the names of all groups in the database."""
+        return self.ledger().names()
 
     def ledger(self) -> Ledger:
         """Return what is written down of the groups."""

@@ -162,6 +162,7 @@ class Hub:
             self.registry.detach(self)
             reader.end()
         if source is None or dispatcher is None or housekeeper is None or delivery is None:
+            self._groups.stop(deadline)  # it was asked about groups, perhaps
             return 0
         self.registry.detach(self)
         housekeeper.stop()
@@ -320,6 +321,10 @@ class Hub:
         so. Raises UsageError.
         """
         return self._groups.group(name, **options)
+
+    def groups(self) -> List[Group]:
+        """Return all groups in the database. Raises NotInstalled where there is no log."""
+        return [Group(name, self._groups) for name in self._groups.names()]
 
     # Around writes.
 

@@ -13,6 +13,7 @@ EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_run():
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "durable.py",
         "quickstart_postgresql.py",
         "quickstart_sqlite.py",
     ]
@@ -20,6 +21,10 @@ def test_every_example_is_run():
 
 def test_the_quickstart_on_sqlite():
     run("quickstart_sqlite.py")
+
+
+def test_the_durable_group():
+    run("durable.py")
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2"])

@@ -9,6 +9,7 @@ import click
 
 from ..errors import PgEventsError
 from .demo import demo
+from .groups import dead, groups, retry, rewind
 from .install import install
 from .sql import sql
 from .status import status
@@ -38,7 +39,7 @@ def pgevents() -> None:
     """
 
 
-for _command in (demo, tail, install, uninstall, status, sql):
+for _command in (demo, tail, install, uninstall, status, sql, groups, dead, retry, rewind):
     pgevents.add_command(_command)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ..errors import DatabaseError, Denied, Unavailable, Unsupported
+from ..errors import DatabaseError, Denied, NotInstalled, PgEventsError, Unavailable, Unsupported
 from ..threads import Waker
 
 CONNECT_TIMEOUT = 10.0  # seconds; a server that takes longer is as good as none
@@ -34,6 +34,7 @@ _DEFAULTS: Dict[str, Any] = {
 #: An event reads its JSON and its time itself, when it is asked for them.
 _AS_TEXT = psycopg2.extensions.new_type((114, 1184), "TEXT", psycopg2.extensions.UNICODE)
 
+_NO_TABLE = "42P01"
 #: What a server says, in any language, when a right is missing.
 _DENIED = {"42501", "28000", "28P01"}
 #: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
@@ -108,9 +109,11 @@ def translated() -> Iterator[None]:
         raise Unavailable(f"the connection to PostgreSQL was lost: {error}") from error
 
 
-def _translation(error: psycopg2.Error) -> DatabaseError:
+def _translation(error: psycopg2.Error) -> PgEventsError:
     code = error.pgcode or ""
     sentence = str(error).strip().split("\nCONTEXT")[0] or type(error).__name__
+    if code == _NO_TABLE:
+        return NotInstalled(f"the log is not there: {sentence}")
     if code in _DENIED or (not code and "authentication failed" in sentence):
         return Denied(f"PostgreSQL refuses: {sentence}")
     if code.startswith(_UNAVAILABLE_CLASSES):

@@ -1,0 +1,188 @@
+"""``pgevents groups``, ``dead``, ``retry``, ``rewind``: looking after groups."""
+
+import datetime
+import json
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Tuple, Union
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import UsageError
+from ..groups import DeadLetter, Group
+from ..hub import Hub
+from ..registry import Registry
+from . import options
+
+
+@contextmanager
+def _hub(url: str, schema: str) -> Iterator[Hub]:
+    hub = Hub(url, Registry(), schema, install=False)
+    try:
+        yield hub
+    finally:
+        hub.stop()
+
+
+@contextmanager
+def _group(url: str, schema: str, name: str) -> Iterator[Group]:
+    with _hub(url, schema) as hub:
+        names = [group.name for group in hub.groups()]
+        if name not in names:
+            there = ", ".join(names) or "none"
+            raise UsageError(f"there is no group {name!r}; there are: {there}")
+        yield hub.group(name)
+
+
+@click.command()
+@options.url
+@click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per group.")
+@options.schema
+def groups(url: str, as_json: bool, schema: str) -> None:
+    """Show the groups: what waits, for how long, and what was given up.
+
+    \b
+    Examples:
+      pgevents groups sqlite:///shop.db
+      pgevents groups postgresql://me@host/shop --json
+    """
+    with _hub(url, schema) as hub:
+        rows = [_row(group) for group in hub.groups()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("there are no groups here: a listener with group=… makes one")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("group", "waiting", "oldest", "dead", "order", "tables"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(
+            Text(row["group"] + (" (paused)" if row["paused"] else "")),
+            str(row["waiting"]),
+            f"{row['oldest']:.0f} s" if row["waiting"] else "",
+            Text(str(row["dead"]), style="red" if row["dead"] else ""),
+            "ordered" if row["ordered"] else "any",
+            Text(", ".join(row["tables"])),
+        )
+    Console().print(table)
+
+
+def _row(group: Group) -> Dict[str, Any]:
+    waiting, oldest = group.lag()
+    info = group.info()
+    return {
+        "group": group.name,
+        "waiting": waiting,
+        "oldest": oldest,
+        "dead": len(group.dead_letters()),
+        "ordered": info["ordered"],
+        "paused": info["paused"],
+        "tables": sorted(info["topics"]),
+    }
+
+
+@click.command()
+@options.url
+@click.argument("group")
+@click.option("--json", "as_json", is_flag=True, help="One dead letter as JSON per line.")
+@click.option("--traceback", is_flag=True, help="With the whole traceback of each.")
+@options.schema
+def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> None:
+    """Show what a group has given up, oldest first.
+
+    \b
+    Examples:
+      pgevents dead sqlite:///shop.db mailer
+      pgevents dead postgresql://me@host/shop mailer --traceback
+    """
+    with _group(url, schema, group) as found:
+        letters = found.dead_letters()
+    for letter in letters:
+        if as_json:
+            click.echo(json.dumps(_letter(letter)))
+            continue
+        event = letter.event
+        click.echo(
+            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S}  {event.moment} {event.topic}"
+            f" {event.key!r}  after {letter.attempts} attempts: {letter.error}"
+        )
+        if traceback:
+            click.echo(letter.traceback)
+    if not letters and not as_json:
+        click.echo(f"the group {group} has given nothing up")
+
+
+def _letter(letter: DeadLetter) -> Dict[str, Any]:
+    return {
+        "id": letter.id,
+        "at": letter.at.isoformat(),
+        "attempts": letter.attempts,
+        "error": letter.error,
+        "traceback": letter.traceback,
+        "event": json.loads(letter.event.to_json()),
+    }
+
+
+@click.command()
+@options.url
+@click.argument("group")
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@options.schema
+def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
+    """Let dead letters be handled anew: all of a group, or these.
+
+    \b
+    Examples:
+      pgevents retry postgresql://me@host/shop mailer
+      pgevents retry postgresql://me@host/shop mailer 17 18
+    """
+    with _group(url, schema, group) as found:
+        count = found.retry_dead(*ids)
+    letters = "dead letter" if count == 1 else "dead letters"
+    click.echo(f"{count} {letters} of {group} will be handled anew")
+
+
+@click.command()
+@options.url
+@click.argument("group")
+@click.argument("to")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.schema
+def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
+    """Move a group's position: what comes after it is handled, perhaps again.
+
+    TO is "beginning" (of what the log keeps), "now" (skip what waits), a
+    position, or a time such as 2026-11-21T08:00+00:00.
+
+    \b
+    Examples:
+      pgevents rewind postgresql://me@host/shop mailer beginning
+      pgevents rewind postgresql://me@host/shop mailer 2026-11-21T08:00:00+00:00
+    """
+    with _group(url, schema, group) as found:
+        place = _place(to)
+        if not yes:
+            click.confirm(f"Move the group {group} to {to}?", abort=True)
+        found.rewind(place)
+        waiting = found.lag()[0]
+    click.echo(f"the group {group} is at {to}; {waiting} events wait")
+
+
+def _place(to: str) -> Union[str, int, datetime.datetime]:
+    if to in ("beginning", "now"):
+        return to
+    if to.isdigit():
+        return int(to)
+    try:
+        place = datetime.datetime.fromisoformat(to)
+    except ValueError:
+        raise UsageError(
+            f'no place to go to: {to!r}. Give "beginning", "now", a position, or a time'
+        ) from None
+    # A time without zone is the one on the wall of who types it.
+    return place if place.tzinfo else place.astimezone()
