@@ -1,0 +1,182 @@
+"""Installing on PostgreSQL: whose way it gets into, and whose it does not."""
+
+import threading
+
+import pytest
+
+from pgevents import Hub, Registry, Unavailable
+from pgevents.postgres import capture
+
+from ..waiting import wait_for
+
+
+@pytest.fixture
+def orders(postgres):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    return postgres
+
+
+def hub_of(database, *moments, listener=print, **options):
+    """A hub that listens to orders, not started."""
+    registry = Registry()
+    registry.listen("orders", moments or ("after_insert",), listener)
+    return Hub(database.url, registry, **options)
+
+
+class Starting:
+    """A hub that starts in a thread of its own; it is stopped at the end of the block."""
+
+    def __init__(self, hub):
+        self.hub = hub
+        self._thread = threading.Thread(target=hub.start)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._thread.join()
+        self.hub.stop()
+
+    @property
+    def done(self):
+        return not self._thread.is_alive()
+
+
+def waits_for_a_lock(database):
+    return database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'") != [(0,)]
+
+
+def test_a_hub_that_finds_all_current_needs_no_lock_on_the_table(orders, heard):
+    hub_of(orders).install()
+    other = orders.connect()
+    other.cursor().execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+
+    with hub_of(orders, listener=heard) as hub:
+        other.cursor().execute("INSERT INTO orders (item) VALUES ('tea')")
+        other.commit()
+
+        assert heard.next().new["item"] == "tea"
+        assert hub.installed()[0]["state"] == "ok"
+
+
+def test_a_long_read_transaction_does_not_keep_a_hub_from_starting(orders, heard):
+    reader = orders.connect()
+    reader.cursor().execute("SELECT * FROM orders")
+
+    with hub_of(orders, listener=heard):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+
+        assert heard.next().key == 1
+
+
+def test_while_the_hub_waits_for_a_writer_other_writers_go_on(orders, heard):
+    slow = orders.connect()
+    slow.cursor().execute("INSERT INTO orders (item) VALUES ('slow')")
+
+    with Starting(hub_of(orders, listener=heard)) as starting:
+        wait_for(lambda: waits_for_a_lock(orders))
+        for _ in range(20):
+            # In the queue behind the hub each waits for less than this.
+            orders.execute("SET lock_timeout = '2s'; INSERT INTO orders (item) VALUES ('quick')")
+        waited = not starting.done
+        slow.commit()
+        wait_for(lambda: starting.done)
+        orders.execute("INSERT INTO orders (item) VALUES ('heard')")
+        event = heard.next()
+
+    assert waited
+    assert event.new["item"] == "heard"
+
+
+def test_a_lock_that_never_comes_is_reported(orders, monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 0.1)
+    slow = orders.connect()
+    slow.cursor().execute("INSERT INTO orders (item) VALUES ('slow')")
+
+    with pytest.raises(Unavailable, match="no lock on public.orders"):
+        hub_of(orders).install()
+
+
+def test_a_trigger_more_is_made_without_touching_the_others(orders):
+    hub_of(orders, "after_insert").install()
+    sql = "SELECT oid, xmin::text FROM pg_trigger WHERE tgname = 'pgevents_insert'"
+    before = orders.execute(sql)
+
+    hub_of(orders, "after_insert", "after_delete").install()
+
+    assert orders.execute(sql) == before
+
+
+def test_what_a_newer_version_installed_is_left_alone(orders, heard):
+    hub_of(orders).install()
+    orders.execute("COMMENT ON SCHEMA pgevents IS 'pgevents 999 0123456789abcdef'")
+
+    with hub_of(orders, listener=heard):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        heard.next()
+
+    mark = orders.execute("SELECT obj_description('pgevents'::regnamespace, 'pg_namespace')")
+    assert mark == [("pgevents 999 0123456789abcdef",)]
+
+
+def test_what_an_older_version_installed_is_replaced(orders, heard):
+    hub_of(orders).install()
+    current = orders.execute("SELECT obj_description('pgevents'::regnamespace, 'pg_namespace')")
+    orders.execute("COMMENT ON SCHEMA pgevents IS 'pgevents 0 0123456789abcdef'")
+    orders.execute("DROP FUNCTION pgevents.ring CASCADE")
+
+    with hub_of(orders, listener=heard):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        heard.next()
+
+    mark = orders.execute("SELECT obj_description('pgevents'::regnamespace, 'pg_namespace')")
+    assert mark == current
+
+
+def bell(database):
+    return database.execute(
+        "SELECT encode(tgargs, 'escape') FROM pg_trigger WHERE tgname = 'pgevents_ring'")[0][0][:3]
+
+
+def test_the_bell_is_taken_away_and_given_back(orders, heard):
+    hub_of(orders).install()
+    first = bell(orders)
+
+    with hub_of(orders, bell=False, listener=heard):
+        off = bell(orders)
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        heard.next()
+    hub_of(orders).install()
+    kept = bell(orders)
+    with hub_of(orders, bell=True, listener=heard):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        heard.next()
+
+    assert [first[:2], off, kept, bell(orders)[:2]] == ["on", "off", "off", "on"]
+
+
+def test_what_somebody_else_keeps_in_the_schema_stays(orders):
+    hub = hub_of(orders)
+    hub.install()
+    orders.execute("CREATE TABLE pgevents.mine (id int)")
+
+    hub.uninstall()
+
+    left = orders.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'pgevents'::regnamespace")
+    assert left == [("mine",)]
+    hub.install()
+    assert hub.installed()[0]["state"] == "ok"
+
+
+def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, heard):
+    with hub_of(orders, listener=heard, retention=1) as hub:
+        hub_of(orders).uninstall(everything=True)
+        wait_for(lambda: hub.status()["gaps"])
+        wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+
+        assert heard.next().new["item"] == "tea"
