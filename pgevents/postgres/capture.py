@@ -99,7 +99,7 @@ class Capture:
 
     def install(self, connection: Any, service: str, wishes: Wishes) -> None:
         """Create and replace what is missing. Raises Denied without the rights."""
-        with connection.cursor() as cursor:
+        with _advised("may not install"), connection.cursor() as cursor:
             if not self.missing(cursor, service, wishes):
                 return
             with self._alone(cursor):
@@ -227,12 +227,17 @@ class Capture:
 
     def _grants(self, role: str) -> str:
         name = '"' + role.replace('"', '""') + '"'
-        log, watch, retention = (self.tables.name(t) for t in ("log", "watch", "retention"))
+        log, watch = self.tables.name("log"), self.tables.name("watch")
+        ours = ", ".join(
+            self.tables.name(table) for table in ("retention", "groups", "leases", "dead")
+        )
+        # A group's backfill inserts; heal() updates what a restored dump brought.
         return (
             f"GRANT USAGE ON SCHEMA {self.schema} TO {name};\n"
-            f"GRANT SELECT, DELETE ON {log} TO {name};\n"
+            f"GRANT SELECT, INSERT, UPDATE (xid), DELETE ON {log} TO {name};\n"
             f"GRANT SELECT ON {watch} TO {name};\n"
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {retention} TO {name};"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {ours} TO {name};\n"
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {self.schema} TO {name};"
         )
 
     # The tables that are watched.
@@ -359,7 +364,7 @@ class Capture:
         give_up = time.monotonic() + PATIENCE
         for pause in Backoff(0.05, 2.0):
             try:
-                with _transaction(cursor):
+                with _advised(f"may not make triggers on {relation.topic}"), _transaction(cursor):
                     cursor.execute(f"SET LOCAL lock_timeout = '{int(LOCK_TIMEOUT * 1000)}ms'")
                     change()
                 return
@@ -371,12 +376,6 @@ class Capture:
                     ) from error
                 logger.info("%s is in use, trying again in %.1f s", relation.topic, pause)
                 time.sleep(pause)
-            except psycopg2.errors.InsufficientPrivilege as error:
-                raise Denied(
-                    f"may not make triggers on {relation.topic}: {str(error).strip()}. Let its"
-                    " owner install (`pgevents sql` prints the statements) and use"
-                    " Hub(…, install=False)"
-                ) from error
 
 
 #: The functions of functions.sql.
@@ -389,6 +388,18 @@ _FUNCTIONS = [
     "capture_truncate",
     "ring",
 ]
+
+
+@contextlib.contextmanager
+def _advised(sentence: str) -> Iterator[None]:
+    """Where a right is missing, raise Denied and say who can help."""
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise Denied(
+            f"{sentence}: {str(error).strip()}. Let the tables' owner install (`pgevents sql`"
+            " prints the statements) and use Hub(…, install=False)"
+        ) from error
 
 
 @contextlib.contextmanager

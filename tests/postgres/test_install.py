@@ -173,8 +173,9 @@ def test_what_somebody_else_keeps_in_the_schema_stays(orders):
 
 
 def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, heard):
-    with hub_of(orders, listener=heard, retention=1) as hub:
+    with hub_of(orders, listener=heard) as hub:
         hub_of(orders).uninstall(everything=True)
+        hub._housekeeper.wake()
         wait_for(lambda: hub.status()["gaps"])
         wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
