@@ -99,15 +99,16 @@ class PostgresGroupLog(GroupLog):
         self._engine.dispose(close=close)
 
     def cursor(self, connection: Connection, start: str) -> str:
-        now = self._snapshot(connection)
-        return _text(Cursor(now) if start == "now" else Cursor(_NOTHING, now, 0))
+        if start == "now":
+            return _text(self._now(connection))
+        return _text(Cursor(_NOTHING, self._snapshot(connection), 0))
 
     def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
         # One snapshot for all tables. It comes before this transaction's own
         # number, so its rows are new to it; and so is all that others commit
         # meanwhile, which has to come after them, whatever its place in the log.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        since = self._snapshot(connection)
+        place = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
         for relation, columns in tables:
             names = ", ".join("r." + _quoted(column) for column in columns)
@@ -119,7 +120,7 @@ class PostgresGroupLog(GroupLog):
                 (backfill_topic(name, relation.topic),),
             )
         xid = int(self._one(connection, "SELECT pg_current_xact_id()::text"))
-        return _text(Cursor(since), xid)
+        return _text(place, xid)
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(
@@ -127,8 +128,9 @@ class PostgresGroupLog(GroupLog):
             "SELECT min(seq) FROM {log} WHERE at >= to_timestamp(%(seconds)s)",
             seconds=seconds,
         )
-        now = self._snapshot(connection)
-        return _text(Cursor(now) if first is None else Cursor(_NOTHING, now, first - 1))
+        if first is None:
+            return _text(self._now(connection))
+        return self.cursor_before(connection, first)
 
     def cursor_before(self, connection: Connection, position: int) -> str:
         return _text(Cursor(_NOTHING, self._snapshot(connection), position - 1))
@@ -143,12 +145,12 @@ class PostgresGroupLog(GroupLog):
             rows = self._backfilled(connection, place, backfill, limit)
             if rows:
                 return rows, _text(place._replace(seq=rows[-1][0]), backfill)
-            place = Cursor(place.since.and_also(backfill))
+            place = place._replace(since=place.since.and_also(backfill))
         if place.upto is not None:
             rows = self._page(connection, place, topics, limit)
             if rows:
                 return rows, _text(place._replace(seq=rows[-1][0]))
-            place = Cursor(place.upto)
+            place = Cursor(place.upto, None, place.seq)
         return self._fresh(connection, place, topics, limit)
 
     def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
@@ -200,16 +202,17 @@ class PostgresGroupLog(GroupLog):
         values = {**_since(place.since), "topics": topics, "rows": limit, "bytes": PAGE_BYTES}
         now, large, seqs = self._all(connection, _FRESH, **values)[0]
         upto = Snapshot.parse(now)
+        behind = Cursor(upto, None, place.seq)
         if large:
             first = self._one(connection, _FIRST, **_since(place.since), upto=now)
             paged = Cursor(place.since, upto, first - 1)
             rows = self._page(connection, paged, topics, limit)
-            return rows, _text(paged._replace(seq=rows[-1][0]) if rows else Cursor(upto))
+            return rows, _text(paged._replace(seq=rows[-1][0]) if rows else behind)
         if not seqs:
             # A write only to move past what others wrote: not for each transaction.
             far = upto.xmax - place.since.xmax > STALE
-            return [], _text(Cursor(upto) if far else place)
-        return self.rows(connection, seqs), _text(Cursor(upto))
+            return [], _text(behind if far else place)
+        return self.rows(connection, seqs), _text(behind._replace(seq=max(place.seq, seqs[-1])))
 
     def _page(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
@@ -225,6 +228,11 @@ class PostgresGroupLog(GroupLog):
             rows=limit,
             bytes=PAGE_BYTES,
         )
+
+    def _now(self, connection: Connection) -> Cursor:
+        """Return a cursor behind all that is committed now."""
+        last = self._one(connection, "SELECT max(seq) FROM {log}")
+        return Cursor(self._snapshot(connection), None, last or 0)
 
     def _snapshot(self, connection: Connection) -> Snapshot:
         return Snapshot.parse(self._one(connection, "SELECT pg_current_snapshot()::text"))
@@ -250,7 +258,11 @@ def _quoted(name: str) -> str:
 
 
 def _text(place: Cursor, backfill: Optional[int] = None) -> str:
-    """Return a cursor as it is stored; ``backfill`` is the transaction to be read first."""
+    """Return a cursor as it is stored; ``backfill`` is the transaction to be read first.
+
+    ``seq`` is always there, the last number handed out: with it retention.heal()
+    makes a cursor of another cluster's one.
+    """
     upto = None if place.upto is None else place.upto.text
     given = {"since": place.since.text, "upto": upto, "seq": place.seq}
     return json.dumps(given if backfill is None else {**given, "backfill": backfill})

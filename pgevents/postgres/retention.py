@@ -40,20 +40,52 @@ def clean(connection: Any, tables: Tables, retention: float, groups: float) -> i
 
 
 def heal(connection: Any, tables: Tables) -> int:
-    """Make rows that come from another cluster (a restored dump) count as read; return how many.
+    """Make use of what comes from another cluster (a restored dump); return how much that was.
 
-    Their transactions' numbers lie in the future here: every reader would
-    find them new, again and again. Raises psycopg2's error without the right.
+    Its transactions' numbers lie in the future here. Every reader would find
+    such rows new, again and again: they count as read. A group that has come
+    so far would take all that is new for read: it goes on by the number of
+    the row that it had last. Raises psycopg2's error without the right.
     """
-    log, notes = tables.name("log"), tables.name("retention")
-    foreign = "xid >= pg_snapshot_xmax(pg_current_snapshot())"
+    log, notes, groups = (tables.name(table) for table in ("log", "retention", "groups"))
+    now = "pg_snapshot_xmax(pg_current_snapshot())"
+    row = f"xid >= {now}"
+    note = f"pg_snapshot_xmax(upto::pg_snapshot) > {now}"
+    cursor_ = " OR ".join(
+        f"pg_snapshot_xmax((cursor::json ->> '{name}')::pg_snapshot) > {now}"
+        for name in ("since", "upto")
+    )
+    foreign = " OR ".join(
+        f"EXISTS (SELECT FROM {table} WHERE {condition})"
+        for table, condition in ((log, row), (notes, note), (groups, cursor_))
+    )
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS (SELECT FROM {log} WHERE {foreign})")
+        cursor.execute(f"SELECT {foreign}")
         if not cursor.fetchone()[0]:
             return 0
-        cursor.execute(f"DELETE FROM {notes}")
-        cursor.execute(f"UPDATE {log} SET xid = '1' WHERE {foreign}")
-        return int(cursor.rowcount)
+        cursor.execute("BEGIN")
+        try:
+            # One process heals, while no group claims; then look again.
+            cursor.execute(f"SELECT FROM {groups} FOR UPDATE")
+            cursor.execute(f"SELECT {foreign}")
+            healed = _heal(cursor, log, notes, groups, row) if cursor.fetchone()[0] else 0
+            cursor.execute("COMMIT")
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        return healed
+
+
+def _heal(cursor: Any, log: str, notes: str, groups: str, foreign: str) -> int:
+    cursor.execute(f"DELETE FROM {notes}")
+    cursor.execute(f"UPDATE {log} SET xid = '1' WHERE {foreign}")
+    rows = int(cursor.rowcount)
+    # All groups: to one that is not so far the rows healed just now would seem read.
+    cursor.execute(
+        f"UPDATE {groups} SET cursor = json_build_object('since', '1:1:',"
+        " 'upto', pg_current_snapshot()::text, 'seq', cursor::json -> 'seq')::text"
+    )
+    return rows + int(cursor.rowcount)
 
 
 def _take_note(cursor: Any, notes: str, retention: float) -> None:
