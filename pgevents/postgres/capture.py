@@ -14,7 +14,7 @@ import json
 import logging
 import pkgutil
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import psycopg2.errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -106,7 +106,7 @@ class Capture:
                 self._install_log(cursor)
                 for relation, wish in wishes:
                     if self.missing(cursor, service, [(relation, wish)]):
-                        self._retry(cursor, relation, lambda: self._watch(
+                        self._retry(cursor, relation.topic, lambda: self._watch(
                             cursor, service, relation, wish))
                 self._remove_orphans(cursor)
 
@@ -126,7 +126,7 @@ class Capture:
                 for topic in topics:
                     relation = find_topic(cursor, topic)
                     if relation is not None:
-                        self._retry(cursor, relation, lambda: self._apply(cursor, relation))
+                        self._retry(cursor, topic, lambda: self._apply(cursor, relation))
                 self._remove_orphans(cursor)
                 cursor.execute(f"SELECT count(*) FROM {watch}")
                 if cursor.fetchone()[0] == 0:
@@ -178,13 +178,17 @@ class Capture:
     def _install_log(self, cursor: Any) -> None:
         if self._current(cursor):
             return
-        with _transaction(cursor):
-            cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
-            if cursor.fetchone()[0]:
-                cursor.execute(f"CREATE SCHEMA {self.schema}")
-            for statement in [*self._tables_sql(), self._functions, *self._log_sql()]:
-                cursor.execute(statement)
-        logger.info("installed the log %s", self.tables.name("log"))
+        log = self.tables.name("log")
+        # All who write to watched tables hold a lock on an older log.
+        self._retry(cursor, log, lambda: self._create_log(cursor))
+        logger.info("installed the log %s", log)
+
+    def _create_log(self, cursor: Any) -> None:
+        cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
+        if cursor.fetchone()[0]:
+            cursor.execute(f"CREATE SCHEMA {self.schema}")
+        for statement in [*self._tables_sql(), self._functions, *self._log_sql()]:
+            cursor.execute(statement)
 
     def _tables_sql(self) -> List[str]:
         dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
@@ -211,10 +215,16 @@ class Capture:
         )
         functions = [row[0] for row in cursor.fetchall()]
         tables = [table.fullname for table in self.tables.metadata.sorted_tables]
-        with _transaction(cursor):
-            cursor.execute("DROP TABLE " + ", ".join(tables))
-            for function in functions:
-                cursor.execute("DROP FUNCTION " + function)
+        self._retry(
+            cursor,
+            self.tables.name("log"),
+            lambda: cursor.execute(
+                "; ".join(
+                    ["DROP TABLE " + ", ".join(tables)]
+                    + ["DROP FUNCTION " + function for function in functions]
+                )
+            ),
+        )
         with contextlib.suppress(psycopg2.errors.DependentObjectsStillExist):
             cursor.execute(f"DROP SCHEMA {self.schema}")  # unless it holds somebody else's things
             return
@@ -344,7 +354,7 @@ class Capture:
             relation = find_topic(cursor, topic)
             if relation is not None:
                 logger.info("taking the triggers from %s, which nobody watches", topic)
-                self._retry(cursor, relation, lambda: self._apply(cursor, relation))
+                self._retry(cursor, topic, lambda: self._apply(cursor, relation))
 
     # Locks.
 
@@ -359,22 +369,22 @@ class Capture:
             with contextlib.suppress(psycopg2.Error):
                 cursor.execute(f"SELECT pg_advisory_unlock({key})")
 
-    def _retry(self, cursor: Any, relation: Relation, change: Any) -> None:
+    def _retry(self, cursor: Any, table: str, change: Callable[[], Any]) -> None:
         """Change a table in a transaction of its own, trying for its lock in short turns."""
         give_up = time.monotonic() + PATIENCE
         for pause in Backoff(0.05, 2.0):
             try:
-                with _advised(f"may not make triggers on {relation.topic}"), _transaction(cursor):
+                with _advised(f"may not change {table}"), _transaction(cursor):
                     cursor.execute(f"SET LOCAL lock_timeout = '{int(LOCK_TIMEOUT * 1000)}ms'")
                     change()
                 return
             except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
                 if time.monotonic() > give_up:
                     raise Unavailable(
-                        f"no lock on {relation.topic} for {PATIENCE:.0f} s to install triggers:"
+                        f"no lock on {table} for {PATIENCE:.0f} s to install triggers:"
                         " a transaction that wrote to it has been open all the time"
                     ) from error
-                logger.info("%s is in use, trying again in %.1f s", relation.topic, pause)
+                logger.info("%s is in use, trying again in %.1f s", table, pause)
                 time.sleep(pause)
 
 

@@ -265,3 +265,17 @@ def test_a_registration_that_fails_leaves_nothing_registered(orders, heard):
         assert not hub.contains("ordres", "after_insert", heard)
         assert not hub.contains("orders", "after_update", heard)
         assert triggers(orders) == {"insert"}
+
+
+def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, heard, gaps):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+
+    with Hub(orders.url, registry) as hub:
+        hub_of(orders).uninstall(everything=True)
+        hub._housekeeper.wake()
+        wait_for(lambda: gaps)
+        wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+
+        assert heard.next().new["item"] == "tea"

@@ -138,7 +138,7 @@ def test_who_does_not_own_the_table_is_denied_with_the_way_out(orders, owner, pr
     with pytest.raises(Denied) as caught:
         hub_as(orders, program, heard, "after_delete").start()
 
-    assert "may not make triggers on public.orders" in str(caught.value)
+    assert "may not change public.orders" in str(caught.value)
 
 
 def test_a_program_without_rights_on_the_log_is_denied(orders, owner, program, heard):
