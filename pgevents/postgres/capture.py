@@ -320,6 +320,9 @@ class Capture:
                 tail = f"FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.capture_truncate()"
                 found.append((name, f"{head} {on} {tail}"))
             elif relation.more["by_row"]:
+                # Partitions get copies of it, under its name, beside their own.
+                name += "_" + _hash(relation.topic)[:8]
+                head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
                 given = ("", "") if plain else (new, old)
                 arguments = ", ".join(_literal(text) for text in (*given, relation.topic))
                 tail = f"FOR EACH ROW EXECUTE FUNCTION {self.schema}.capture_row({arguments})"

@@ -192,3 +192,28 @@ def test_what_somebody_else_keeps_in_the_schema_stays(orders):
     assert left == [("mine",)]
     hub.install()
     assert hub.installed()[0]["state"] == "ok"
+
+
+def test_a_partitioned_table_and_its_partitions_may_be_watched_together(postgres, heard):
+    for statement in (
+        "CREATE TABLE orders (id int, item text) PARTITION BY RANGE (id)",
+        "CREATE TABLE young PARTITION OF orders FOR VALUES FROM (10) TO (20)",
+        "CREATE TABLE old (id int, item text)",
+    ):
+        postgres.execute(statement)
+    hub_of(postgres, schema="a" * 40, service="whole").install()
+    parts = Hub(postgres.url, Registry(), "a" * 40, service="parts")
+    parts.listen("young", "after_insert", heard)
+    parts.listen("old", "after_insert", heard)
+    parts.install()
+    postgres.execute("ALTER TABLE orders ATTACH PARTITION old FOR VALUES FROM (0) TO (10)")
+
+    with parts:
+        postgres.execute("INSERT INTO orders VALUES (1, 'tea'), (11, 'mate')")
+        tables = [event.table for event in heard.take(2)]
+    states = [table["state"] for table in parts.installed()]
+    parts.uninstall(everything=True)
+
+    assert sorted(tables) == ["old", "young"]
+    assert states == ["ok", "ok", "ok"]
+    assert postgres.execute("SELECT count(*) FROM pg_trigger") == [(0,)]
