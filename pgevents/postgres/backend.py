@@ -10,14 +10,14 @@ from ..backend import Backend, Reader, Relation, Wish
 from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
-from ..values import Shape, parse_exactly
+from ..values import Shape
 from ..writers import connection_of, require_transaction
 from . import catalog, retention
 from .capture import Capture
 from .connection import connect, engine, parameters, translated
 from .groups import PostgresGroupLog
 from .log import LogReader
-from .values import decoders
+from .values import decoders, parse
 
 
 class PostgreSQL(Backend):
@@ -62,7 +62,7 @@ class PostgreSQL(Backend):
             tuple(types),
             relation.key,
             decoders(types, target.table if target else None, self._known_dialect()),
-            **({"parse": parse_exactly} if exact else {}),
+            **({"parse": parse} if exact else {}),
             entity=target.entity if target else None,
         )
 

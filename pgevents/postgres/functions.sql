@@ -17,12 +17,14 @@
 -- The columns of a table as they are at this moment, as a list for SELECT.
 -- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
 -- with "keys" only the primary key's. Asked of the catalog on each call, so a
--- renamed or dropped column breaks nothing.
+-- renamed or dropped column breaks nothing. A virtual generated column is null:
+-- transition tables do not have it, and naming it raises.
 CREATE OR REPLACE FUNCTION :"schema".columns(relation oid, wish json) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(string_agg(format('r.%I', a.attname), ', ' ORDER BY a.attnum), '')
+    SELECT coalesce(string_agg(format(CASE a.attgenerated WHEN 'v' THEN 'NULL AS %I' ELSE 'r.%I' END,
+                                      a.attname), ', ' ORDER BY a.attnum), '')
       FROM pg_attribute a
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
        AND (wish->'include' IS NULL OR json_typeof(wish->'include') = 'null'

@@ -1,5 +1,7 @@
 """PostgreSQL's values: from the JSON in the log to what the driver, then the ORM, would give."""
 
+import datetime
+import json
 import uuid
 from decimal import Decimal
 from typing import Any, Dict, List, Mapping, Optional
@@ -10,8 +12,23 @@ from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import HSTORE
 from sqlalchemy.engine import Dialect
 
-from ..values import Decoder, chain, in_json, parse_datetime, parse_time
+from ..values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
 from .catalog import Type
+
+
+#: What psycopg2 makes of infinity.
+_DATES = {"infinity": datetime.date.max, "-infinity": datetime.date.min}
+_TIMES = {"infinity": datetime.datetime.max, "-infinity": datetime.datetime.min}
+
+_parse_large = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal).decode
+
+
+def parse(text: str) -> Any:
+    """Read JSON with fractions as Decimal; and numbers too long for Python's int(), too."""
+    try:
+        return parse_exactly(text)
+    except ValueError:
+        return _parse_large(text)
 
 
 def _bytes(value: str) -> bytes:
@@ -19,7 +36,18 @@ def _bytes(value: str) -> bytes:
 
 
 def _date(value: str) -> Any:
-    return parse_datetime(value).date()
+    return _DATES.get(value) or parse_datetime(value).date()
+
+
+def _timestamp(value: str) -> Any:
+    return _TIMES.get(value) or parse_datetime(value)
+
+
+def _timestamptz(value: str) -> Any:
+    infinite = _TIMES.get(value)
+    if infinite is not None:
+        return infinite.replace(tzinfo=datetime.timezone.utc)
+    return parse_datetime(value)
 
 
 def _interval(value: str) -> Any:
@@ -40,8 +68,8 @@ _BY_NAME: Dict[str, Decoder] = {
     "date": _date,
     "time": parse_time,
     "timetz": parse_time,
-    "timestamp": parse_datetime,
-    "timestamptz": parse_datetime,
+    "timestamp": _timestamp,
+    "timestamptz": _timestamptz,
     "interval": _interval,
 }
 

@@ -22,6 +22,7 @@ class Captured:
         self.execute = database.execute
         self.major = database.server.major
         self.heard = Recorder()
+        self._connections = []
         self._numbers = itertools.count()
         registry = Registry()
         for moment in MOMENTS:
@@ -52,14 +53,25 @@ class Captured:
             self.execute(statement)
         return self.events()
 
+    def connect(self):
+        """Open a connection; it is closed with the test."""
+        connection = self.database.connect()
+        self._connections.append(connection)
+        return connection
+
     def write_together(self, *statements):
         """Run statements in one transaction of one new session; return the events."""
-        connection = self.database.connect()
+        connection = self.connect()
         for statement in statements:
             connection.cursor().execute(statement)
         connection.commit()
-        connection.close()
         return self.events()
+
+    def end_test(self):
+        """Close the connections and forget the events that a failed test left."""
+        while self._connections:
+            self._connections.pop().close()
+        self.events()
 
 
 @pytest.fixture(scope="module", params=postgresql.wanted_majors(), ids=name)
@@ -76,4 +88,4 @@ def shared(request, servers):
 def captured(shared):
     """A log that is empty of events nobody asked for."""
     yield shared
-    shared.events()
+    shared.end_test()

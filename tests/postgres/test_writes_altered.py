@@ -2,8 +2,10 @@
 
 import pytest
 
-from .test_writes import WISHES, kinds, make, operations, wishes
+from .test_writes import WISHES, kinds, make, operations
 
+wishes = pytest.mark.parametrize(
+    "wish", [WISHES["all"], WISHES["excluded_keys_of_old"]], ids=["all", "excluded"])
 WRITES = ["INSERT INTO {0} (id) VALUES (1), (2)", "UPDATE {0} SET id = id + 10",
           "DELETE FROM {0}"]
 ALTERATIONS = {
@@ -15,7 +17,8 @@ ALTERATIONS = {
     "renamed": "ALTER TABLE {0} RENAME item TO thing",
     "renamed_key": "ALTER TABLE {0} RENAME id TO id2; ALTER TABLE {0} ADD id int,"
                    " ALTER id2 SET DEFAULT random() * 1000000",
-    "retyped": "ALTER TABLE {0} ALTER item DROP DEFAULT, ALTER item TYPE jsonb USING to_jsonb(item)",
+    "retyped": "ALTER TABLE {0} ALTER item DROP DEFAULT,"
+               " ALTER item TYPE jsonb USING to_jsonb(item)",
     "retyped_key": "ALTER TABLE {0} ALTER id TYPE bigint",
     "without_key": "ALTER TABLE {0} DROP CONSTRAINT IF EXISTS {0}_pkey",
     "all_dropped": "ALTER TABLE {0} DROP item, DROP secret",
@@ -52,7 +55,7 @@ def test_a_session_that_wrote_before_goes_on_after_the_alteration(captured, kind
 @wishes
 def test_two_sessions_write_around_alterations(captured, kind, wish):
     table = make(captured, COLUMNS, kind, **wish)
-    writer = captured.database.connect()
+    writer = captured.connect()
     writer.autocommit = True
 
     def write():

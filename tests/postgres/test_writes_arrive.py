@@ -18,7 +18,7 @@ def told(events):
 @kinds
 def test_copy(captured, kind):
     table = make(captured, "id int, item text", kind)
-    writer = captured.database.connect()
+    writer = captured.connect()
 
     writer.cursor().copy_expert("COPY {} FROM STDIN".format(table), io.StringIO("1\ta\n2\tb\n"))
     writer.commit()
@@ -135,7 +135,7 @@ def test_three_updates_are_three_events_and_an_idle_one_is_none(captured, kind):
 def test_savepoints_and_statement_errors(captured, kind):
     table = make(captured, "id int PRIMARY KEY", kind)
     insert = "INSERT INTO {} VALUES ({})"
-    writer = captured.database.connect()
+    writer = captured.connect()
     cursor = writer.cursor()
 
     cursor.execute(insert.format(table, 1))
@@ -164,7 +164,7 @@ def test_a_hundred_thousand_rows_arrive_in_order(captured):
 
 def test_commits_out_of_order(captured):
     table = captured.table("id int")
-    writers = [captured.database.connect() for _ in range(4)]
+    writers = [captured.connect() for _ in range(4)]
     for number, writer in enumerate(writers):
         writer.cursor().execute("INSERT INTO {} VALUES ({})".format(table, number))
 

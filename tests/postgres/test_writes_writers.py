@@ -35,13 +35,11 @@ LEVELS = {
 
 @kinds
 @pytest.mark.parametrize("wish", [WISHES["all"], WISHES["excluded"]], ids=["all", "excluded"])
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_a_writers_settings_neither_break_its_write_nor_reach_the_log(
-        captured, setting, wish, kind):
+def test_a_writers_settings_neither_break_its_write_nor_reach_the_log(captured, wish, kind):
     table = make(captured, COLUMNS, kind, **wish)
 
     events = captured.write_together(
-        "SET {} = {}".format(setting, SETTINGS[setting]),
+        *("SET {} = {}".format(*setting) for setting in SETTINGS.items()),
         "INSERT INTO public.{} SELECT {}".format(table, ROW),
         "UPDATE public.{} SET id = 2".format(table),
         "DELETE FROM public.{}".format(table))
@@ -110,7 +108,7 @@ def test_row_level_security_of_the_table_does_not_hinder(captured, role, wish, k
 @pytest.mark.parametrize("level", LEVELS)
 def test_writers_of_every_isolation_level(captured, kind, level):
     table = make(captured, "id int, item text", kind)
-    first, second = captured.database.connect(), captured.database.connect()
+    first, second = captured.connect(), captured.connect()
     for number, writer in enumerate([first, second]):
         writer.set_session(isolation_level=LEVELS[level])
         writer.cursor().execute("INSERT INTO {} VALUES (%s, 'tea')".format(table), (number,))
