@@ -12,7 +12,7 @@ from ..backend import Relation, Wish, union_of
 from ..tables import Tables
 from .catalog import SCHEMA, find_topic, quoted
 from .connection import writing
-from .values import expression, name_literal
+from .values import expression, in_groups, name_literal
 
 logger = logging.getLogger("pgevents")
 
@@ -185,7 +185,7 @@ class Capture:
             name = self._trigger_name(relation, operation)
             when = f"(SELECT value FROM {settings} WHERE name = 'capture') IS NOT 'off'"
             if operation == "update":
-                same = " AND ".join(_same(column) for column in columns.values()) or "1"
+                same = in_groups(" AND ", [_same(column) for column in columns.values()]) or "1"
                 when += f" AND NOT ({same})"
             old_row = "NULL" if old == "NULL" else expression(old, kept)
             new_row = "NULL" if new == "NULL" else expression(new, columns)

@@ -4,40 +4,55 @@ JSON cannot tell a BLOB from a text, and SQLite writes a REAL into it with 15
 digits only. So the triggers put a letter before everything but integers and
 NULL; ``parse`` takes it away.
 
-    t…  a text          r…  a REAL, with 17 digits
-    x…  a BLOB, hex     o…  left out: its size, where it is too large for the log
+    t…  a text          r…  a REAL, with 20 digits: 17 come out wrong at times
+    x…  a BLOB, hex     a…, b…, c…, d…  a REAL far from 1, scaled by a power of two
+    o…  left out: its size, where it is too large for the log
 """
 
 import json
-from typing import Any, Dict, Optional
+import math
+from typing import Any, Dict, List, Optional
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Dialect
 
 from ..values import Decoder
 
-LARGEST = 100_000_000  # bytes of a value; as hex it must fit SQLite's 1,000,000,000
+LARGEST = 100_000_000  # bytes of a value; as hex it must fit SQLite's 1,000,000,000 …
+LARGEST_ROW = 160_000_000  # … and a row as JSON, where a character may become \u0001
+SMALL = 1_000  # bytes of a value that is kept of a row that is too large
 
 #: SQLite takes 127 arguments for a function: that many pairs at the most.
 PAIRS = 60
 
 
+#: How a REAL is brought near 1: by which operator, and how often, with 2 to the 62nd.
+_SCALED = {"a": ("/", 6), "b": ("/", 12), "c": ("*", 7), "d": ("*", 15)}
+
+
 def expression(row: str, columns: Dict[str, str]) -> str:
     """Return SQL that makes the JSON of a row: ``row`` is NEW or OLD, ``columns`` name → quoted."""
-    pairs = [
-        f"'{name_literal(name)}', {_tagged(f'{row}.{quoted}')}" for name, quoted in columns.items()
-    ]
-    if not pairs:
-        return "'{}'"
+    values = {name: f"{row}.{quoted}" for name, quoted in columns.items()}
+    whole = _object({name: _tagged(value) for name, value in values.items()})
+    if len(values) < 2:
+        return whole
+    size = in_groups(" + ", [f"ifnull(length({value}), 0)" for value in values.values()])
+    sizes = _object({name: _tagged(value, SMALL) for name, value in values.items()})
+    return f"CASE WHEN {size} > {LARGEST_ROW} THEN {sizes} ELSE {whole} END"
+
+
+def _object(values: Dict[str, str]) -> str:
+    pairs = [f"'{name_literal(name)}', {value}" for name, value in values.items()]
     objects = [
         f"json_object({', '.join(pairs[start:start + PAIRS])})"
         for start in range(0, len(pairs), PAIRS)
     ]
-    # A wide row's objects are joined into one.
-    joined = objects[0]
-    for another in objects[1:]:
-        joined = f"substr({joined}, 1, length({joined}) - 1) || ',' || substr({another}, 2)"
-    return joined
+    if len(objects) < 2:
+        return objects[0] if objects else "'{}'"
+    # A wide row's objects are joined into one. None ends in a brace of its own:
+    # they hold no objects.
+    inner = " || ',' || ".join(f"trim({one}, '{{}}')" for one in objects)
+    return f"'{{' || {inner} || '}}'"
 
 
 def name_literal(name: str) -> str:
@@ -45,16 +60,37 @@ def name_literal(name: str) -> str:
     return name.replace("'", "''")
 
 
-def _tagged(value: str) -> str:
-    too_large = f"length({value}) > {LARGEST}"
+def in_groups(operator: str, parts: List[str]) -> str:
+    """Join parts by an operator, with brackets: SQLite refuses a chain of a thousand."""
+    groups = [parts[start : start + PAIRS] for start in range(0, len(parts), PAIRS)]
+    return operator.join(f"({operator.join(group)})" for group in groups)
+
+
+def _tagged(value: str, largest: int = LARGEST) -> str:
+    too_large = f"length({value}) > {largest}"
     return (
         f"CASE typeof({value})"
         f" WHEN 'text' THEN CASE WHEN {too_large} THEN 'o' || length({value})"
         f" ELSE 't' || {value} END"
-        f" WHEN 'real' THEN 'r' || printf('%!.17g', {value})"
+        f" WHEN 'real' THEN {_real(value)}"
         f" WHEN 'blob' THEN CASE WHEN {too_large} THEN 'o' || length({value})"
         f" ELSE 'x' || hex({value}) END"
         f" ELSE {value} END"
+    )
+
+
+def _real(value: str) -> str:
+    # Beyond these bounds newer versions of SQLite print a wrong last digit.
+    # Multiplying by a power of two is exact.
+    large, larger, small, smaller = (
+        f"'{tag}' || printf('%!.20g', {value}{f'{sign}(1<<62)' * times})"
+        for tag, (sign, times) in _SCALED.items()
+    )
+    return (
+        f"CASE WHEN abs({value}) BETWEEN 1e-70 AND 1e90 OR {value} IN (0, 9e999, -9e999)"
+        f" THEN 'r' || printf('%!.20g', {value})"
+        f" WHEN abs({value}) > 1e200 THEN {larger} WHEN abs({value}) > 1e90 THEN {large}"
+        f" WHEN abs({value}) < 1e-180 THEN {smaller} ELSE {small} END"
     )
 
 
@@ -71,6 +107,9 @@ def _untagged(value: Any) -> Any:
         return rest
     if tag == "r":
         return float(rest)
+    if tag in _SCALED:
+        sign, times = _SCALED[tag]
+        return math.ldexp(float(rest), 62 * times if sign == "/" else -62 * times)
     if tag == "x":
         return bytes.fromhex(rest)
     return f"(left out of the log: {rest} bytes)"
