@@ -13,6 +13,10 @@ from sqlalchemy.orm import Session, declarative_base
 from pgevents import Event, Hub
 
 
+# What SQLAlchemy 1.4 says of Numeric.
+pytestmark = pytest.mark.filterwarnings("ignore:Dialect sqlite")
+
+
 class Color(enum.Enum):
     red = 1
     green = 2
