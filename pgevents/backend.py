@@ -17,7 +17,7 @@ from .values import Shape
 class Wish:
     """What a service wants captured of a table.
 
-    ``include`` is None for all columns; ``old`` tells whether old rows are
+    ``include`` is None for all columns but ``exclude``; ``old`` tells whether old rows are
     kept whole, or only their keys.
     """
 
@@ -29,8 +29,10 @@ class Wish:
         old: bool = True,
     ) -> None:
         self.operations = tuple(o for o in OPERATIONS if o in set(operations))
-        self.include = None if include is None else tuple(sorted(set(include)))
-        self.exclude = tuple(sorted(set(exclude)))
+        excluded = set(exclude)
+        # With include, what is left of it says everything.
+        self.include = None if include is None else tuple(sorted(set(include) - excluded))
+        self.exclude = tuple(sorted(excluded)) if include is None else ()
         self.old = old
 
     def __or__(self, other: "Wish") -> "Wish":
