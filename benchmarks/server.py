@@ -3,7 +3,10 @@
 import os
 import platform
 import sqlite3
+import statistics
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -71,7 +74,8 @@ def described(server: Server) -> str:
     shown = {name: server.execute("SHOW " + name)[0][0] for name in ("synchronous_commit", "fsync")}
     return (
         "pgevents {}, Python {}, SQLAlchemy {}, psycopg2 {}, PostgreSQL {} "
-        "(synchronous_commit {}, fsync {}), SQLite {}; {} cores, {}, load average {:.1f}".format(
+        "(synchronous_commit {}, fsync {}), SQLite {}; {} cores, {}, a flush takes {:.0f} µs,"
+        " load average {:.1f}".format(
             pgevents.__version__,
             platform.python_version(),
             sqlalchemy.__version__,
@@ -82,6 +86,7 @@ def described(server: Server) -> str:
             sqlite3.sqlite_version,
             os.cpu_count(),
             filesystem(home().path),
+            flush_time(home().path) * 1e6,
             os.getloadavg()[0],
         )
     )
@@ -93,3 +98,16 @@ def filesystem(path: Path) -> str:
         ["df", "--output=fstype", str(path)], stdout=subprocess.PIPE, universal_newlines=True
     ).stdout.split()
     return printed[-1] if printed else "an unknown file system"
+
+
+def flush_time(path: Path, flushes: int = 200) -> float:
+    """Return how many seconds the disk takes to keep 8 kB, the median."""
+    took = []
+    with tempfile.TemporaryFile(dir=str(path), buffering=0) as file:
+        for _ in range(flushes):
+            file.seek(0)
+            file.write(os.urandom(8192))
+            begun = time.monotonic()
+            os.fdatasync(file.fileno())
+            took.append(time.monotonic() - begun)
+    return statistics.median(took)
