@@ -5,6 +5,7 @@ from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish
 from ..ledger import Captured, GroupLog
@@ -115,11 +116,15 @@ class PostgreSQL(Backend):
         connection = connection_of(bind)
         before = {name: _set(connection, name, value) for name, value in values.items()}
         transaction: Any = require_transaction(connection)
-        yield
-        # After an exception the transaction is rolled back, and the setting with it.
-        if transaction.is_active and connection.get_transaction() is transaction:
-            for name, value in before.items():
-                _set(connection, name, value)
+        try:
+            yield
+        except BaseException:
+            # Somebody may catch it and commit; where a statement failed nobody
+            # can, and the setting goes with the rollback.
+            with contextlib.suppress(SQLAlchemyError):
+                _restore(connection, transaction, before)
+            raise
+        _restore(connection, transaction, before)
 
     def dispose(self) -> None:
         pass  # every connection is closed by who opened it
@@ -158,3 +163,9 @@ def _set(connection: Connection, name: str, value: str) -> str:
     ).first()
     assert row is not None
     return str(row[0])
+
+
+def _restore(connection: Connection, transaction: Any, before: Dict[str, str]) -> None:
+    if transaction.is_active and connection.get_transaction() is transaction:
+        for name, value in before.items():
+            _set(connection, name, value)

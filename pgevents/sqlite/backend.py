@@ -119,8 +119,9 @@ class SQLite(Backend):
         finally:
             event.remove(connection, "commit", settings.clear)
             event.remove(connection, "rollback", settings.forget)
-        for name, former in before.items():
-            settings.restore(name, former)
+            # After an exception, too: somebody may catch it and commit.
+            for name, former in before.items():
+                settings.restore(name, former)
 
     def dispose(self) -> None:
         pass  # every connection is closed by who opened it

@@ -106,7 +106,6 @@ def test_a_context_does_not_touch_another_writer(orders, hub, heard):
     assert all(event.context == {"user": event.new["item"]} for event in heard.events)
 
 
-@pytest.mark.xfail(strict=True, reason="the setting outlives the block; on SQLite it is committed")
 @pytest.mark.parametrize("around", ["context", "suppressed"])
 def test_an_exception_that_is_caught_ends_the_block_all_the_same(
     orders, hub, heard, writer, around
