@@ -132,6 +132,11 @@ class Reader:
         """Move past what is new without returning it; tell whether there was anything."""
         return bool(self.read())
 
+    @property
+    def behind(self) -> bool:
+        """Tell whether the last ``read()`` left something that was committed before it."""
+        raise NotImplementedError
+
     def wait(self, timeout: float) -> None:
         """Sleep until there may be something to read, for ``timeout`` seconds at most."""
         raise NotImplementedError

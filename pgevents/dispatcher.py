@@ -1,6 +1,7 @@
 """The threads that call listeners, and the bounded queue before them."""
 
 import queue
+import threading
 import time
 from typing import Any, Callable, List, Optional
 
@@ -22,27 +23,32 @@ class Lane(Worker):
         self._deliver = deliver
         self._queue: "queue.Queue[Optional[List[Event]]]" = queue.Queue(size)
         self._ending = False
+        self._put = 0  # pages
+        self._done = 0
+        self._changed = threading.Condition()
 
     def run(self) -> None:
         while not (self._ending and self._queue.empty()):
             page = self._queue.get()
-            try:
-                if page is not None:
-                    self._deliver(page)
-            finally:
-                self._queue.task_done()
+            if page is not None:
+                self._deliver(page)
+                with self._changed:
+                    self._done += 1
+                    self._changed.notify_all()
 
     def offer(self, page: List[Event], timeout: float) -> bool:
         """Put a page on the queue; tell whether there was room within ``timeout`` seconds."""
         try:
             self._queue.put(page, timeout=timeout)
-            return True
         except queue.Full:
             return False
+        self._put += 1
+        return True
 
     def put(self, page: List[Event]) -> None:
         """Put a page on the queue, however long there is no room."""
         self._queue.put(page)
+        self._put += 1
 
     def finish(self) -> None:
         """Let it end after what is in the queue, and return at once."""
@@ -55,9 +61,9 @@ class Lane(Worker):
     def wait_idle(self, deadline: Optional[float] = None) -> bool:
         """Wait until everything put so far was delivered; tell whether it was in time."""
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        done = self._queue.all_tasks_done
-        with done:
-            return done.wait_for(lambda: not self._queue.unfinished_tasks, timeout)
+        put = self._put
+        with self._changed:
+            return self._changed.wait_for(lambda: self._done >= put, timeout)
 
     @property
     def waiting(self) -> int:

@@ -35,3 +35,5 @@ class Housekeeper(Worker):
             chore()
         except PgEventsError as error:
             logger.warning("%s failed, trying again later: %s", self.name, error)
+        except Exception:
+            logger.exception("%s failed by a mistake in pgevents, please report it", self.name)

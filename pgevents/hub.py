@@ -171,7 +171,8 @@ class Hub:
         source.join(deadline)
         dispatcher.finish()
         left = 0
-        if not dispatcher.join(deadline):
+        # A listener cannot wait for itself: the others are not waited for, either.
+        if not dispatcher.current and not dispatcher.join(deadline):
             left = dispatcher.waiting + 1
             delivery.stop.set()
             logger.warning(
@@ -198,13 +199,12 @@ class Hub:
     def drain(self, timeout: float = 10.0) -> bool:
         """Wait until all that is committed now was handled; tell whether it was in time."""
         deadline = time.monotonic() + timeout
-        source = self._running("drain()")
-        dispatcher = self._dispatcher
-        return (
-            source.catch_up(timeout)
-            and dispatcher is not None
-            and dispatcher.wait_idle(deadline)
-        )
+        source, dispatcher = self._running("drain()"), self._dispatcher
+        if dispatcher is None:
+            return False
+        if dispatcher.current:
+            raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
+        return source.catch_up(timeout) and dispatcher.wait_idle(deadline)
 
     def poll(self, timeout: float = 0.0) -> int:
         """Handle what is there in the caller's own thread; return how many events that were.
@@ -381,14 +381,20 @@ class Hub:
 
     def listener_added(self, listener: Listener, moments: Tuple[str, ...]) -> None:
         """Called by the registry, when the hub runs, before a new listener gets events."""
-        if self._source is None or listener.target is None:
+        source = self._source
+        if (source is None and self._reader is None) or listener.target is None:
             return
         target, wish = listener.target, _wish(listener, moments)
-        with self._backend.session():
-            relation = self._backend.find(target)
-            _check_columns(listener, relation)
-            self._ensure([(relation, wish)])
-            self._topics.learn(target, relation)
+        try:
+            with self._backend.session():
+                relation = self._backend.find(target)
+                _check_columns(listener, relation)
+                self._ensure([(relation, wish)])
+                self._topics.learn(target, relation)
+        except Unavailable:
+            # What is registered before the first connection is installed by it.
+            if source is None or source.prepared:
+                raise
 
     def listener_ready(self, listener: Listener) -> None:
         """Called by the registry when a new listener can get events."""

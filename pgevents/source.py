@@ -47,7 +47,7 @@ class Source(Worker):
         self.connected = False
         self.failure: Optional[Exception] = None  # what keeps us from reading now
         self._prepare = prepare
-        self._prepared = False
+        self.prepared = False
         self._events = events
         self._offer = offer
         self._tell = tell
@@ -55,6 +55,9 @@ class Source(Worker):
         self._noticed = noticed
         self._check_capture = check_capture
         self._behind_after = behind_after
+        self._rows: List[LogRow] = []  # read, but no events yet …
+        self._waiting: List[Event] = []  # … and events that had no room
+        self._progress = False  # since the connection was made
         self._asked = 0
         self._answered = 0
         self._failed_once = False
@@ -65,15 +68,12 @@ class Source(Worker):
         while not self.stopping:
             try:
                 self._connect()
-                waits = iter(Backoff())
                 self._follow()
-            except PgEventsError as error:
-                if not self.stopping:
-                    self._lost(error, next(waits))
             except Exception as error:
-                # Our own mistake: a thread that ends would be deaf for good.
-                logger.exception("%s failed unexpectedly, and begins anew", self.name)
-                self._lost(error, next(waits))
+                if self._progress:
+                    waits = iter(Backoff())
+                if not self.stopping:
+                    self._lost(_known(error), next(waits))
         self.connected = False
         self.reader.end()
 
@@ -104,13 +104,15 @@ class Source(Worker):
             ticket = self._asked
         self.wake()
         with self._changed:
-            return self._changed.wait_for(lambda: self._answered >= ticket, timeout)
+            self._changed.wait_for(lambda: self._answered >= ticket or self.stopping, timeout)
+            return self._answered >= ticket
 
     def _connect(self) -> None:
-        if not self._prepared:
+        if not self.prepared:
             self._prepare()
         self.reader.open()
-        self._prepared = True
+        self.prepared = True
+        self._progress = False
         self.failure = None
         with self._changed:
             self.connected = True
@@ -120,19 +122,22 @@ class Source(Worker):
     def _follow(self) -> None:
         # Read before the first wait: what was committed while we were away
         # will not be announced again.
+        self._hand_on()
         while not self.stopping:
             asked = self._asked
-            rows = self.reader.read() if self._wanted() else self._skim()
+            self._rows = self.reader.read() if self._wanted() else self._skim()
+            idle = not self._rows and not self.reader.behind
             reason = self.reader.missed()
             if reason is not None:
                 self._tell("gap", reason=reason)
             if self.reader.altered():
                 self._check_capture()
-            if rows:
-                self._deliver(rows)
-                continue
-            self._answer(asked)
-            self.reader.wait(IDLE)
+            self._hand_on()
+            self._progress = True
+            if not self.reader.behind:
+                self._answer(asked)
+            if idle:
+                self.reader.wait(IDLE)
 
     def _skim(self) -> List[LogRow]:
         # Nobody here wants the rows themselves; groups read them for themselves.
@@ -140,11 +145,13 @@ class Source(Worker):
             self._noticed()
         return []
 
-    def _deliver(self, rows: List[LogRow]) -> None:
+    def _hand_on(self) -> None:
+        # What is read is in nobody else's hands: it must outlive the connection.
+        if self._rows:
+            self._waiting, self._rows = self._events(self._rows), []
         since = time.monotonic()
         told = False
-        events = self._events(rows)
-        while not self._offer(events, BREATH) and not self.stopping:
+        while not self._offer(self._waiting, BREATH) and not self.stopping:
             # A connection that is not read keeps the server from cleaning up.
             self.reader.breathe()
             full = time.monotonic() - since
@@ -161,7 +168,7 @@ class Source(Worker):
     def _lost(self, error: Exception, pause: float) -> None:
         self.failure = error
         # Somebody dropped the log, or put another database in its place.
-        self._prepared = self._prepared and not isinstance(error, NotInstalled)
+        self.prepared = self.prepared and not isinstance(error, NotInstalled)
         self.reader.close()
         with self._changed:
             was_connected, self.connected = self.connected, False
@@ -172,3 +179,11 @@ class Source(Worker):
             self._tell("disconnected", error=error, retry_in=pause)
         with self._changed:
             self._changed.wait_for(lambda: self.stopping, pause)
+
+
+def _known(error: Exception) -> PgEventsError:
+    """Return what can be told: a mistake of ours is one more reason to begin again."""
+    if isinstance(error, PgEventsError):
+        return error
+    logger.error("a mistake in pgevents, please report it", exc_info=error)
+    return PgEventsError(f"unexpected: {error!r}")

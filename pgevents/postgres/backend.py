@@ -15,7 +15,7 @@ from ..values import Shape
 from ..writers import connection_of, require_transaction
 from . import catalog, retention
 from .capture import Capture
-from .connection import connect, engine, parameters, translated
+from .connection import Address, connect, engine, translated
 from .groups import PostgresGroupLog
 from .log import LogReader
 from .values import decoders, parse
@@ -39,8 +39,7 @@ class PostgreSQL(Backend):
     ) -> None:
         super().__init__()
         self.tables = Tables("postgresql", schema)
-        self._bind = bind
-        self._given: Optional[Dict[str, Any]] = None
+        self._address = Address(bind)
         self._capture = Capture(self.tables, bell)
         self._poll_interval = poll_interval
         self._dialect: Optional[Dialect] = None
@@ -99,7 +98,7 @@ class PostgreSQL(Backend):
             return retention.clean(connection, self.tables, older, groups)
 
     def reader(self) -> Reader:
-        return LogReader(self._parameters(), self.tables, self._poll_interval)
+        return LogReader(self._address, self.tables, self._poll_interval)
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self._cursor() as cursor:
@@ -108,7 +107,7 @@ class PostgreSQL(Backend):
         return None if relation is None else Captured(relation, wish.of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return PostgresGroupLog(self._parameters(), self.tables)
+        return PostgresGroupLog(self._address, self.tables)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
@@ -132,18 +131,13 @@ class PostgreSQL(Backend):
     def _known_dialect(self) -> Dialect:
         """Return SQLAlchemy's dialect, after it has learned about the server."""
         if self._dialect is None:
-            ours = engine(self._parameters())
+            ours = engine(self._address)
             with translated(), ours.connect():
                 self._dialect = ours.dialect
         return self._dialect
 
-    def _parameters(self) -> Dict[str, Any]:
-        if self._given is None:
-            self._given = parameters(self._bind)
-        return self._given
-
     def _connect(self) -> Any:
-        return connect(self._parameters())
+        return connect(self._address)
 
     def _translated(self) -> ContextManager[None]:
         return translated()

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import psycopg2
 import psycopg2.extensions
@@ -39,57 +39,88 @@ _NO_TABLE = "42P01"
 _DENIED = {"42501", "28000", "28P01"}
 #: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+_READ_ONLY = "25006"
+_PRIMARY = "Give the address of the primary, or target_session_attrs=read-write"
 
 
-def parameters(bind: Any) -> Dict[str, Any]:
-    """Return psycopg2's arguments for the database of a URL or an Engine.
+class Address:
+    """Where a URL or an Engine leads, as psycopg2 takes it.
 
     All of the URL counts: hosts, sockets, ``options``, TLS, a service. The
     driver of an Engine does not: its connections are its own, ours are
     psycopg2's. What a psycopg2 Engine adds (``connect_args``, ``creator``) is
-    taken from one of its connections.
+    taken from one of its connections, when we first connect.
     """
-    url = bind.url if isinstance(bind, Engine) else bind
-    args, given = PGDialect_psycopg2().create_connect_args(url)  # type: ignore[no-untyped-call]
-    if args:
-        given.update(psycopg2.extensions.parse_dsn(args[0]))
-    if "database" in given:  # SQLAlchemy 1.4 calls it so
-        given["dbname"] = given.pop("database")
-    if isinstance(bind, Engine) and bind.dialect.driver == "psycopg2":
-        given.update(_used_by(bind))
-    for foreign in ("prepared_statement_cache_size", "async_fallback", "server_side_cursors"):
-        given.pop(foreign, None)
-    return {**_DEFAULTS, **given}
+
+    def __init__(self, bind: Any) -> None:
+        self._bind = bind
+        self._known: Optional[Dict[str, Any]] = None
+
+    def connect(self, **more: Any) -> Any:
+        """Return a new psycopg2 connection. Raises a DatabaseError."""
+        try:
+            with translated():
+                return psycopg2.connect(**self.parameters(), **more)
+        except Denied:
+            self.forget()
+            raise
+
+    def parameters(self) -> Dict[str, Any]:
+        """Return psycopg2's arguments. Raises a DatabaseError."""
+        known = self._known
+        if known is None:
+            known = self._known = {**_DEFAULTS, **self._given()}
+        return known
+
+    def forget(self) -> None:
+        """Ask the Engine again next time: some make a new password now and then."""
+        self._known = None
+
+    def _given(self) -> Dict[str, Any]:
+        bind = self._bind
+        url = bind.url if isinstance(bind, Engine) else bind
+        args, given = PGDialect_psycopg2().create_connect_args(url)  # type: ignore[no-untyped-call]
+        if args:
+            given.update(psycopg2.extensions.parse_dsn(args[0]))
+        if "database" in given:  # SQLAlchemy 1.4's word for it
+            given["dbname"] = given.pop("database")
+        if isinstance(bind, Engine) and bind.dialect.driver == "psycopg2":
+            given.update(_used_by(bind))
+        for foreign in ("prepared_statement_cache_size", "async_fallback", "server_side_cursors"):
+            given.pop(foreign, None)
+        return dict(given)
 
 
 def _used_by(engine: Engine) -> Dict[str, Any]:
-    """Return what an Engine's connections were really made with, but for the defaults."""
-    with translated():
-        connection = engine.raw_connection()
+    """Return what an Engine's connections are really made with, but for the defaults."""
+    # Not from its own pool: the application may have taken all there are.
+    pool = engine.pool.recreate()
     try:
+        with translated():
+            connection = pool.connect()
         info = connection.driver_connection.info  # type: ignore[union-attr]
         used = {name: value for name, value in info.dsn_parameters.items() if value != ""}
         used.pop("client_encoding", None)
         if info.password:
             used["password"] = info.password
+        connection.close()
         return used
     finally:
-        connection.close()
+        pool.dispose()
 
 
-def connect(given: Dict[str, Any]) -> Any:
+def connect(address: Address) -> Any:
     """Return a new psycopg2 connection in autocommit mode. Raises a DatabaseError."""
-    with translated():
-        connection = psycopg2.connect(**given)
-        connection.autocommit = True
-        return connection
+    connection = address.connect()
+    connection.autocommit = True
+    return connection
 
 
-def engine(given: Dict[str, Any], **options: Any) -> Engine:
+def engine(address: Address, **options: Any) -> Engine:
     """Return an Engine on our own connections; without ``options`` it keeps none of them."""
     return create_engine(
         "postgresql+psycopg2://",
-        creator=lambda: psycopg2.connect(**given),
+        creator=address.connect,
         **(options or {"poolclass": NullPool}),
     )
 
@@ -111,11 +142,13 @@ def translated() -> Iterator[None]:
 
 def _translation(error: psycopg2.Error) -> PgEventsError:
     code = error.pgcode or ""
-    sentence = str(error).strip().split("\nCONTEXT")[0] or type(error).__name__
+    sentence = " ".join(str(error).split("\nCONTEXT")[0].split()) or type(error).__name__
     if code == _NO_TABLE:
         return NotInstalled(f"the log is not there: {sentence}")
     if code in _DENIED or (not code and "authentication failed" in sentence):
         return Denied(f"PostgreSQL refuses: {sentence}")
+    if code == _READ_ONLY:
+        return Unsupported(f"this server is a standby, or set to be read only. {_PRIMARY}")
     if code.startswith(_UNAVAILABLE_CLASSES):
         return Unavailable(f"PostgreSQL is not available: {sentence}")
     if not code and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
@@ -133,8 +166,8 @@ class Listening:
     ``waker.wake()`` and ``interrupt()`` may come from any.
     """
 
-    def __init__(self, given: Dict[str, Any], waker: Waker) -> None:
-        self._given = given
+    def __init__(self, address: Address, waker: Waker) -> None:
+        self._address = address
         self._waker = waker
         self._connection: Any = None
         self._cursor: Any = None
@@ -153,17 +186,19 @@ class Listening:
     def connect(self) -> None:
         """Connect, within CONNECT_TIMEOUT. Raises a DatabaseError."""
         self.close()
-        with translated():
-            self._connection = psycopg2.connect(**self._given, async_=1)
-            try:
+        self._connection = self._address.connect(async_=1)
+        try:
+            with translated():
                 self._finish(CONNECT_TIMEOUT)
-            except BaseException:
-                self.close()
-                raise
-            self._cursor = self._connection.cursor()
-            psycopg2.extensions.register_type(_AS_TEXT, self._cursor)
+                self._cursor = self._connection.cursor()
+                psycopg2.extensions.register_type(_AS_TEXT, self._cursor)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Denied):
+                self._address.forget()
+            raise
 
-    def run(self, sql: str, values: Optional[Sequence[Any]], timeout: float) -> List[Any]:
+    def run(self, sql: str, values: Any, timeout: float) -> List[Any]:
         """Run a statement, or several, and return the last one's rows.
 
         Raises Unavailable when there is no answer within ``timeout`` seconds,
@@ -251,7 +286,7 @@ def primary_only(connection_row: Tuple[Any, ...]) -> None:
     if in_recovery:
         raise Unsupported(
             "this server is a standby: it has no LISTEN, and its snapshots cannot serve as"
-            " cursors. Give the address of the primary, or target_session_attrs=read-write"
+            f" cursors. {_PRIMARY}"
         )
     if int(number) < 140000:
         raise Unsupported(f"PostgreSQL {version} is too old: pgevents needs 14 or newer")

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from ..event import LogRow
 from ..ledger import Captured, GroupLog, backfill_topic
 from ..tables import Tables
-from .connection import engine, translated
+from .connection import Address, engine, translated
 from .snapshot import Cursor, Snapshot
 
 PAGE_BYTES = 8_000_000  # of rows that are claimed together, as they are stored; at least one
@@ -83,11 +83,11 @@ class PostgresGroupLog(GroupLog):
 
     now = literal_column("extract(epoch FROM clock_timestamp())::float8")
 
-    def __init__(self, given: Dict[str, Any], tables: Tables) -> None:
+    def __init__(self, address: Address, tables: Tables) -> None:
         self._log = tables.name("log")
         self._notes = tables.name("retention")
         self._engine = engine(
-            given, isolation_level="READ COMMITTED", pool_size=2, max_overflow=100
+            address, isolation_level="READ COMMITTED", pool_size=2, max_overflow=100
         )
 
     @contextlib.contextmanager

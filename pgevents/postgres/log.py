@@ -12,14 +12,14 @@ at ring().
 
 import logging
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
 from ..backend import Reader, new_owner
 from ..errors import NotInstalled, Unavailable, Unsupported
 from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
-from .connection import Listening, connect, primary_only
+from .connection import Address, Listening, connect, primary_only
 from .snapshot import Cursor, Snapshot
 
 logger = logging.getLogger("pgevents")
@@ -45,6 +45,20 @@ PREPARE pgevents_fresh (xid8, xid8[]) AS {fresh};
 PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page}
 """
 
+_BEGIN = """
+SELECT pg_current_snapshot()::text,
+       coalesce((SELECT xid::text::int8 FROM {log} ORDER BY xid DESC LIMIT 1), 0)
+"""
+
+_CRASHED = """
+SELECT pg_current_snapshot()::text,
+       EXISTS (SELECT FROM {log} WHERE xid > %(newest)s::xid8
+                  AND pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)),
+       coalesce((SELECT xid::text::int8 FROM {log}
+                  WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
+                  ORDER BY xid DESC LIMIT 1), 0)
+"""
+
 #: Both conditions and the new snapshot in ONE statement: two have two
 #: snapshots. A backlog that does not fit a page comes back as its first row
 #: alone, without contents. The branches of the UNION stop early, each on the
@@ -68,7 +82,8 @@ _SKIM = """
 SELECT pg_current_snapshot()::text,
        EXISTS (SELECT FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read')
        OR EXISTS (SELECT FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read'),
-       (SELECT r.upto FROM {retention} r WHERE r.cleaned)
+       (SELECT r.upto FROM {retention} r WHERE r.cleaned),
+       coalesce((SELECT xid::text::int8 FROM {log} ORDER BY xid DESC LIMIT 1), 0)
 """
 
 _FIRST = """
@@ -115,24 +130,25 @@ class LogReader(Reader):
 
     def __init__(
         self,
-        given: Dict[str, Any],
+        address: Address,
         tables: Tables,
         poll_interval: float,
         cursor: Optional[Cursor] = None,
     ) -> None:
-        self._given = given
+        self._address = address
         self._tables = tables
         self._bell = True
         self._poll_interval = poll_interval
         self._cursor = cursor
         self.owner = new_owner()
         self._waker = Waker()
-        self._connection = Listening(given, self._waker)
+        self._connection = Listening(address, self._waker)
         self._answer = ANSWER
         self._oid = 0
         self._announced = False  # we hold SLEEPERS
         self._waiting_since: Optional[float] = None  # for a writer, without a row
         self._found: List[LogRow] = []  # read while lying down
+        self._behind = False
         self._gap: Optional[str] = None
         self._cleaned: Optional[str] = None
         names = {
@@ -142,8 +158,8 @@ class LogReader(Reader):
             "rows": PAGE_ROWS,
             "bytes": PAGE_BYTES,
         }
-        fresh, page, self._first, self._skim = (
-            sql.format(**names) for sql in (_FRESH, _PAGE, _FIRST, _SKIM)
+        fresh, page, self._first, self._skim, self._begin, self._crashed = (
+            sql.format(**names) for sql in (_FRESH, _PAGE, _FIRST, _SKIM, _BEGIN, _CRASHED)
         )
         self._prepare = _PREPARE.format(fresh=fresh, page=page)
 
@@ -175,26 +191,34 @@ class LogReader(Reader):
         connection.run(self._prepare, None, ANSWER)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
-            row = connection.run("SELECT pg_current_snapshot()::text", None, ANSWER)[0]
-            self._cursor = Cursor(Snapshot.parse(row[0]))
+            now, newest = connection.run(self._begin, None, ANSWER)[0]
+            self._cursor = Cursor(Snapshot.parse(now), newest=newest)
+        else:
+            self._cursor = self._after_crash(self._cursor)
 
     def read(self) -> List[LogRow]:
+        assert self._cursor is not None, "open() comes first"
+        # What was found earlier does not tell what is there now.
+        self._behind = bool(self._found)
         if self._found:
             found, self._found = self._found, []
             return found
-        assert self._cursor is not None, "open() comes first"
-        if self._cursor.upto is None:
-            return self._read_fresh()
-        return self._read_page()
+        found = self._read_fresh() if self._cursor.upto is None else self._read_page()
+        self._behind = self._cursor.upto is not None
+        return found
+
+    @property
+    def behind(self) -> bool:
+        return self._behind
 
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())
         since = self._cursor.since
         values = {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
-        now, new, cleaned = self._run(self._skim, values)[0]
+        now, new, cleaned, newest = self._run(self._skim, values)[0]
         self._notice_cleaning(cleaned, since)
-        self._cursor = Cursor(Snapshot.parse(now))
+        self._cursor = Cursor(Snapshot.parse(now), newest=newest)
         return bool(new)
 
     def wait(self, timeout: float) -> None:
@@ -256,7 +280,7 @@ class LogReader(Reader):
         self._waker.close()
 
     def copy(self) -> "LogReader":
-        return LogReader(self._given, self._tables, self._poll_interval, self._cursor)
+        return LogReader(self._address, self._tables, self._poll_interval, self._cursor)
 
     def _run(self, sql: str, values: Any = None, announced: bool = False) -> List[Any]:
         """Run a statement; but for ``announced``, we are not asleep any more."""
@@ -286,15 +310,16 @@ class LogReader(Reader):
         now, large, cleaned = rows[0][:3]
         self._notice_cleaning(cleaned, since)
         if large:
-            return self._begin_pages(since, Snapshot.parse(now))
-        if now != since.text:
-            self._cursor = Cursor(Snapshot.parse(now))
+            return self._begin_pages(cursor, Snapshot.parse(now))
         found = [row[3:] for row in rows if row[3] is not None]
+        if now != since.text:
+            self._cursor = Cursor(Snapshot.parse(now), newest=_newest(found, cursor.newest))
         if found:
             self._waiting_since = None
         return found
 
-    def _begin_pages(self, since: Snapshot, upto: Snapshot) -> List[LogRow]:
+    def _begin_pages(self, cursor: Cursor, upto: Snapshot) -> List[LogRow]:
+        since = cursor.since
         rows = self._run(
             self._first,
             {
@@ -305,9 +330,9 @@ class LogReader(Reader):
         )
         first = rows[0][0]
         if first is None:  # cleaned away meanwhile
-            self._cursor = Cursor(upto)
+            self._cursor = Cursor(upto, newest=cursor.newest)
             return []
-        self._cursor = Cursor(since, upto, first - 1)
+        self._cursor = Cursor(since, upto, first - 1, cursor.newest, cursor.newest)
         return self._read_page()
 
     def _read_page(self) -> List[LogRow]:
@@ -318,12 +343,42 @@ class LogReader(Reader):
             (cursor.seq, cursor.since.text, cursor.upto.text),
         )
         if not rows:
-            self._cursor = Cursor(cursor.upto)
+            self._cursor = Cursor(cursor.upto, newest=cursor.newest_read)
             return self._read_fresh()
         self._notice_cleaning(rows[0][0], cursor.since)
         found = [row[1:] for row in rows]
-        self._cursor = cursor._replace(seq=found[-1][0])
+        self._cursor = cursor._replace(
+            seq=found[-1][0], newest_read=_newest(found, cursor.newest_read)
+        )
         return found
+
+    def _after_crash(self, cursor: Cursor) -> Cursor:
+        """Return the cursor to go on with on a new connection.
+
+        After a crash the server may use the numbers of transactions again
+        that it has not written down, as those that were rolled back. The
+        cursor has seen them end: it must forget all without a row.
+        """
+        rows = self._connection.run(
+            self._crashed,
+            {
+                "newest": str(cursor.newest),
+                "since": cursor.since.text,
+                "upto": (cursor.upto or cursor.since).text,
+            },
+            self._answer,
+        )
+        now, used_again, newest = Snapshot.parse(rows[0][0]), rows[0][1], rows[0][2]
+        if now.xmax <= max(cursor.newest, cursor.newest_read):
+            self._gap = "the server has forgotten what this hub had read: a failover or a restore"
+            return Cursor(now)
+        if now.covers(cursor.upto or cursor.since) and not used_again:
+            return cursor
+        logger.info("the server has crashed or was replaced: the cursor goes back")
+        return cursor._replace(
+            since=cursor.since.without_later(cursor.newest),
+            upto=cursor.upto and cursor.upto.without_later(newest),
+        )
 
     def _alone(self, announced: bool = False) -> bool:
         """Tell whether no writer is under way; ``announced`` takes SLEEPERS before."""
@@ -364,7 +419,7 @@ class LogReader(Reader):
         The server's process is not the one we were told of, so there is a
         pooler. In session mode it passes on what another session notifies.
         """
-        other = connect(self._given)
+        other = connect(self._address)
         try:
             other.cursor().execute("SELECT pg_notify(%s, '')", (f"pgevents_{oid}",))
         finally:
@@ -381,3 +436,8 @@ class LogReader(Reader):
             " nothing: give the hub a direct address, or a pool in session mode. Your own"
             " connections may stay where they are"
         )
+
+
+def _newest(rows: List[LogRow], before: int) -> int:
+    """Return the last transaction among these rows and the one before."""
+    return max([before, *(int(row[1]) for row in rows)])

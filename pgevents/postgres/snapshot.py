@@ -30,6 +30,12 @@ class Snapshot(NamedTuple):
         xmin = min([*xip, xid + 1])
         return Snapshot.parse(f"{xmin}:{xid + 1}:{','.join(map(str, xip))}")
 
+    def without_later(self, xid: int) -> "Snapshot":
+        """Return one that sees the same up to ``xid``, and nothing after it."""
+        xip = sorted(x for x in self.in_progress if x <= xid)
+        xmax = min(self.xmax, xid + 1)
+        return Snapshot.parse(f"{xip[0] if xip else xmax}:{xmax}:{','.join(map(str, xip))}")
+
     def covers(self, other: "Snapshot") -> bool:
         """Tell whether all that the other sees is visible here, too."""
         return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.in_progress)
@@ -40,8 +46,13 @@ class Cursor(NamedTuple):
 
     While a large backlog is read in pages, all that ``upto`` sees and that
     has a number up to ``seq`` has been read, too.
+
+    ``newest`` is the last transaction with a row that ``since`` sees, and
+    ``newest_read`` with one that has been read.
     """
 
     since: Snapshot
     upto: Optional[Snapshot] = None
     seq: int = 0
+    newest: int = 0
+    newest_read: int = 0

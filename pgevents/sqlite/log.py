@@ -38,6 +38,7 @@ class LogReader(Reader):
         self._file: Optional[Tuple[int, int]] = None
         self._version: Any = None
         self._schema_version: Any = None
+        self._behind = False
         self._altered = False
         self._changed_at = 0.0
         self._poked_until = 0.0
@@ -75,6 +76,10 @@ class LogReader(Reader):
         if rows:
             self._cursor = rows[-1][0]
         return rows
+
+    @property
+    def behind(self) -> bool:
+        return self._behind
 
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -161,6 +166,7 @@ class LogReader(Reader):
                 break
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
         connection.execute("COMMIT")
+        self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
         if self._schema_version not in (None, schema_version):
             self._altered = True
         self._schema_version = schema_version
