@@ -219,6 +219,7 @@ class LogReader(Reader):
         now, new, cleaned, newest = self._run(self._skim, values)[0]
         self._notice_cleaning(cleaned, since)
         self._cursor = Cursor(Snapshot.parse(now), newest=newest)
+        self._behind = False
         return bool(new)
 
     def wait(self, timeout: float) -> None:
