@@ -9,8 +9,8 @@ from .listeners import Listening
 from .report import Report, interleaved, medians, ratio, spread
 from .server import Database
 
-BY_HAND, NOTHING, READING = (
-    "hand-written (json.loads)", "pgevents, listener does nothing", "pgevents, reads event.new")
+BY_HAND, TYPED = "hand-written (json.loads)", "hand-written, a Decimal and a datetime made"
+NOTHING, READING = "pgevents, listener does nothing", "pgevents, listener reads event.new"
 
 
 def measure(server: Any, report: Report) -> None:
@@ -20,6 +20,7 @@ def measure(server: Any, report: Report) -> None:
     ours.watch()
     found = interleaved(report.rounds(7), {
         BY_HAND: lambda: _rate(by_hand, "handwritten", "count"),
+        TYPED: lambda: _rate(by_hand, "handwritten", "typed"),
         NOTHING: lambda: _rate(ours, "pgevents", "count"),
         READING: lambda: _rate(ours, "pgevents", "read"),
     })

@@ -12,8 +12,13 @@ from .latency import COMMITS, PAUSE
 from .listeners import Listening
 from .report import Report, interleaved, percentile
 
+AWAKENINGS = 5  # commits in a round that come after …
+SILENCE = (1.2, 1.4)  # … so many seconds without one: a hub looks less often by then
 IDLE = 10.0  # seconds for which the hub's use of a core is measured
 QUIET = 2.0  # seconds until a hub takes it that nothing happens
+
+BY_HAND, OURS, SILENT = (
+    "hand-written (every 10 ms)", "pgevents", "pgevents, after a silent second")
 
 ORDERS = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL, price REAL NOT NULL,"
@@ -33,29 +38,32 @@ def measure(_: Any, report: Report) -> None:
         loop = stack.enter_context(Listening("polling", urls[0], "stamp"))
         hub = stack.enter_context(Listening("pgevents", urls[1], "stamp"))
         found = interleaved(report.rounds(10), {
-            "hand-written (every 10 ms)": lambda: _commits(paths[0], loop),
-            "pgevents": lambda: _commits(paths[1], hub),
+            BY_HAND: lambda: _commits(paths[0], loop, COMMITS, PAUSE),
+            OURS: lambda: _commits(paths[1], hub, COMMITS, PAUSE),
+            SILENT: lambda: _commits(paths[1], hub, AWAKENINGS, SILENCE),
         })
         seconds = IDLE / 3 if report.quick else IDLE
         busy = _idle(hub, seconds)
-    rows = []
+    rows, reached = [], {}
     for name, rounds in found.items():
         latencies = [one for round in rounds for one in round]
-        p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+        p50, p99 = reached[name] = percentile(latencies, 0.5), percentile(latencies, 0.99)
         rows.append((name, len(latencies), "{:.2f}".format(p50), "{:.2f}".format(p99)))
     report.table(
         "SQLite (WAL): milliseconds from another process's commit until the listener is called",
         ("", "commits", "p50", "p99"), rows)
-    report.target("SQLite p50", "≤ 2 ms", "{:.2f} ms".format(p50), p50 <= 2)
-    report.target("SQLite p99", "≤ 10 ms", "{:.2f} ms".format(p99), p99 <= 10)
+    for name in (OURS, SILENT):
+        p50, p99 = reached[name]
+        report.target("SQLite p50, " + name, "≤ 2 ms", "{:.2f} ms".format(p50), p50 <= 2)
+        report.target("SQLite p99, " + name, "≤ 10 ms", "{:.2f} ms".format(p99), p99 <= 10)
     report.target("SQLite, idle", "≤ 1 % of a core", "{:.2f} %".format(busy * 100), busy <= 0.01)
 
 
-def _commits(path: Any, listening: Listening) -> List[float]:
+def _commits(path: Any, listening: Listening, number: int, pause: Any) -> List[float]:
     latencies = []
     with contextlib.closing(sqlite3.connect(str(path), timeout=10)) as connection:
-        for _ in range(COMMITS):
-            time.sleep(random.uniform(*PAUSE))
+        for _ in range(number):
+            time.sleep(random.uniform(*pause))
             connection.execute("INSERT INTO orders (item, price) VALUES ('a book', 9.9)")
             connection.commit()
             after = time.monotonic()
