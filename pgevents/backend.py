@@ -49,6 +49,12 @@ class Wish:
             self.operations + other.operations, include, excluded, self.old or other.old
         )
 
+    def with_key(self, key: Iterable[str]) -> "Wish":
+        """Return the same with these columns in any case: an event has to say which row it was."""
+        if self.include is None:
+            return self
+        return Wish(self.operations, {*self.include, *key}, self.exclude, self.old)
+
     def of(self, columns: Iterable[str]) -> List[str]:
         """Return those of a table's columns that are captured."""
         return [
@@ -280,6 +286,10 @@ class Backend:
 
     def reader(self) -> Reader:
         """Return a reader of the log, not opened yet."""
+        raise NotImplementedError
+
+    def wish(self, topic: str) -> Wish:
+        """Return what all services together want captured of a table; no operations: nothing."""
         raise NotImplementedError
 
     def captured(self, topic: str) -> Optional[Captured]:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, ContextManager, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 from sqlalchemy.engine import URL, Engine, make_url
 
@@ -98,6 +98,7 @@ class Hub:
         self._behind_after = behind_after
         self._retry = retry or Retry()
         self._watched: List[Tuple[Target, Wish]] = []
+        self._gone: Set[str] = set()  # tables that were told to be gone
         self._topics = Topics(self._backend)
         self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
         self._pid = os.getpid()
@@ -134,7 +135,7 @@ class Hub:
             if self._reader is not None:
                 self._reader.close()  # poll() goes on where start() begins
             self.registry.attach(self)
-            source = self._launch(self._reader or self._backend.reader())
+            source = self._launch(self._reader or self._backend.reader(), persistent=not wait)
             self._reader = None
         if wait:
             error = source.wait_first(timeout)
@@ -259,7 +260,9 @@ class Hub:
         ``exclude``: all but these. ``old=False``: of old rows, keep only the
         key, so ``event.changed`` and ``columns=`` cannot work. To be called
         before ``start()``. Where services, or several calls, differ, the
-        union is captured. Raises UsageError.
+        union is captured; what a service once asked for stays captured until
+        ``uninstall()``. Listeners alone take a table as it is captured
+        already, and whole where it is not. Raises UsageError.
         """
         if include is not None and exclude is not None:
             raise UsageError("give include= or exclude=, not both")
@@ -384,12 +387,13 @@ class Hub:
         source = self._source
         if (source is None and self._reader is None) or listener.target is None:
             return
-        target, wish = listener.target, _wish(listener, moments)
+        target = listener.target
         try:
             with self._backend.session():
                 relation = self._backend.find(target)
                 _check_columns(listener, relation)
-                self._ensure([(relation, wish)])
+                told = self._backend.wish(relation.topic)
+                self._ensure([(relation, _wish(listener, moments, relation, told))])
                 self._topics.learn(target, relation)
         except Unavailable:
             # What is registered before the first connection is installed by it.
@@ -404,8 +408,11 @@ class Hub:
 
     # Inside.
 
-    def _launch(self, reader: Reader) -> Source:
-        """Make the threads and start them; ``reader`` goes on where it is."""
+    def _launch(self, reader: Reader, persistent: bool) -> Source:
+        """Make the threads and start them; ``reader`` goes on where it is.
+
+        ``persistent``: the source goes on trying though it has never connected.
+        """
         self._delivery = self._new_delivery()
         self._housekeeper = Housekeeper(
             "pgevents-housekeeper",
@@ -427,6 +434,7 @@ class Hub:
             noticed=self._groups.wake,
             check_capture=self._housekeeper.wake,
             behind_after=self._behind_after,
+            persistent=persistent,
         )
         self._dispatcher.start()
         self._source.start()
@@ -470,7 +478,7 @@ class Hub:
             self._topics.learn(listener.target, relation)
         healed = self._backend.heal()
         if healed:
-            self._tell("gap", reason=f"{healed} rows of the log come from another cluster")
+            self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
 
     def _ensure(self, wishes: List[Tuple[Relation, Wish]]) -> None:
         if self._may_install:
@@ -480,8 +488,14 @@ class Hub:
         if missing:
             raise NotInstalled("; ".join(missing) + ". Let somebody with the rights install it")
 
-    def _wishes(self) -> List[Tuple[Relation, Wish]]:
-        """Return what to capture of each table: what was said with watch(), else what is heard."""
+    def _wishes(
+        self, find: Optional[Callable[[Target], Optional[Relation]]] = None
+    ) -> List[Tuple[Relation, Wish]]:
+        """Return what to capture of each table: what was said with watch(), and what is heard.
+
+        ``find`` looks tables up; one that it does not find is left out.
+        """
+        find = find or self._backend.find
         wishes: Dict[str, Tuple[Relation, Wish]] = {}
 
         def want(relation: Relation, wish: Wish) -> None:
@@ -489,20 +503,16 @@ class Hub:
             wishes[relation.topic] = relation, wish if known is None else known[1] | wish
 
         for target, wish in self._watched:
-            relation = self._backend.find(target)
-            _check_wish(target, wish, relation)
-            want(relation, wish)
-        said = dict(wishes)
+            relation = find(target)
+            if relation is not None:
+                _check_wish(target, wish, relation)
+                want(relation, wish.with_key(relation.key))
+        said = {topic: wish for topic, (_, wish) in wishes.items()}
         for listener, moments in self.registry.all():
-            if listener.target is not None:
-                relation = self._backend.find(listener.target)
-                wish = _wish(listener, moments)
-                if relation.topic in said:
-                    # The columns are what watch() says; the operations are what is needed.
-                    told = said[relation.topic][1]
-                    wish = Wish(wish.operations, told.include, told.exclude,
-                                told.old or listener.columns is not None)
-                want(relation, wish)
+            relation = None if listener.target is None else find(listener.target)
+            if relation is not None:
+                told = said.get(relation.topic) or self._backend.wish(relation.topic)
+                want(relation, _wish(listener, moments, relation, told))
         return list(wishes.values())
 
     def _events(self, rows: List[LogRow]) -> List[Event]:
@@ -528,11 +538,23 @@ class Hub:
     def _check_capture(self) -> None:
         """Bring triggers back that were lost: a migration may have made a table anew."""
         with self._backend.session():
-            wishes = self._wishes()
+            wishes = self._wishes(self._find_again)
             missing = self._backend.missing(None, wishes)
             if missing:
                 self._tell("gap", reason="; ".join(missing))
                 self._ensure(wishes)
+
+    def _find_again(self, target: Target) -> Optional[Relation]:
+        """Look a table up that was there; tell once if it is gone."""
+        try:
+            relation = self._backend.find(target)
+        except UsageError as error:
+            if target.key not in self._gone:
+                self._gone.add(target.key)
+                self._tell("gap", reason=f"what was listened to is gone: {error}")
+            return None
+        self._gone.discard(target.key)
+        return relation
 
     # Forks.
 
@@ -557,7 +579,7 @@ class Hub:
         if source is not None:
             copy = source.reader.copy()
             source.reader.abandon()
-            self._launch(copy)
+            self._launch(copy, persistent=True)
 
 
 def _backend(
@@ -585,8 +607,24 @@ def _backend(
     raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
 
 
-def _wish(listener: Listener, moments: Tuple[str, ...]) -> Wish:
-    return Wish([moment[len("after_") :] for moment in moments])
+def _wish(
+    listener: Listener, moments: Tuple[str, ...], relation: Relation, told: Wish
+) -> Wish:
+    """Return what a listener needs captured of a table; ``told`` is what is said of it already.
+
+    A listener has no opinion about columns: where some were left out, they
+    stay out. Raises UsageError if it asks for one of those.
+    """
+    operations = [moment[len("after_") :] for moment in moments]
+    if not told.operations:
+        return Wish(operations)
+    left_out = sorted(listener.column_names() - set(told.of(relation.columns)))
+    if left_out:
+        raise UsageError(
+            f"{listener.name} asks for {relation.topic}.{left_out[0]}, which is not captured:"
+            " hub.watch() says what is"
+        )
+    return Wish(operations, told.include, told.exclude, told.old or listener.columns is not None)
 
 
 def _check_columns(listener: Listener, relation: Relation) -> None:

@@ -26,7 +26,8 @@ class Source(Worker):
     was no room in time. ``tell(name, **details)`` sends a signal;
     ``wanted()`` tells whether anybody needs the rows; if not, ``noticed()`` is
     called when there are some. ``check_capture()`` asks somebody to look
-    whether tables were altered.
+    whether tables were altered. Unless ``persistent``, it ends when it cannot
+    connect at first.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Source(Worker):
         noticed: Callable[[], None],
         check_capture: Callable[[], None],
         behind_after: float,
+        persistent: bool,
     ) -> None:
         super().__init__(name)
         self.reader = reader
@@ -55,12 +57,14 @@ class Source(Worker):
         self._noticed = noticed
         self._check_capture = check_capture
         self._behind_after = behind_after
+        self._persistent = persistent
         self._rows: List[LogRow] = []  # read, but no events yet …
         self._waiting: List[Event] = []  # … and events that had no room
         self._progress = False  # since the connection was made
         self._asked = 0
         self._answered = 0
         self._failed_once = False
+        self._ever_connected = False
         self._changed = threading.Condition()
 
     def run(self) -> None:
@@ -115,7 +119,7 @@ class Source(Worker):
         self._progress = False
         self.failure = None
         with self._changed:
-            self.connected = True
+            self.connected = self._ever_connected = True
             self._changed.notify_all()
         self._tell("connected")
 
@@ -174,6 +178,9 @@ class Source(Worker):
             was_connected, self.connected = self.connected, False
             self._failed_once = True
             self._changed.notify_all()
+        if not (self._persistent or self._ever_connected):
+            self.stopping = True  # start() raises it
+            return
         logger.warning("%s is not connected, trying again in %.1f s: %s", self.name, pause, error)
         if was_connected:
             self._tell("disconnected", error=error, retry_in=pause)

@@ -100,6 +100,10 @@ class PostgreSQL(Backend):
     def reader(self) -> Reader:
         return LogReader(self._address, self.tables, self._poll_interval)
 
+    def wish(self, topic: str) -> Wish:
+        with self._cursor() as cursor:
+            return self._capture.wish(cursor, topic)
+
     def captured(self, topic: str) -> Optional[Captured]:
         with self._cursor() as cursor:
             relation = catalog.find_topic(cursor, topic)

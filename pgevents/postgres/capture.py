@@ -93,7 +93,8 @@ class Capture:
 
     def wish(self, cursor: Any, topic: str) -> Wish:
         """Return what all services together want captured of a table."""
-        return union_of(self._watched(cursor).get(topic, {}).values())
+        watched = self._watched(cursor) if self._exists(cursor) else {}
+        return union_of(watched.get(topic, {}).values())
 
     # Changing.
 

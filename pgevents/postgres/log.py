@@ -387,11 +387,16 @@ class LogReader(Reader):
         take = f"SELECT pg_advisory_lock_shared({o}, 2); " if announced else ""
         sql = (
             f"{take}SELECT CASE WHEN pg_try_advisory_lock({o}, 1)"
-            f" THEN pg_advisory_unlock({o}, 1) ELSE false END"
+            f" THEN pg_advisory_unlock({o}, 1) ELSE false END,"
+            f" to_regclass('{self._tables.name('log')}')::oid::int4"
         )
-        rows = self._connection.run(sql, None, self._answer)
+        alone, now = self._connection.run(sql, None, self._answer)[0]
+        if now != o:
+            # Its bell has another name; and its rows another meaning, perhaps.
+            self._connection.close()
+            raise NotInstalled("the log was dropped, or made anew")
         self._announced = self._announced or announced
-        return bool(rows[0][0])
+        return bool(alone)
 
     def _waited(self) -> float:
         """Return for how many seconds writers have kept us waiting without a row."""

@@ -92,6 +92,10 @@ class SQLite(Backend):
         self._readers.add(reader)
         return reader
 
+    def wish(self, topic: str) -> Wish:
+        with self.connection() as connection:
+            return self._capture.wish(connection, topic)
+
     def captured(self, topic: str) -> Optional[Captured]:
         with self.connection() as connection:
             relation = catalog.find_topic(connection, topic)

@@ -65,7 +65,8 @@ class Capture:
 
     def wish(self, connection: Any, topic: str) -> Wish:
         """Return what all services together want captured of a table."""
-        return union_of(self._watched(connection).get(topic, {}).values())
+        watched = self._watched(connection) if self._exists(connection) else {}
+        return union_of(watched.get(topic, {}).values())
 
     def install(self, connection: sqlite3.Connection, service: str, wishes: Wishes) -> None:
         """Create and replace what is missing."""

@@ -38,13 +38,16 @@ def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
     DatabaseError.
     """
     with translated():
-        connection = sqlite3.connect(
-            pathlib.Path(path).as_uri() + "?mode=rw",
-            uri=True,
-            timeout=timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        try:
+            connection = sqlite3.connect(
+                pathlib.Path(path).as_uri() + "?mode=rw",
+                uri=True,
+                timeout=timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"the SQLite file {path} cannot be opened: {error}") from error
         # Text that is no UTF-8 must not make us deaf.
         connection.text_factory = _lenient
         return connection

@@ -10,11 +10,13 @@ NULL; ``parse`` takes it away.
 """
 
 import json
+import warnings
 import math
 from typing import Any, Dict, List, Optional
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import SAWarning
 
 from ..values import Decoder
 
@@ -120,7 +122,10 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
     found: Dict[str, Decoder] = {}
     for column in () if table is None else table.columns:
         try:
-            decode = column.type.dialect_impl(dialect).result_processor(dialect, None)
+            with warnings.catch_warnings():
+                # SQLAlchemy warns that SQLite has no decimals, which is the application's choice.
+                warnings.simplefilter("ignore", SAWarning)
+                decode = column.type.dialect_impl(dialect).result_processor(dialect, None)
         except Exception:
             continue  # a declared type that cannot be: the ORM could not read it either
         if decode is not None:
