@@ -270,7 +270,7 @@ class Capture:
         self._apply(cursor, relation)
 
     def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
-        wanted = json.dumps(wish.as_dict(), sort_keys=True)
+        wanted = _json(wish.as_dict())
         values = ", ".join(_literal(text) for text in (service, topic, wanted))
         return (
             f"INSERT INTO {self.tables.name('watch')} (service, relation, wish) VALUES ({values})"
@@ -308,9 +308,9 @@ class Capture:
         """Return name and definition of each trigger that a wish needs."""
         limited = wish.include is not None or bool(wish.exclude)
         columns = {"include": wish.include, "exclude": wish.exclude}
-        new = json.dumps(columns, sort_keys=True)
+        new = _json(columns)
         # With the keys alone, an event still says which row it was.
-        old = new if wish.old else json.dumps({"keys": True}, sort_keys=True)
+        old = new if wish.old else _json({"keys": True})
         plain = not limited and wish.old
         found = []
         for operation in wish.operations:
@@ -343,7 +343,7 @@ class Capture:
         cursor.execute(
             f"DELETE FROM {watch} w WHERE NOT EXISTS (SELECT FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname || '.' || c.relname = w.relation)"
+            " WHERE n.nspname || '.' || c.relname = w.relation AND c.relkind IN ('r', 'p'))"
         )
         cursor.execute(
             "SELECT DISTINCT n.nspname || '.' || c.relname FROM pg_trigger t"
@@ -436,6 +436,11 @@ def _literal(text: str) -> str:
     if "\\" in text:
         return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
     return "'" + text.replace("'", "''") + "'"
+
+
+def _json(value: Any) -> str:
+    # Letters as they are: not every database's encoding can read \u00e9.
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _hash(text: str) -> str:

@@ -53,7 +53,11 @@ def find(cursor: Any, target: Target) -> Relation:
 
 def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
     """Return the table whose log rows bear this topic, if it still exists."""
-    cursor.execute(_RELATION + " WHERE n.nspname || '.' || c.relname = %s", (topic,))
+    # A view may have taken the table's place.
+    cursor.execute(
+        _RELATION + " WHERE n.nspname || '.' || c.relname = %s AND c.relkind IN ('r', 'p')",
+        (topic,),
+    )
     row = cursor.fetchone()
     return None if row is None else _relation(row)
 

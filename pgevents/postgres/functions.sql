@@ -71,7 +71,9 @@ END
 $$;
 
 -- Old and new rows are paired by their place in the two transition tables, not
--- by key: keys change, and some tables have none.
+-- by key: keys change, and some tables have none. FULL JOIN, because it is never
+-- a nested loop: a session keeps the plan of its first update, of one row
+-- perhaps, and the next may be of a million.
 CREATE OR REPLACE FUNCTION :"schema".capture_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -95,9 +97,10 @@ BEGIN
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'update', o.row, n.row,
                current_setting('pgevents.context', true)
           FROM (SELECT row_number() OVER () AS place, row_to_json(r.*) AS row FROM old_rows r) o
-          JOIN (SELECT row_number() OVER () AS place, row_to_json(r.*) AS row FROM new_rows r) n
+          FULL JOIN
+               (SELECT row_number() OVER () AS place, row_to_json(r.*) AS row FROM new_rows r) n
             ON n.place = o.place
-         WHERE o.row::text <> n.row::text
+         WHERE o.row::text IS DISTINCT FROM n.row::text
          ORDER BY o.place;
     ELSE
         pgevents_columns := :"schema".columns(TG_RELID, TG_ARGV[0]::json);
@@ -110,11 +113,12 @@ BEGIN
                             (SELECT row_to_json(x.*) FROM (SELECT %1$s) x) AS row,
                             (SELECT row_to_json(x.*) FROM (SELECT %2$s) x) AS kept
                        FROM old_rows r) o
-               JOIN (SELECT row_number() OVER () AS place,
+               FULL JOIN
+                    (SELECT row_number() OVER () AS place,
                             (SELECT row_to_json(x.*) FROM (SELECT %1$s) x) AS row
                        FROM new_rows r) n
                  ON n.place = o.place
-              WHERE o.row::text <> n.row::text
+              WHERE o.row::text IS DISTINCT FROM n.row::text
               ORDER BY o.place',
             pgevents_columns, pgevents_old)
         USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;

@@ -223,3 +223,19 @@ def test_prepared_transactions_with_a_hub_without_bell(postgres, heard):
 
     assert before == []
     assert event.new == {"id": 1}
+
+
+@pytest.mark.parametrize("wish", [{}, {"exclude": ["note"]}], ids=["whole", "in part"])
+def test_a_large_update_after_many_small_ones_in_a_session_takes_no_quadratic_time(captured, wish):
+    table = captured.table("id int PRIMARY KEY, item int, note text", **wish)
+    captured.execute("INSERT INTO {} SELECT g, 0 FROM generate_series(1, 20000) g".format(table))
+    writer = captured.connect()
+    writer.autocommit = True
+    cursor = writer.cursor()
+    for number in range(1, 10):  # the session keeps a plan that was made for one row
+        cursor.execute("UPDATE {} SET item = 1 WHERE id = %s".format(table), (number,))
+
+    cursor.execute("SET statement_timeout = '20s'")
+    cursor.execute("UPDATE {} SET item = item + 1".format(table))
+
+    assert len(captured.events()) == 40009
