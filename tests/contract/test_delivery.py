@@ -1,0 +1,348 @@
+"""How listeners are called, on every database."""
+
+import threading
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+
+import pgevents
+from pgevents import ANY, Hub, Retry, UsageError, signals
+
+TIMEOUT = 20.0  # seconds
+
+
+def insert(database, *items):
+    for item in items:
+        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
+
+
+def items(events):
+    return [event.new["item"] for event in events]
+
+
+def test_one_that_raises_is_called_again_and_then_reported_and_the_other_hears(
+    orders, registry, heard
+):
+    order, told = [], []
+
+    def broken(event):
+        order.append("broken")
+        raise ValueError("no")
+
+    def good(event):
+        order.append("good")
+        heard(event)
+
+    def tell(hub, **details):
+        told.append(details)
+
+    registry.listen("orders", "after_insert", broken)
+    registry.listen("orders", "after_insert", good)
+    hub = Hub(orders.url, registry, retry=Retry(attempts=3, first=0.001, longest=0.002))
+    signals.listener_failed.connect(tell, sender=hub)
+    with hub:
+        insert(orders, "a", "b")
+        heard.take(2)
+        assert hub.drain(TIMEOUT)
+
+    # Who failed for the event before gets one call only.
+    assert order == ["broken"] * 3 + ["good"] + ["broken", "good"]
+    assert [detail["listener"] for detail in told] == [broken, broken]
+    assert items(told[0]["events"]) == ["a"]
+
+
+def test_sys_exit_in_a_listener_ends_nothing(orders, registry, heard):
+    def leave(event):
+        raise SystemExit(1)
+
+    registry.listen("orders", "after_insert", leave)
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry, retry=Retry(attempts=1)):
+        insert(orders, "a", "b")
+        events = heard.take(2)
+
+    assert items(events) == ["a", "b"]
+
+
+def test_a_receiver_of_a_signal_that_raises_disturbs_nobody(orders, registry, heard):
+    def broken(hub, **details):
+        raise ValueError("no")
+
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    signals.connected.connect(broken, sender=hub)
+    with hub:
+        insert(orders, "a")
+        event = heard.next()
+
+    assert event.new["item"] == "a"
+
+
+def test_a_listener_may_register_and_remove_and_stop_from_inside(orders, registry, heard):
+    def first(event):
+        registry.remove("orders", "after_insert", first)
+        registry.listen("orders", "after_insert", second)
+
+    def second(event):
+        heard(event)
+        hub.stop()
+
+    registry.listen("orders", "after_insert", first)
+    hub = Hub(orders.url, registry)
+    hub.start()
+    insert(orders, "a")
+    assert hub.drain(TIMEOUT)
+    insert(orders, "b")
+    event = heard.next()
+    hub.stop()
+
+    assert event.new["item"] == "b"
+    assert hub.status()["state"] == "stopped"
+
+
+def test_a_function_may_be_registered_while_the_hub_runs(orders, registry, heard):
+    with Hub(orders.url, registry):
+        registry.listen("orders", "after_insert", heard)
+        insert(orders, "a")
+        event = heard.next()
+
+    assert event.new["item"] == "a"
+
+
+def test_once_is_called_for_the_first_event_only(orders, registry, heard):
+    calls = []
+    registry.listen("orders", "after_insert", calls.append, once=True)
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry) as hub:
+        insert(orders, "a", "b")
+        heard.take(2)
+        assert hub.drain(TIMEOUT)
+
+    assert items(calls) == ["a"]
+    assert not registry.contains("orders", "after_insert", calls.append)
+
+
+def test_batch_gets_lists(orders, registry):
+    lists = []
+    registry.listen("orders", "after_insert", lists.append, batch=True)
+    with Hub(orders.url, registry) as hub:
+        writer = orders.connect()
+        mark = "?" if orders.kind == "sqlite" else "%s"
+        writer.cursor().executemany(
+            "INSERT INTO orders (item) VALUES ({})".format(mark), [(str(n),) for n in range(100)]
+        )
+        writer.commit()
+        assert hub.drain(TIMEOUT)
+
+    assert [item for batch in lists for item in items(batch)] == [str(n) for n in range(100)]
+    assert len(lists) < 100
+
+
+def test_columns_and_where_choose(orders, registry, heard):
+    paid, none, called = [], [], []
+    registry.listen(
+        "orders", "after_update", paid.append, columns=["status"], where={"status": "paid"}
+    )
+    registry.listen("orders", "after_update", none.append, where={"status": None})
+    registry.listen("orders", "after_update", called.append, where=lambda e: e.new["item"] == "b")
+    with Hub(orders.url, registry) as hub:
+        insert(orders, "a", "b")
+        orders.execute("UPDATE orders SET item = item, status = 'paid' WHERE item = 'a'")
+        orders.execute("UPDATE orders SET item = 'b', status = 'None' WHERE item = 'a'")
+        orders.execute("UPDATE orders SET status = NULL WHERE id = 2")
+        assert hub.drain(TIMEOUT)
+
+    assert [e.key for e in paid] == [1]
+    assert [e.key for e in none] == [2]
+    assert [e.key for e in called] == [1, 2]
+
+
+def test_a_where_that_raises_is_a_listener_that_failed(orders, registry, heard):
+    told = []
+
+    def tell(hub, **details):
+        told.append(details["error"])
+
+    registry.listen("orders", "after_insert", print, where=lambda event: event.new["no"])
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    signals.listener_failed.connect(tell, sender=hub)
+    with hub:
+        insert(orders, "a")
+        heard.next()
+
+    assert isinstance(told[0], KeyError)
+
+
+def test_any_hears_every_captured_table(orders, registry, heard):
+    orders.execute("CREATE TABLE customers (id integer PRIMARY KEY)")
+    registry.listen(ANY, "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    hub.watch("orders")
+    hub.watch("customers")
+    with hub:
+        insert(orders, "a")
+        orders.execute("INSERT INTO customers VALUES (7)")
+        events = heard.take(2)
+
+    assert [(event.table, event.key) for event in events] == [("orders", 1), ("customers", 7)]
+
+
+def test_several_workers_keep_the_order_of_each_row(orders, registry):
+    lock, by_key = threading.Lock(), {}
+
+    def keep(event):
+        key = event.key
+        with lock:
+            by_key.setdefault(key, []).append(event.new["item"])
+
+    registry.listen("orders", "after_update", keep)
+    insert(orders, *"abcdefgh")
+    with Hub(orders.url, registry, workers=4) as hub:
+        for number in range(30):
+            orders.execute("UPDATE orders SET item = %s WHERE id <= 8", str(number))
+        orders.execute("UPDATE orders SET id = 100, item = 'moved' WHERE id = 8")
+        orders.execute("UPDATE orders SET item = 'last' WHERE id = 100")
+        assert hub.drain(TIMEOUT)
+
+    assert by_key.pop(100) == ["moved", "last"]
+    assert by_key == {key: [str(n) for n in range(30)] for key in range(1, 9)}
+
+
+def test_a_slow_listener_fills_the_queue_and_nothing_is_lost(orders, registry, heard):
+    go_on, told = threading.Event(), threading.Event()
+
+    def slow(event):
+        assert go_on.wait(TIMEOUT)
+        heard(event)
+
+    def tell(hub, seconds):
+        told.set()
+
+    registry.listen("orders", "after_insert", slow)
+    hub = Hub(orders.url, registry, queue_size=10, behind_after=0.1)
+    signals.fallen_behind.connect(tell, sender=hub)
+    with hub:
+        writer = orders.connect()
+        mark = "?" if orders.kind == "sqlite" else "%s"
+        writer.cursor().executemany(
+            "INSERT INTO orders (item) VALUES ({})".format(mark), [(str(n),) for n in range(2000)]
+        )
+        writer.commit()
+        assert told.wait(TIMEOUT)
+        waiting = hub.status()["waiting"]
+        go_on.set()
+        events = heard.take(2000, TIMEOUT)
+
+    assert waiting <= 10
+    assert items(events) == [str(n) for n in range(2000)]
+
+
+def test_stop_says_what_was_left(orders, registry):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(event):
+        began.set()
+        assert go_on.wait(TIMEOUT)
+
+    registry.listen("orders", "after_insert", slow)
+    hub = Hub(orders.url, registry)
+    assert hub.stop() == 0
+    hub.start()
+    insert(orders, "a")
+    assert began.wait(TIMEOUT)
+    left = hub.stop(timeout=0.1)
+    go_on.set()
+
+    assert left >= 1
+    assert hub.stop() == 0
+
+
+def test_a_hub_starts_again_after_stop(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    with hub:
+        assert hub.start() is hub
+        assert hub.wait_ready(1)
+        insert(orders, "a")
+        heard.next()
+    insert(orders, "nobody listens")
+    with hub:
+        insert(orders, "b")
+        event = heard.next()
+
+    assert event.new["item"] == "b"
+
+
+def test_poll_needs_no_threads(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    before = threading.active_count()
+    hub = Hub(orders.url, registry)
+    first = hub.poll()
+    insert(orders, "a", "b")
+    handled = hub.poll(TIMEOUT)
+    threads = threading.active_count()
+    hub.stop()
+
+    assert (first, handled, threads) == (0, 2, before)
+    assert items(heard.rest()) == ["a", "b"]
+
+
+def test_sqlalchemy_s_own_verbs_behave_as_they_do(orders, registry, heard):
+    once = []
+    changes = pgevents.changes("orders", registry)
+
+    @sqlalchemy_event.listens_for(changes, "after_insert")
+    def listener(change):
+        heard(change)
+
+    sqlalchemy_event.listen(changes, "after_change", once.append, once=True)
+    with Hub(orders.url, registry) as hub:
+        insert(orders, "a", "b")
+        events = heard.take(2)
+        contained = sqlalchemy_event.contains(changes, "after_insert", listener)
+        sqlalchemy_event.remove(changes, "after_insert", listener)
+        insert(orders, "c")
+        assert hub.drain(TIMEOUT)
+
+    assert items(events) == ["a", "b"]
+    assert contained and not sqlalchemy_event.contains(changes, "after_insert", listener)
+    assert items(once) == ["a"]
+    assert heard.rest() == []
+    assert pgevents.changes("orders", registry) is changes
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda r: r.listen("orders", "before_insert", print), ["before_insert", "after_insert"]),
+        (lambda r: r.listens_for("orders"), ["no moment"]),
+        (lambda r: r.listen(int, "after_insert", print), ["int", "mapped class"]),
+        (lambda r: r.listen("a.b.c", "after_insert", print), ["a.b.c"]),
+        (lambda r: r.listen("orders", "after_insert", 7), ["7"]),
+        (lambda r: r.listen("orders", "after_insert", print, where=3), ["where=3"]),
+        (lambda r: r.remove("orders", "after_insert", print), ["print"]),
+    ],
+)
+def test_a_wrong_registration_is_refused_at_once(registry, call, words):
+    with pytest.raises(UsageError) as caught:
+        call(registry)
+
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_an_unknown_column_or_table_is_named_at_start(orders, registry):
+    registry.listen("orders", "after_update", print, columns=["statsu"])
+    with pytest.raises(UsageError, match="statsu.*status"):
+        Hub(orders.url, registry).start()
+
+    registry.remove("orders", "after_update", print)
+    registry.listen("ordesr", "after_update", print)
+    with pytest.raises(UsageError, match="ordesr.*orders"):
+        Hub(orders.url, registry).start()
+
+
+@pytest.mark.parametrize("bind", ["mysql://x/y", "nonsense", 7, "sqlite://", "sqlite:///:memory:"])
+def test_what_is_no_database_of_ours_is_refused(bind):
+    with pytest.raises(UsageError):
+        Hub(bind)
