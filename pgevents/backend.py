@@ -198,6 +198,8 @@ class Backend:
 
     def __init__(self) -> None:
         self._shared = threading.local()
+        #: Around whatever must not be under way when the process forks.
+        self.gate: ContextManager[Any] = contextlib.nullcontext()
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
@@ -214,13 +216,14 @@ class Backend:
     def connection(self) -> Iterator[Any]:
         """Give a connection of the driver's for the block, with its errors translated."""
         shared = getattr(self._shared, "connection", None)
-        connection = self._connect() if shared is None else shared
-        try:
-            with self._translated():
-                yield connection
-        finally:
-            if shared is None:
-                connection.close()
+        with self.gate:
+            connection = self._connect() if shared is None else shared
+            try:
+                with self._translated():
+                    yield connection
+            finally:
+                if shared is None:
+                    connection.close()
 
     def _connect(self) -> Any:
         """Open a connection that commits each statement. Raises a DatabaseError."""
@@ -303,6 +306,15 @@ class Backend:
     def settings(self, bind: Any, values: Dict[str, str]) -> ContextManager[None]:
         """Within the block, set ``context`` or ``capture`` for the transaction of ``bind``."""
         raise NotImplementedError
+
+    def before_fork(self) -> None:
+        """The process is about to fork: bring to rest what must not be cut in two."""
+
+    def after_fork(self) -> None:
+        """It has forked; called in the parent."""
+
+    def after_fork_in_child(self) -> None:
+        """It has forked; called in the child."""
 
     def dispose(self) -> None:
         """Close what is kept open."""

@@ -567,6 +567,7 @@ class Hub:
         """In a child: leave the parent's connection and threads alone, and make our own."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._backend.after_fork_in_child()
         self._topics.after_fork()
         self._groups.after_fork()
         source, self._source = self._source, None
@@ -654,6 +655,14 @@ def _before_fork() -> None:
     for registry in {hub.registry for hub in list(_hubs)}:
         registry.lock.acquire()
         _held.append(registry.lock)
+    for hub in list(_hubs):
+        hub._backend.before_fork()
+
+
+def _in_parent() -> None:
+    for hub in list(_hubs):
+        hub._backend.after_fork()
+    _release()
 
 
 def _release() -> None:
@@ -675,6 +684,6 @@ def _at_exit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_release, after_in_child=_in_child
+        before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child
     )
 atexit.register(_at_exit)

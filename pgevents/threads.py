@@ -68,6 +68,50 @@ class Waker:
             pass
 
 
+class Gate:
+    """Lets a fork wait until nobody is inside: ``with gate:`` around what must not be cut in two.
+
+    The thread that forks may itself be inside. A fork waits for PATIENCE
+    seconds at the most.
+    """
+
+    PATIENCE = 5.0
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._inside = 0
+        self._closed = False
+        self._mine = threading.local()
+
+    def __enter__(self) -> None:
+        depth = getattr(self._mine, "depth", 0)
+        with self._changed:
+            if depth == 0:
+                self._changed.wait_for(lambda: not self._closed)
+                self._inside += 1
+        self._mine.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._mine.depth -= 1
+        if self._mine.depth == 0:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in, and wait until all others are out."""
+        mine = 1 if getattr(self._mine, "depth", 0) else 0
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._inside <= mine, self.PATIENCE)
+
+    def open(self) -> None:
+        """Let everybody in again."""
+        with self._changed:
+            self._closed = False
+            self._changed.notify_all()
+
+
 class Worker:
     """A thread that runs ``run()`` until ``stop()``.
 

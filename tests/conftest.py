@@ -15,6 +15,7 @@ is not installed.
 """
 
 import os
+import signal
 import threading
 import time
 
@@ -44,6 +45,11 @@ def pytest_generate_tests(metafunc):
 
 def name(major):
     return "postgres{}".format(major or "")
+
+
+def pytest_configure():
+    # A run in the background of a shell ignores SIGINT, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure():

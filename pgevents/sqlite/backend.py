@@ -13,6 +13,7 @@ from ..backend import Backend, Reader, Relation, Wish
 from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
+from ..threads import Gate
 from ..values import Shape
 from ..writers import connection_of, require_transaction
 from . import catalog, retention
@@ -32,6 +33,7 @@ class SQLite(Backend):
         super().__init__()
         self.tables = Tables("sqlite", schema)
         self._path = path_of(bind)
+        self.gate = self._gate = Gate()
         self._capture = Capture(self.tables)
         self._readers: "weakref.WeakSet[LogReader]" = weakref.WeakSet()
         if isinstance(bind, Engine):
@@ -88,7 +90,7 @@ class SQLite(Backend):
             return retention.clean(connection, self.tables, older, groups)
 
     def reader(self) -> Reader:
-        reader = LogReader(self._path, self.tables)
+        reader = LogReader(self._path, self.tables, self)
         self._readers.add(reader)
         return reader
 
@@ -103,7 +105,7 @@ class SQLite(Backend):
         return None if relation is None else Captured(relation, wish.of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return SqliteGroupLog(self._path, self.tables)
+        return SqliteGroupLog(self._path, self.tables, self._gate)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
@@ -126,6 +128,19 @@ class SQLite(Backend):
             # After an exception, too: somebody may catch it and commit.
             for name, former in before.items():
                 settings.restore(name, former)
+
+    # SQLite's locks are the process's, and a child does not inherit them; but it
+    # inherits what the library believes of them. So no connection may be in use
+    # when the process forks, and the child closes those it finds.
+
+    def before_fork(self) -> None:
+        self._gate.close()
+
+    def after_fork(self) -> None:
+        self._gate.open()
+
+    def after_fork_in_child(self) -> None:
+        self.gate = self._gate = Gate()
 
     def dispose(self) -> None:
         pass  # every connection is closed by who opened it

@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 from ..event import LogRow
 from ..ledger import Captured, GroupLog, backfill_topic
 from ..tables import Tables
+from ..threads import Gate
 from .catalog import quoted
 from .connection import connect, translated, translation
 from .values import expression
@@ -32,9 +33,10 @@ class SqliteGroupLog(GroupLog):
 
     now = literal_column(_SECONDS.format("'now'"))
 
-    def __init__(self, path: str, tables: Tables) -> None:
+    def __init__(self, path: str, tables: Tables, gate: Gate) -> None:
         self._log = tables.name("log")
         self._notes = tables.name("retention")
+        self._gate = gate
         # The threads of one process take turns: waiting for SQLite's own lock is slower.
         self._turn = threading.RLock()
         self._engine = create_engine(
@@ -48,7 +50,7 @@ class SqliteGroupLog(GroupLog):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         try:
-            with self._turn, translated(), self._engine.begin() as connection:
+            with self._gate, self._turn, translated(), self._engine.begin() as connection:
                 # At once: a transaction that begins by reading may not be let write.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
@@ -56,7 +58,8 @@ class SqliteGroupLog(GroupLog):
             raise translation(error.orig) from error
 
     def dispose(self, close: bool = True) -> None:
-        self._engine.dispose(close=close)
+        # In a child, too: they were idle when it was forked.
+        self._engine.dispose()
 
     def cursor(self, connection: Connection, start: str) -> str:
         return str(self._last(connection)) if start == "now" else "0"

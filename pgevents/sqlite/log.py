@@ -9,7 +9,7 @@ import sqlite3
 import time
 from typing import Any, List, Optional, Tuple
 
-from ..backend import Reader, new_owner
+from ..backend import Backend, Reader, new_owner
 from ..errors import NotInstalled, Unavailable
 from ..event import LogRow
 from ..tables import Tables
@@ -29,9 +29,12 @@ LOCKED = 10.0  # seconds that the file may be locked before we say so
 class LogReader(Reader):
     """Reads the log of one file, on a connection of its own."""
 
-    def __init__(self, path: str, tables: Tables, cursor: Optional[int] = None) -> None:
+    def __init__(
+        self, path: str, tables: Tables, backend: Backend, cursor: Optional[int] = None
+    ) -> None:
         self._path = path
         self._tables = tables
+        self._backend = backend  # for its gate, which a forked child makes anew
         self._cursor = cursor
         self.owner = new_owner()
         self._connection: Optional[sqlite3.Connection] = None
@@ -61,7 +64,8 @@ class LogReader(Reader):
     def open(self) -> None:
         self.close()
         file = identity(self._path)
-        self._connection = connect(self._path, timeout=0.05)
+        with self._backend.gate:
+            self._connection = connect(self._path, timeout=0.05)
         self._version = None
         last = int(self._patiently(self._read_last))
         if self._cursor is None:
@@ -120,12 +124,18 @@ class LogReader(Reader):
             connection.close()
 
     def abandon(self) -> None:
-        # Closing it would touch the parent's files: it is kept, and not used.
-        _abandoned.append(self._connection)
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.in_transaction:
+            # Without the hooks of a fork: closing it might roll back the parent's.
+            _abandoned.append(connection)
+        else:
+            # So that SQLite forgets the locks that are the parent's.
+            connection.close()
 
     def copy(self) -> "LogReader":
-        copy = LogReader(self._path, self._tables, self._cursor)
+        copy = LogReader(self._path, self._tables, self._backend, self._cursor)
         copy._file = self._file
         return copy
 
@@ -137,13 +147,23 @@ class LogReader(Reader):
         with translated():
             while True:
                 try:
-                    return step(self._connection)
+                    return self._do(step)
                 except sqlite3.OperationalError as error:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
                     if not busy(error) or self._interrupted or time.monotonic() > deadline:
                         raise
                     time.sleep(QUICK)
+
+    def _do(self, step: Any) -> Any:
+        """Do a step on the connection; leave it in no transaction."""
+        with self._backend.gate:
+            connection = self._connection
+            assert connection is not None
+            try:
+                return step(connection)
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
 
     def _read_last(self, connection: sqlite3.Connection) -> int:
         # sqlite_sequence is there as soon as the log is.
@@ -176,11 +196,11 @@ class LogReader(Reader):
         return rows
 
     def _changed(self) -> bool:
-        connection = self._connection
-        if connection is None:
+        if self._connection is None:
             raise Unavailable("the SQLite file is closed")
         try:
-            return bool(connection.execute("PRAGMA data_version").fetchone()[0] != self._version)
+            version = self._do(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
+            return bool(version != self._version)
         except sqlite3.OperationalError as error:
             if busy(error):
                 return False  # whoever locks it is about to change it: look again
