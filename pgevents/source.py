@@ -60,7 +60,7 @@ class Source(Worker):
         self._persistent = persistent
         self._rows: List[LogRow] = []  # read, but no events yet …
         self._waiting: List[Event] = []  # … and events that had no room
-        self._progress = False  # since the connection was made
+        self._progress = False  # since the last failure
         self._asked = 0
         self._answered = 0
         self._failed_once = False
@@ -75,7 +75,7 @@ class Source(Worker):
                 self._follow()
             except Exception as error:
                 if self._progress:
-                    waits = iter(Backoff())
+                    self._progress, waits = False, iter(Backoff())
                 if not self.stopping:
                     self._lost(_known(error), next(waits))
         self.connected = False
@@ -116,7 +116,6 @@ class Source(Worker):
             self._prepare()
         self.reader.open()
         self.prepared = True
-        self._progress = False
         self.failure = None
         with self._changed:
             self.connected = self._ever_connected = True
