@@ -171,7 +171,14 @@ class LogReader(Reader):
             "SELECT 1 FROM sqlite_master WHERE name = ?", (self._tables.name("log"),)
         ).fetchone():
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
+        # Now, not at the first read: what a migration does in between has to show.
+        self._notice_schema(connection.execute("PRAGMA schema_version").fetchone()[0])
         return int(connection.execute(self._last).fetchone()[0])
+
+    def _notice_schema(self, version: int) -> None:
+        if self._schema_version not in (None, version):
+            self._altered = True
+        self._schema_version = version
 
     def _read_page(self, connection: sqlite3.Connection) -> List[LogRow]:
         # The version first: what is committed while we read shows next time.
@@ -187,9 +194,7 @@ class LogReader(Reader):
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
         connection.execute("COMMIT")
         self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
-        if self._schema_version not in (None, schema_version):
-            self._altered = True
-        self._schema_version = schema_version
+        self._notice_schema(schema_version)
         if cleaned is not None and self._cursor is not None and cleaned > self._cursor:
             self._gap = "the log was cleaned (retention) before this hub had read it"
             self._cursor = cleaned

@@ -1,0 +1,208 @@
+"""Reading the log of a file: several processes, locks, and files that change."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from pgevents import Denied, Hub, UsageError, signals
+
+from .. import command
+from ..waiting import wait_for
+
+READER = """
+import sys
+from pgevents import Hub, Registry
+from pgevents.testing import wait_until
+registry, heard = Registry(), []
+registry.listen("orders", "after_insert", lambda event: heard.append(event.key))
+with Hub(sys.argv[1], registry):
+    print("ready", flush=True)
+    wait_until(lambda: len(heard) == 60, 30)
+print(heard == list(range(1, 61)), flush=True)
+"""
+
+
+@pytest.fixture
+def orders(sqlite):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
+    return sqlite
+
+
+def insert(database, *items):
+    for item in items:
+        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal", "truncate", "persist"])
+def test_every_process_on_the_file_hears_every_event(orders, mode):
+    orders.execute("PRAGMA journal_mode = {}".format(mode))
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, orders.url],
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env=command.environment(),
+        )
+        for _ in range(3)
+    ]
+    said = [reader.stdout.readline() for reader in readers]
+
+    writers = [
+        threading.Thread(target=insert, args=(orders, *map(str, range(20)))) for _ in range(3)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    results = [reader.communicate(timeout=60)[0] for reader in readers]
+
+    assert said == ["ready\n"] * 3
+    assert results == ["True\n"] * 3
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_writer_that_locks_the_file_for_long_is_waited_for(orders, registry, heard, mode):
+    orders.execute("PRAGMA journal_mode = {}".format(mode))
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry) as hub:
+        writer = orders.connect()
+        writer.execute("BEGIN EXCLUSIVE")
+        writer.execute("INSERT INTO orders (item) VALUES ('a')")
+        assert not hub.drain(1) or mode == "wal"  # it cannot know what is under way
+        state = hub.status()["state"]
+        writer.commit()
+        event = heard.next()
+
+    assert state == "listening"
+    assert event.new["item"] == "a"
+
+
+def test_vacuum_and_checkpoints_disturb_nothing(orders, registry, heard):
+    orders.execute("PRAGMA journal_mode = wal")
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry):
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE"):
+            insert(orders, "before")
+            orders.execute(statement)
+            insert(orders, "after")
+        events = heard.take(6)
+
+    assert [event.key for event in events] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_file_that_is_deleted_is_noticed_and_one_in_its_place_is_followed(
+    orders, registry, heard, tmp_path
+):
+    gaps, lost = [], threading.Event()
+
+    def tell_gap(hub, reason):
+        gaps.append(reason)
+
+    def tell_lost(hub, **details):
+        lost.set()
+
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    signals.gap.connect(tell_gap, sender=hub)
+    signals.disconnected.connect(tell_lost, sender=hub)
+    with hub:
+        insert(orders, "a")
+        heard.next()
+        backup = tmp_path / "backup.db"
+        shutil.copy(str(orders.path), str(backup))
+        insert(orders, "b")
+        heard.next()
+        os.unlink(str(orders.path))
+        assert lost.wait(20)
+        os.rename(str(backup), str(orders.path))
+        assert hub.wait_ready(30)
+        wait_for(lambda: gaps)
+        insert(orders, "c")
+        event = heard.next()
+
+    assert "replaced" in gaps[0]
+    assert event.new["item"] == "c"
+
+
+def test_a_table_that_a_migration_makes_anew_is_captured_again(orders, registry, heard):
+    gaps = []
+
+    def tell(hub, reason):
+        gaps.append(reason)
+
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    signals.gap.connect(tell, sender=hub)
+    with hub:
+        migration = orders.connect()
+        migration.executescript(
+            "BEGIN; CREATE TABLE new_orders (id INTEGER PRIMARY KEY, item TEXT, price REAL);"
+            "INSERT INTO new_orders (id, item) SELECT id, item FROM orders;"
+            "DROP TABLE orders; ALTER TABLE new_orders RENAME TO orders; COMMIT"
+        )
+        wait_for(lambda: hub.installed()[0]["state"] == "ok")
+        orders.execute("INSERT INTO orders (item, price) VALUES ('a', 0.1)")
+        event = heard.next()
+
+    assert event.new == {"id": 1, "item": "a", "price": 0.1}
+    assert gaps
+
+
+def test_a_read_only_file_is_one_clear_error(orders, registry, heard, monkeypatch):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    # Not by the file's mode: root may write whatever it is.
+    real = sqlite3.connect
+
+    def read_only(name, **options):
+        return real(str(name).replace("mode=rw", "mode=ro"), **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with pytest.raises(Denied, match="cannot be written"):
+        hub.start()
+
+
+def test_an_attached_database_needs_a_hub_of_its_own(orders, registry):
+    registry.listen("archive.orders", "after_insert", print)
+
+    with pytest.raises(UsageError, match="archive.orders.*hub of its own"):
+        Hub(orders.url, registry).start()
+
+
+def test_a_commit_through_the_hub_s_own_engine_is_heard(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    engine = orders.engine()
+    with Hub(engine, registry):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO orders (item) VALUES ('a')")
+        event = heard.next()
+
+    assert event.new["item"] == "a"
+
+
+def test_an_idle_hub_costs_next_to_nothing(orders):
+    script = """
+import resource, sys, threading, time
+from pgevents import Hub, Registry
+registry = Registry()
+registry.listen("orders", "after_insert", print)
+with Hub(sys.argv[1], registry):
+    begin, used = time.monotonic(), time.process_time()
+    threading.Event().wait(3)
+    print((time.process_time() - used) / (time.monotonic() - begin))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", script, orders.url],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env=command.environment(),
+        timeout=60,
+    ).stdout
+
+    print("of a core:", out)
+    assert float(out) < 0.1  # the benchmark measures it; this notices a thread that spins
