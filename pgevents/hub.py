@@ -256,7 +256,7 @@ class Hub:
     ) -> None:
         """Capture a table, or say what of it is captured, whoever listens.
 
-        Without ``moments``, all. ``include``: only these columns;
+        Without ``moments``, all. ``include``: only these columns and the key;
         ``exclude``: all but these. ``old=False``: of old rows, keep only the
         key, so ``event.changed`` and ``columns=`` cannot work. To be called
         before ``start()``. Where services, or several calls, differ, the

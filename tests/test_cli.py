@@ -226,7 +226,7 @@ def test_install_captures_only_what_is_asked_for(orders):
     )
 
     (row,) = captured(orders)
-    assert (row["operations"], row["include"]) == (["insert"], ["status"])
+    assert (row["operations"], row["include"]) == (["insert"], ["id", "status"])  # and the key
     assert row["services"] == ["shop"]
 
 

@@ -160,7 +160,7 @@ def test_a_captured_column_can_be_dropped_after_uninstalling(sqlite, registry, h
 
 
 @pytest.mark.parametrize("wish, new, old, changed", [
-    ({"include": ["a"]}, {"a": 2}, {"a": 1}, ("a",)),
+    ({"include": ["a"]}, {"id": 1, "a": 2}, {"id": 1, "a": 1}, ("a",)),
     ({"exclude": ["a"]}, {"id": 1, "b": 2}, {"id": 1, "b": 1}, ("b",)),
     ({"old": False}, {"id": 1, "a": 2, "b": 2}, {"id": 1}, ()),
 ], ids=str)
