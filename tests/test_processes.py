@@ -9,6 +9,8 @@ import pytest
 from . import command
 
 TIMEOUT = 60  # seconds
+#: Python 3.12 and later warn that threads are not forked along: that is what we test.
+QUIET = ("-W", "ignore::DeprecationWarning")
 
 HEAD = """
 import os, sys, threading, time
@@ -38,7 +40,7 @@ def wait_for(condition):
 def run(database, script, *words):
     """Run a script that begins with HEAD; return exit code, stdout, stderr."""
     process = subprocess.run(
-        [sys.executable, "-c", HEAD + textwrap.dedent(script), database.url, *words],
+        [sys.executable, *QUIET, "-c", HEAD + textwrap.dedent(script), database.url, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -124,7 +126,7 @@ def test_multiprocessing_goes_on_beside_a_hub(orders, method, tmp_path):
             print("done")
     """))
     process = subprocess.run(
-        [sys.executable, str(script), orders.url, method],
+        [sys.executable, *QUIET, str(script), orders.url, method],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
