@@ -50,8 +50,6 @@ def test_a_table_has_any_key_or_none(captured, columns, key, wanted, wish):
 @kinds
 @pytest.mark.parametrize("size", [8100, 50000000])
 def test_a_row_may_be_large(captured, kind, size):
-    if size > 10000 and captured.major < 16:
-        pytest.skip("once is enough")
     table = make(captured, "id int, item text", kind)
 
     event, = captured.write("INSERT INTO {} VALUES (1, repeat('x', {}))".format(table, size))

@@ -152,8 +152,6 @@ def test_savepoints_and_statement_errors(captured, kind):
 
 
 def test_a_hundred_thousand_rows_arrive_in_order(captured):
-    if captured.major < 16:
-        pytest.skip("once is enough")
     table = captured.table("id int PRIMARY KEY, item text")
 
     events = captured.write(
