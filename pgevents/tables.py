@@ -69,6 +69,13 @@ class Tables:
         """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
         return self._table(table).fullname
 
+    def owns(self, schema: str, name: str) -> bool:
+        """Tell whether a table of the database is one of these."""
+        return any(
+            table.name == name and table.schema in (None, schema)
+            for table in self.metadata.tables.values()
+        )
+
     def _table(self, name: str) -> Table:
         for table in self.metadata.tables.values():
             if table.info["name"] == name:

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish
+from ..errors import UsageError
 from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
@@ -46,7 +47,10 @@ class PostgreSQL(Backend):
 
     def find(self, target: Target) -> Relation:
         with self._cursor() as cursor:
-            return catalog.find(cursor, target)
+            relation = catalog.find(cursor, target)
+        if self.tables.owns(relation.schema, relation.name):
+            raise UsageError(f"{target.key!r} is a table of pgevents itself")
+        return relation
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         with self._cursor() as cursor:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish
+from ..errors import UsageError
 from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
@@ -41,7 +42,10 @@ class SQLite(Backend):
 
     def find(self, target: Target) -> Relation:
         with self.connection() as connection:
-            return catalog.find(connection, target)
+            relation = catalog.find(connection, target)
+        if self.tables.owns(relation.schema, relation.name):
+            raise UsageError(f"{target.key!r} is a table of pgevents itself")
+        return relation
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         with self.connection() as connection:

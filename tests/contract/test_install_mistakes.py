@@ -51,6 +51,15 @@ def test_a_view_cannot_be_listened_to(orders):
         started(orders, "paid")
 
 
+def test_the_log_cannot_be_listened_to(orders):
+    started_once = Registry()
+    started_once.listen("orders", "after_insert", print)
+    Hub(orders.url, started_once).install()
+
+    with pytest.raises(UsageError, match="pgevents itself"):
+        started(orders, "pgevents_log" if orders.kind == "sqlite" else "pgevents.log")
+
+
 def test_a_temporary_table_is_refused(postgres):
     # Each session sees only its own: ask for one by its own schema's name.
     session = postgres.connect()
