@@ -6,12 +6,12 @@ NULL; ``parse`` takes it away.
 
     t…  a text          r…  a REAL, with 20 digits: 17 come out wrong at times
     x…  a BLOB, hex     a…, b…, c…, d…  a REAL far from 1, scaled by a power of two
-    o…  left out: its size, where it is too large for the log
+    o…  left out: its size, where the row is too large for the log
 """
 
 import json
-import warnings
 import math
+import warnings
 from typing import Any, Dict, List, Optional
 
 from sqlalchemy import Table
@@ -20,9 +20,10 @@ from sqlalchemy.exc import SAWarning
 
 from ..values import Decoder
 
-LARGEST = 100_000_000  # bytes of a value; as hex it must fit SQLite's 1,000,000,000 …
-LARGEST_ROW = 160_000_000  # … and a row as JSON, where a character may become \u0001
-SMALL = 1_000  # bytes of a value that is kept of a row that is too large
+#: Bytes of a row's values. The old and the new row together, as JSON where each
+#: character becomes \u0001, have to fit one row of the log: 1,000,000,000.
+LARGEST = 80_000_000
+SMALL = 1_000  # bytes of a value that is kept of a larger row
 
 #: SQLite takes 127 arguments for a function: that many pairs at the most.
 PAIRS = 60
@@ -36,11 +37,11 @@ def expression(row: str, columns: Dict[str, str]) -> str:
     """Return SQL that makes the JSON of a row: ``row`` is NEW or OLD, ``columns`` name → quoted."""
     values = {name: f"{row}.{quoted}" for name, quoted in columns.items()}
     whole = _object({name: _tagged(value) for name, value in values.items()})
-    if len(values) < 2:
+    if not values:
         return whole
-    size = in_groups(" + ", [f"ifnull(length({value}), 0)" for value in values.values()])
-    sizes = _object({name: _tagged(value, SMALL) for name, value in values.items()})
-    return f"CASE WHEN {size} > {LARGEST_ROW} THEN {sizes} ELSE {whole} END"
+    size = in_groups(" + ", [f"ifnull({_bytes(value)}, 0)" for value in values.values()])
+    part = _object({name: _small(value) for name, value in values.items()})
+    return f"CASE WHEN {size} > {LARGEST} THEN {part} ELSE {whole} END"
 
 
 def _object(values: Dict[str, str]) -> str:
@@ -68,17 +69,20 @@ def in_groups(operator: str, parts: List[str]) -> str:
     return operator.join(f"({operator.join(group)})" for group in groups)
 
 
-def _tagged(value: str, largest: int = LARGEST) -> str:
-    too_large = f"length({value}) > {largest}"
+def _tagged(value: str) -> str:
     return (
-        f"CASE typeof({value})"
-        f" WHEN 'text' THEN CASE WHEN {too_large} THEN 'o' || length({value})"
-        f" ELSE 't' || {value} END"
-        f" WHEN 'real' THEN {_real(value)}"
-        f" WHEN 'blob' THEN CASE WHEN {too_large} THEN 'o' || length({value})"
-        f" ELSE 'x' || hex({value}) END"
-        f" ELSE {value} END"
+        f"CASE typeof({value}) WHEN 'text' THEN 't' || {value} WHEN 'real' THEN {_real(value)}"
+        f" WHEN 'blob' THEN 'x' || hex({value}) ELSE {value} END"
     )
+
+
+def _small(value: str) -> str:
+    size = _bytes(value)
+    return f"CASE WHEN {size} > {SMALL} THEN 'o' || {size} ELSE {_tagged(value)} END"
+
+
+def _bytes(value: str) -> str:
+    return f"length(CAST({value} AS BLOB))"  # of a text, length() counts up to the first \0
 
 
 def _real(value: str) -> str:
