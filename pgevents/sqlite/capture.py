@@ -153,10 +153,12 @@ class Capture:
         wanted = self._triggers(relation, union_of(known.values()))
         there = self._there(connection, relation)
         for name in there:
-            if there[name] != wanted.get(name):
+            if name not in wanted:
                 connection.execute(f"DROP TRIGGER {quoted(name)}")
         for name, trigger in wanted.items():
             if there.get(name) != trigger:
+                # A table that was renamed may have it.
+                connection.execute(f"DROP TRIGGER IF EXISTS {quoted(name)}")
                 connection.execute(trigger)
 
     def _there(self, connection: sqlite3.Connection, relation: Relation) -> Dict[str, str]:
@@ -221,5 +223,8 @@ class Capture:
 
 
 def _same(column: str) -> str:
-    # 1 and 1.0 are equal, and not the same.
-    return f"(OLD.{column} IS NEW.{column} AND typeof(OLD.{column}) = typeof(NEW.{column}))"
+    # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation.
+    return (
+        f"(OLD.{column} IS NEW.{column} COLLATE BINARY"
+        f" AND typeof(OLD.{column}) = typeof(NEW.{column}))"
+    )

@@ -206,6 +206,20 @@ def test_a_table_that_was_dropped_or_renamed_is_forgotten_at_the_next_install(or
     assert triggers(orders, "old") == set()
 
 
+def test_a_table_made_in_the_place_of_a_renamed_one_is_captured(orders, heard):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+    Hub(orders.url, registry).install()
+    orders.execute("ALTER TABLE orders RENAME TO old")
+    orders.execute("CREATE TABLE orders (id int PRIMARY KEY, item text)")
+
+    with Hub(orders.url, registry):
+        orders.execute("INSERT INTO old (item) VALUES ('milk')")
+        orders.execute("INSERT INTO orders VALUES (7, 'tea')")
+
+        assert heard.next().new == {"id": 7, "item": "tea"}
+
+
 def test_two_logs_beside_each_other_do_not_meet(orders):
     heard_by = {"a": [], "b": []}
     hubs = {}

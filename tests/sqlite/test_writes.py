@@ -72,13 +72,29 @@ def test_what_is_too_large_for_the_log_is_left_out_of_it(sqlite, told, value):
     assert event.new == {"id": 1, "v": "(left out of the log: 100000001 bytes)"}
 
 
-def test_a_row_whose_values_are_too_large_together_is_written(sqlite, told):
-    sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b, c, d, e, f)")
+@pytest.mark.parametrize("values", [
+    ["zeroblob(90000000)"] * 6,
+    ["CAST(zeroblob(81000000) AS TEXT)"],  # length() says 0
+])
+def test_a_row_that_is_too_large_to_be_told_is_written(sqlite, told, values):
+    columns = "abcdef"[:len(values)]
+    sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, more, {})".format(", ".join(columns)))
 
     events = told(
-        "t", "INSERT INTO t VALUES (1" + ", zeroblob(90000000)" * 6 + ")", "UPDATE t SET a = 1")
+        "t",
+        "INSERT INTO t VALUES (1, 1, {})".format(", ".join(values)),
+        "UPDATE t SET more = 2",
+    )
 
-    assert [event.key for event in events] == [1, 1]
+    assert [(event.key, event.new["more"]) for event in events] == [(1, 1), (1, 2)]
+
+
+def test_a_change_of_case_is_told_whatever_the_collation(sqlite, told):
+    sqlite.execute("CREATE TABLE t (a COLLATE NOCASE)")
+
+    events = told("t", "INSERT INTO t VALUES ('a')", "UPDATE t SET a = 'A'")
+
+    assert [event.new["a"] for event in events] == ["a", "A"]
 
 
 def test_every_float_arrives_to_the_last_bit(sqlite, told):
