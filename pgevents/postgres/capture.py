@@ -307,11 +307,12 @@ class Capture:
     def _triggers(self, relation: Relation, wish: Wish) -> List[Tuple[str, str]]:
         """Return name and definition of each trigger that a wish needs."""
         limited = wish.include is not None or bool(wish.exclude)
-        columns = {"include": wish.include, "exclude": wish.exclude}
-        new = _json(columns)
+        columns = {"include": wish.include, "exclude": wish.exclude} if limited else {}
+        careful = {"careful": True} if relation.more["own_json"] else {}
+        new = _json({**columns, **careful})
         # With the keys alone, an event still says which row it was.
-        old = new if wish.old else _json({"keys": True})
-        plain = not limited and wish.old
+        old = new if wish.old else _json({"keys": True, **careful})
+        quick = new == old == "{}"
         found = []
         for operation in wish.operations:
             name = f"{self.schema}_{operation}"
@@ -324,12 +325,11 @@ class Capture:
                 # Partitions get copies of it, under its name, beside their own.
                 name += "_" + _hash(relation.topic)[:8]
                 head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
-                given = ("", "") if plain else (new, old)
-                arguments = ", ".join(_literal(text) for text in (*given, relation.topic))
+                arguments = ", ".join(_literal(text) for text in (new, old, relation.topic))
                 tail = f"FOR EACH ROW EXECUTE FUNCTION {self.schema}.capture_row({arguments})"
                 found.append((name, f"{head} {on} {tail}"))
             else:
-                arguments = "" if plain else f"{_literal(new)}, {_literal(old)}"
+                arguments = "" if quick else f"{_literal(new)}, {_literal(old)}"
                 tail = (
                     f"{_TRANSITION[operation]} FOR EACH STATEMENT"
                     f" EXECUTE FUNCTION {self.schema}.capture_{operation}({arguments})"
@@ -395,6 +395,8 @@ class Capture:
 #: The functions of functions.sql.
 _FUNCTIONS = [
     "columns",
+    "careful",
+    "row_sql",
     "capture_insert",
     "capture_update",
     "capture_delete",

@@ -9,6 +9,8 @@ from ..backend import Relation
 from ..errors import UsageError
 from ..target import Target
 
+#: At the end: whether a type of the table, or one that it is made of, has a cast to json of its
+#: own. row_to_json() calls it, and it may fail.
 _RELATION = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relispartition, c.relpersistence::text,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
@@ -17,7 +19,17 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relispartition, c.r
           FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place),
                pg_attribute a
          WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
-           AND a.attrelid = c.oid AND a.attnum = k.attnum)
+           AND a.attrelid = c.oid AND a.attnum = k.attnum),
+       (WITH RECURSIVE types (oid) AS (
+            SELECT atttypid FROM pg_attribute
+             WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+             UNION
+            SELECT part.oid FROM types JOIN pg_type t USING (oid), LATERAL (
+                SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL
+                SELECT atttypid FROM pg_attribute
+                 WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part (oid))
+        SELECT EXISTS (SELECT FROM types JOIN pg_cast ON castsource = types.oid
+                        WHERE casttarget = 'json'::regtype AND castfunc <> 0))
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
@@ -63,7 +75,7 @@ def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:
-    oid, schema, name, kind, is_partition, _, columns, key = row
+    oid, schema, name, kind, is_partition, _, columns, key, own_json = row
     return Relation(
         schema,
         name,
@@ -71,6 +83,7 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         tuple(key or ()),
         oid=oid,
         by_row=kind == "p" or is_partition,
+        own_json=own_json,
     )
 
 

@@ -18,12 +18,16 @@
 -- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
 -- with "keys" only the primary key's. Asked of the catalog on each call, so a
 -- renamed or dropped column breaks nothing. A virtual generated column is null:
--- transition tables do not have it, and naming it raises.
-CREATE OR REPLACE FUNCTION :"schema".columns(relation oid, wish json) RETURNS text
+-- transition tables do not have it, and naming it raises. With as_text, types
+-- that are not PostgreSQL's own (the first oid is 16384) are cast to text.
+CREATE OR REPLACE FUNCTION :"schema".columns(relation oid, wish json, as_text boolean) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(string_agg(format(CASE a.attgenerated WHEN 'v' THEN 'NULL AS %I' ELSE 'r.%I' END,
+    SELECT coalesce(string_agg(format(CASE WHEN a.attgenerated = 'v' THEN 'NULL AS %1$I'
+                                           WHEN as_text AND a.atttypid >= 16384
+                                           THEN 'r.%1$I::text AS %1$I'
+                                           ELSE 'r.%1$I' END,
                                       a.attname), ', ' ORDER BY a.attnum), '')
       FROM pg_attribute a
      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
@@ -36,6 +40,47 @@ AS $$
                         WHERE i.indrelid = relation AND i.indisprimary
                           AND a.attnum = ANY (i.indkey)))
 $$;
+
+-- A row as JSON, or NULL where that cannot be: it is too large, or a type's own
+-- cast to json fails, as PostGIS's does for curves. An old and a new row have to
+-- fit into one row of the log, which ends at 1 GB.
+CREATE OR REPLACE FUNCTION :"schema".careful(given record) RETURNS json
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    whole json;
+BEGIN
+    whole := row_to_json(given);
+    RETURN CASE WHEN octet_length(whole::text) <= 200000000 THEN whole END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- SQL for the JSON of a row r: what the wish says of it; NULL if it is too large.
+-- "careful": true in the wish is for tables with a type that has its own cast.
+CREATE OR REPLACE FUNCTION :"schema".row_sql(relation oid, wish json) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN (wish->>'careful') = 'true' THEN
+               format('(SELECT coalesce(:"schema".careful(x.*), (
+                            SELECT :"schema".careful(y.*) FROM (SELECT %s) y)) FROM (SELECT %s) x)',
+                      :"schema".columns(relation, wish, true),
+                      :"schema".columns(relation, wish, false))
+           ELSE
+               format('(SELECT CASE WHEN pg_column_size(x.*) <= 250000 THEN row_to_json(x.*)
+                                    ELSE :"schema".careful(x.*) END FROM (SELECT %s) x)',
+                      :"schema".columns(relation, wish, false))
+           END
+$$;
+
+-- The four functions that follow have a quick way, by a statement whose plan is
+-- kept, for whole rows (TG_NARGS = 0) of up to 250,000 bytes: even if these were
+-- compressed 255 times and each character became \u0001, that is safe. What the
+-- quick way meets of larger rows it leaves, saying so in a setting, to the
+-- careful way. That one tells a row by its key if it cannot tell it whole.
 
 CREATE OR REPLACE FUNCTION :"schema".capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -56,16 +101,21 @@ BEGIN
         INSERT INTO :"schema".log (topic, operation, new, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'insert', row_to_json(r.*),
                current_setting('pgevents.context', true)
-          FROM new_rows r;
-    ELSE
-        EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, new, context)
-             SELECT $1, ''insert'', (SELECT row_to_json(x.*) FROM (SELECT %s) x),
-                    current_setting(''pgevents.context'', true)
-               FROM new_rows r',
-            :"schema".columns(TG_RELID, TG_ARGV[0]::json))
-        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;
+          FROM new_rows r
+         WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
+        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    EXECUTE format(
+        'INSERT INTO :"schema".log (topic, operation, new, context)
+         SELECT $1, ''insert'', coalesce(%s, %s), current_setting(''pgevents.context'', true)
+           FROM new_rows r
+          WHERE $2 OR pg_column_size(r.*) > 250000',
+        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[0], '{}')::json),
+        :"schema".row_sql(TG_RELID, '{"keys": true}'))
+    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
+    PERFORM set_config('pgevents.large', 'off', true);
     RETURN NULL;
 END
 $$;
@@ -85,9 +135,6 @@ SET bytea_output = 'hex'
 SET lc_monetary = 'C'
 AS $$
 #variable_conflict use_variable
-DECLARE
-    pgevents_columns text;
-    pgevents_old text;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
@@ -96,33 +143,44 @@ BEGIN
         INSERT INTO :"schema".log (topic, operation, old, new, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'update', o.row, n.row,
                current_setting('pgevents.context', true)
-          FROM (SELECT row_number() OVER () AS place, row_to_json(r.*) AS row FROM old_rows r) o
+          FROM (SELECT row_number() OVER () AS place,
+                       CASE WHEN pg_column_size(r.*) <= 250000 THEN row_to_json(r.*) END AS row
+                  FROM old_rows r) o
           FULL JOIN
-               (SELECT row_number() OVER () AS place, row_to_json(r.*) AS row FROM new_rows r) n
+               (SELECT row_number() OVER () AS place,
+                       CASE WHEN pg_column_size(r.*) <= 250000 THEN row_to_json(r.*) END AS row
+                  FROM new_rows r) n
             ON n.place = o.place
-         WHERE o.row::text IS DISTINCT FROM n.row::text
+         WHERE CASE WHEN o.row IS NULL OR n.row IS NULL
+                    THEN set_config('pgevents.large', 'on', true) IS NULL
+                    ELSE o.row::text <> n.row::text END
          ORDER BY o.place;
-    ELSE
-        pgevents_columns := :"schema".columns(TG_RELID, TG_ARGV[0]::json);
-        pgevents_old := :"schema".columns(TG_RELID, TG_ARGV[1]::json);
-        -- Compared is what is captured of both rows, kept is what was asked for.
-        EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, old, new, context)
-             SELECT $1, ''update'', o.kept, n.row, current_setting(''pgevents.context'', true)
-               FROM (SELECT row_number() OVER () AS place,
-                            (SELECT row_to_json(x.*) FROM (SELECT %1$s) x) AS row,
-                            (SELECT row_to_json(x.*) FROM (SELECT %2$s) x) AS kept
-                       FROM old_rows r) o
-               FULL JOIN
-                    (SELECT row_number() OVER () AS place,
-                            (SELECT row_to_json(x.*) FROM (SELECT %1$s) x) AS row
-                       FROM new_rows r) n
-                 ON n.place = o.place
-              WHERE o.row::text IS DISTINCT FROM n.row::text
-              ORDER BY o.place',
-            pgevents_columns, pgevents_old)
-        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;
+        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    -- Compared is what is captured of both rows, kept is what was asked for. What
+    -- cannot be compared is told.
+    EXECUTE format(
+        'INSERT INTO :"schema".log (topic, operation, old, new, context)
+         SELECT $1, ''update'', o.kept, coalesce(n.row, n.key),
+                current_setting(''pgevents.context'', true)
+           FROM (SELECT row_number() OVER () AS place, pg_column_size(r.*) > 250000 AS large,
+                        %1$s AS row, coalesce(%2$s, %3$s) AS kept
+                   FROM old_rows r) o
+           FULL JOIN
+                (SELECT row_number() OVER () AS place, pg_column_size(r.*) > 250000 AS large,
+                        %1$s AS row, %3$s AS key
+                   FROM new_rows r) n
+             ON n.place = o.place
+          WHERE ($2 OR o.large OR n.large)
+            AND (n.row IS NULL OR o.row::text IS DISTINCT FROM n.row::text)
+          ORDER BY o.place',
+        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[0], '{}')::json),
+        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json),
+        :"schema".row_sql(TG_RELID, '{"keys": true}'))
+    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
+    PERFORM set_config('pgevents.large', 'off', true);
     RETURN NULL;
 END
 $$;
@@ -146,16 +204,21 @@ BEGIN
         INSERT INTO :"schema".log (topic, operation, old, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'delete', row_to_json(r.*),
                current_setting('pgevents.context', true)
-          FROM old_rows r;
-    ELSE
-        EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, old, context)
-             SELECT $1, ''delete'', (SELECT row_to_json(x.*) FROM (SELECT %s) x),
-                    current_setting(''pgevents.context'', true)
-               FROM old_rows r',
-            :"schema".columns(TG_RELID, TG_ARGV[1]::json))
-        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME;
+          FROM old_rows r
+         WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
+        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    EXECUTE format(
+        'INSERT INTO :"schema".log (topic, operation, old, context)
+         SELECT $1, ''delete'', coalesce(%s, %s), current_setting(''pgevents.context'', true)
+           FROM old_rows r
+          WHERE $2 OR pg_column_size(r.*) > 250000',
+        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json),
+        :"schema".row_sql(TG_RELID, '{"keys": true}'))
+    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
+    PERFORM set_config('pgevents.large', 'off', true);
     RETURN NULL;
 END
 $$;
@@ -178,34 +241,37 @@ DECLARE
     pgevents_new json;
     pgevents_old json;
     pgevents_kept json;
+    pgevents_key text;
+    pgevents_new_key json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
-    IF TG_ARGV[0] = '' THEN
+    IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}'
+       AND (TG_OP = 'DELETE' OR pg_column_size(NEW.*) <= 250000)
+       AND (TG_OP = 'INSERT' OR pg_column_size(OLD.*) <= 250000) THEN
         IF TG_OP <> 'DELETE' THEN pgevents_new := row_to_json(NEW); END IF;
         IF TG_OP <> 'INSERT' THEN pgevents_old := row_to_json(OLD); END IF;
         pgevents_kept := pgevents_old;
     ELSE
+        pgevents_key := :"schema".row_sql(TG_RELID, '{"keys": true}');
         IF TG_OP <> 'DELETE' THEN
-            EXECUTE format('SELECT row_to_json(x.*) FROM (SELECT %s FROM (SELECT ($1).*) r) x',
-                           :"schema".columns(TG_RELID, TG_ARGV[0]::json))
-            INTO pgevents_new USING NEW;
+            EXECUTE format('SELECT %s, %s FROM (SELECT ($1).*) r',
+                           :"schema".row_sql(TG_RELID, TG_ARGV[0]::json), pgevents_key)
+            INTO pgevents_new, pgevents_new_key USING NEW;
         END IF;
         IF TG_OP <> 'INSERT' THEN
-            EXECUTE format('SELECT row_to_json(x.*) FROM (SELECT %s FROM (SELECT ($1).*) r) x',
-                           :"schema".columns(TG_RELID, TG_ARGV[0]::json))
-            INTO pgevents_old USING OLD;
-            EXECUTE format('SELECT row_to_json(x.*) FROM (SELECT %s FROM (SELECT ($1).*) r) x',
-                           :"schema".columns(TG_RELID, TG_ARGV[1]::json))
-            INTO pgevents_kept USING OLD;
+            EXECUTE format('SELECT %s, coalesce(%s, %s) FROM (SELECT ($1).*) r',
+                           :"schema".row_sql(TG_RELID, TG_ARGV[0]::json),
+                           :"schema".row_sql(TG_RELID, TG_ARGV[1]::json), pgevents_key)
+            INTO pgevents_old, pgevents_kept USING OLD;
         END IF;
     END IF;
     IF TG_OP = 'UPDATE' AND pgevents_old::text = pgevents_new::text THEN
         RETURN NULL;
     END IF;
     INSERT INTO :"schema".log (topic, operation, old, new, context)
-    VALUES (TG_ARGV[2], lower(TG_OP), pgevents_kept, pgevents_new,
+    VALUES (TG_ARGV[2], lower(TG_OP), pgevents_kept, coalesce(pgevents_new, pgevents_new_key),
             current_setting('pgevents.context', true));
     RETURN NULL;
 END
@@ -271,6 +337,8 @@ BEGIN
                                 'capture_row', 'capture_truncate', 'ring'] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION :"schema".%I() FROM PUBLIC', name);
     END LOOP;
-    REVOKE ALL ON FUNCTION :"schema".columns(oid, json) FROM PUBLIC;
+    REVOKE ALL ON FUNCTION :"schema".columns(oid, json, boolean) FROM PUBLIC;
+    REVOKE ALL ON FUNCTION :"schema".careful(record) FROM PUBLIC;
+    REVOKE ALL ON FUNCTION :"schema".row_sql(oid, json) FROM PUBLIC;
 END
 $$;

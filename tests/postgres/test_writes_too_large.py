@@ -1,0 +1,111 @@
+"""A row that cannot be told whole is told all the same: the write goes on."""
+
+import pytest
+
+from .test_writes import KINDS, make
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def told(events):
+    return [(event.operation, event.old, event.new) for event in events]
+
+
+@kinds
+def test_a_row_that_is_too_large_for_the_log_is_told_by_its_key(captured, kind):
+    table = make(captured, "id int PRIMARY KEY, a bytea", kind)
+    # As JSON each byte is two digits; the log takes 200 MB of a row.
+    large = "convert_to(repeat('x', 101000000), 'UTF8')"
+
+    events = captured.write(
+        "INSERT INTO {} VALUES (1, {}), (2, 'tea')".format(table, large),
+        "UPDATE {} SET a = 'milk' WHERE id = 1".format(table),
+    )
+
+    assert sorted(told(events[:2]), key=str) == [
+        ("insert", None, {"id": 1}), ("insert", None, {"id": 2, "a": b"tea"})]
+    assert told(events[2:]) == [("update", {"id": 1}, {"id": 1, "a": b"milk"})]
+
+
+def test_what_is_too_large_is_told_where_there_is_no_key_and_no_change(captured):
+    table = captured.table("a bytea")
+
+    events = captured.write(
+        "INSERT INTO {} VALUES (convert_to(repeat('x', 101000000), 'UTF8'))".format(table),
+        "UPDATE {} SET a = a".format(table),
+    )
+
+    assert told(events) == [("insert", None, {}), ("update", {}, {})]
+
+
+@kinds
+def test_a_row_of_a_megabyte_is_told_whole_and_compared(captured, kind):
+    table = make(captured, "id int, a text", kind)
+
+    events = captured.write(
+        "INSERT INTO {} SELECT i, repeat('x', i * 1000000) FROM generate_series(0, 2) i".format(
+            table),
+        "UPDATE {} SET a = a".format(table),
+        "UPDATE {} SET a = a || 'y'".format(table),
+        "DELETE FROM {}".format(table),
+    )
+
+    def sizes(rows):
+        return sorted(len(row["a"]) for row in rows)
+
+    assert [event.operation for event in events] == ["insert"] * 3 + ["update"] * 3 + ["delete"] * 3
+    assert sizes(event.new for event in events[:3]) == [0, 1000000, 2000000]
+    assert sizes(event.new for event in events[3:6]) == [1, 1000001, 2000001]
+    assert sizes(event.old for event in events[3:6]) == [0, 1000000, 2000000]
+    assert sizes(event.old for event in events[6:]) == [1, 1000001, 2000001]
+
+
+@pytest.fixture
+def shape(captured):
+    """A type with a cast to json that fails for some values, as PostGIS's does for curves."""
+    captured.execute("CREATE TYPE shape AS ENUM ('line', 'curve')")
+    captured.execute(
+        "CREATE FUNCTION as_json(shape) RETURNS json LANGUAGE plpgsql AS"
+        " $$ BEGIN IF $1 = 'curve' THEN RAISE 'not supported'; END IF; RETURN '[7]'; END $$")
+    captured.execute("CREATE CAST (shape AS json) WITH FUNCTION as_json(shape)")
+    captured.execute("CREATE TYPE drawing AS (title text, what shape[])")
+    yield "shape"
+    captured.execute("DROP TYPE drawing, shape CASCADE")
+
+
+@kinds
+def test_a_value_whose_own_cast_to_json_fails_is_told_as_text(captured, shape, kind):
+    table = make(captured, "id int, s shape", kind)
+
+    events = captured.write(
+        "INSERT INTO {} VALUES (1, 'curve'), (2, 'line')".format(table),
+        "UPDATE {} SET s = 'curve'".format(table),
+        "UPDATE {} SET s = 'line'".format(table),
+        "DELETE FROM {} WHERE id = 1".format(table),
+    )
+
+    assert told(events) == [
+        ("insert", None, {"id": 1, "s": "curve"}),
+        ("insert", None, {"id": 2, "s": [7]}),
+        ("update", {"id": 2, "s": [7]}, {"id": 2, "s": "curve"}),
+        ("update", {"id": 1, "s": "curve"}, {"id": 1, "s": [7]}),
+        ("update", {"id": 2, "s": "curve"}, {"id": 2, "s": [7]}),
+        ("delete", {"id": 1, "s": [7]}, None),
+    ]
+
+
+@pytest.mark.parametrize("type, value", [
+    ("shape[]", "{curve}"),
+    ("drawing", "(map,{curve})"),
+])
+@pytest.mark.parametrize("wish", [{}, {"exclude": ["more"]}, {"old": False}], ids=str)
+def test_a_type_made_of_one_with_such_a_cast_is_told_as_text(captured, shape, type, value, wish):
+    table = captured.table("id int PRIMARY KEY, more text, d {}".format(type), **wish)
+
+    events = captured.write(
+        "INSERT INTO {} VALUES (1, 'x', '{}')".format(table, value),
+        "UPDATE {} SET more = 'y', id = 2".format(table),
+    )
+
+    assert [event.new["d"] for event in events] == [value, value]
+    assert events[1].old["id"] == 1
