@@ -1,5 +1,6 @@
 """Forks, exits, and many processes: each in a Python of its own."""
 
+import http.client
 import subprocess
 import sys
 import textwrap
@@ -7,6 +8,8 @@ import textwrap
 import pytest
 
 from . import command
+from .servers import free_port
+from .waiting import wait_for
 
 TIMEOUT = 60  # seconds
 #: Python 3.12 and later warn that threads are not forked along: that is what we test.
@@ -231,3 +234,148 @@ def test_a_hub_works_with_more_than_a_thousand_open_files(orders):
     """)
 
     assert (code, out, err) == (0, "done\n", "")
+
+
+def test_a_child_that_ends_as_programs_do_leaves_its_parent_alone(orders):
+    code, out, err = run(orders, """
+        hub.start()
+        pid = os.fork()
+        if pid == 0:
+            assert hub.wait_ready(20)
+            sys.exit(7)
+        status = os.waitpid(pid, 0)[1]
+        insert("a")
+        wait_for(lambda: heard == ["a"])
+        print(os.WEXITSTATUS(status), hub.status()["connects"])
+    """)
+
+    assert (code, out, err) == (0, "7 1\n", "")
+
+
+def test_a_fork_inside_a_listener_disturbs_nobody(orders):
+    code, out, err = run(orders, """
+        reading, writing = os.pipe()
+        pids = []
+        def fork(event):
+            pid = os.fork()
+            if pid == 0:
+                del heard[:]
+                assert hub.wait_ready(20)
+                os.write(writing, b"r")
+                wait_for(lambda: len(heard) == 20)
+                os._exit(0 if heard == [str(n) for n in range(20)] else 1)
+            pids.append(pid)
+        registry.listen("orders", "after_insert", fork, where={"item": "fork"})
+        hub.start()
+        insert("fork")
+        os.read(reading, 1)
+        insert(*map(str, range(20)))
+        wait_for(lambda: heard == ["fork"] + [str(n) for n in range(20)])
+        print([os.waitpid(pid, 0)[1] for pid in pids], hub.status()["connects"])
+        hub.stop()
+    """)
+
+    assert (code, out, err) == (0, "[0] 1\n", "")
+
+
+def test_what_a_forked_process_commits_to_a_wal_file_stays(sqlite):
+    # SQLite's locks are not inherited, but a child might take its parent's for
+    # its own: without any, whoever else closes the file removes the child's WAL.
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    sqlite.execute("PRAGMA journal_mode = wal")
+    code, out, err = run(sqlite, """
+        import signal, sqlite3, subprocess
+        hub.start()
+        path, parent = url[len("sqlite:///"):], os.getpid()
+        if os.fork() == 0:
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.execute("INSERT INTO orders (item) VALUES ('before')")
+            os.kill(parent, signal.SIGKILL)
+            wait_for(lambda: os.getppid() != parent)
+            subprocess.check_call([sys.executable, "-c", '''
+        import sqlite3, sys
+        sqlite3.connect(sys.argv[1]).execute("SELECT * FROM orders").fetchall()
+            '''.replace("        ", ""), path])
+            connection.execute("INSERT INTO orders (item) VALUES ('after')")
+            os.write(1, b"written")
+            os._exit(0)
+        threading.Event().wait(60)
+    """)
+
+    assert (code, out, err) == (-9, "written", "")
+    assert sqlite.execute("SELECT item FROM orders") == [("before",), ("after",)]
+
+
+def test_the_interpreter_exits_though_the_hub_cannot_connect(tmp_path):
+    address = "postgresql://127.0.0.1:{}/shop".format(free_port())
+
+    code, out, err = run(Nowhere(address), """
+        import logging
+        logging.disable(logging.WARNING)
+        hub.start(wait=False)
+        wait_for(lambda: hub.status()["error"])
+        print(hub.status()["state"])
+    """)
+
+    assert (code, out, err) == (0, "connecting\n", "")
+
+
+def test_an_error_of_the_program_is_told_alone(orders):
+    code, out, err = run(orders, """
+        hub.start()
+        raise SystemExit("my own error")
+    """)
+
+    assert (code, out, err) == (1, "", "my own error\n")
+
+
+def test_the_workers_of_gunicorn_hear_everything(orders, tmp_path):
+    (tmp_path / "shop.py").write_text(HEAD.replace("sys.argv[1]", "os.environ['SHOP']") + """
+hub.start()
+
+def application(environ, start_response):
+    start_response("200 OK", [("Connection", "close")])
+    return ["{} {}".format(os.getpid(), ",".join(heard)).encode()]
+""")
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--preload", "-w", "3",
+         "-b", "127.0.0.1:{}".format(port), "shop:application"],
+        cwd=str(tmp_path), env=command.environment(SHOP=orders.url),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = {}
+
+    def all_answer(wanted):
+        found.update(answer(port))
+        return len(found) == 3 and set(found.values()) == {wanted}
+
+    try:
+        wait_for(lambda: all_answer(""))
+        for item in "abc":
+            orders.execute("INSERT INTO orders (item) VALUES (%s)", item)
+        wait_for(lambda: all_answer("a,b,c"))
+    finally:
+        server.terminate()
+        code = server.wait(TIMEOUT)
+
+    assert code == 0
+
+
+def answer(port):
+    """Ask a worker; return its number and what it has heard, or nothing if there is none yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        number, _, heard = connection.getresponse().read().decode().partition(" ")
+    except OSError:
+        return {}
+    finally:
+        connection.close()
+    return {number: heard}
+
+
+class Nowhere:
+    """A database at an address where there is none."""
+
+    def __init__(self, url):
+        self.url = url

@@ -1,0 +1,140 @@
+"""The life of a hub: drained while others write, stopped from inside, polled."""
+
+import threading
+import time
+
+import pytest
+
+from pgevents import Hub, Unavailable, UsageError
+
+from ..waiting import wait_for
+
+TIMEOUT = 20.0  # seconds
+
+
+def insert(database, *items):
+    for item in items:
+        database.execute("INSERT INTO orders (item) VALUES (%s)", str(item))
+
+
+def items(events):
+    return [event.new["item"] for event in events]
+
+
+def test_drain_ends_while_others_go_on_writing(orders, registry, heard):
+    over = threading.Event()
+
+    def write():
+        while not over.is_set():
+            insert(orders, "another")
+
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry) as hub:
+        writers = [threading.Thread(target=write) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        try:
+            for n in range(20):
+                insert(orders, "mine")
+                assert hub.drain(TIMEOUT)
+                assert items(heard.rest()).count("mine") == 1
+        finally:
+            over.set()
+            for writer in writers:
+                writer.join()
+
+
+def test_a_listener_cannot_drain_its_own_hub(orders, registry, heard):
+    def impatient(event):
+        with pytest.raises(UsageError, match="wait for itself"):
+            hub.drain()
+        heard(event)
+
+    registry.listen("orders", "after_insert", impatient)
+    with Hub(orders.url, registry) as hub:
+        insert(orders, "a")
+        event = heard.next()
+
+    assert event.new["item"] == "a"
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_stop_inside_a_listener_returns_at_once_and_the_rest_is_handled(
+        orders, registry, heard, workers):
+    seconds = []
+
+    def stop(event):
+        heard(event)
+        if event.new["item"] == "0":
+            wait_for(lambda: hub.status()["read"] == 40)  # the rest is in the queue
+            begun = time.monotonic()
+            hub.stop()
+            seconds.append(time.monotonic() - begun)
+
+    registry.listen("orders", "after_insert", stop)
+    registry.listen("orders", "after_update", heard)
+    hub = Hub(orders.url, registry, workers=workers).start()
+    writer = orders.connect()
+    cursor = writer.cursor()
+    for n in range(20):
+        cursor.execute("INSERT INTO orders (item) VALUES ('{}')".format(n))
+    for n in range(1, 21):
+        # A changed key waits for all workers, one of whom is in stop().
+        cursor.execute("UPDATE orders SET id = {} WHERE id = {}".format(n + 100, n))
+    writer.commit()
+    wait_for(lambda: seconds)
+
+    heard.take(40, TIMEOUT)
+    assert seconds[0] < 5
+    assert hub.status()["state"] == "stopped"
+
+
+def test_poll_learns_of_listeners_that_come_later(database, registry, heard):
+    for table in ("orders", "bills"):
+        database.execute("CREATE TABLE {} (id integer PRIMARY KEY)".format(table))
+    hub = Hub(database.url, registry)
+    registry.listen("orders", "after_insert", heard)
+    assert hub.poll() == 0
+
+    registry.listen("bills", "after_insert", heard)
+    database.execute("INSERT INTO bills VALUES (7)")
+
+    assert hub.poll(TIMEOUT) == 1
+    assert heard.next().key == 7
+    hub.stop()
+
+
+def test_poll_goes_on_after_a_lost_connection(postgres, registry, heard):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(postgres.url, registry)
+    hub.poll()
+    insert(postgres, "a")
+
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'pgevents' AND datname = %s", postgres.name)
+    with pytest.raises(Unavailable):
+        hub.poll()
+    insert(postgres, "b")
+
+    assert hub.poll(TIMEOUT) == 2
+    assert items(heard.rest()) == ["a", "b"]
+    hub.stop()
+
+
+def test_started_and_polled_exclude_each_other_and_one_goes_on_for_the_other(
+        orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    hub.poll()
+    insert(orders, "between")
+
+    with hub:
+        assert items([heard.next()]) == ["between"]
+        with pytest.raises(UsageError, match="started"):
+            hub.poll()
+
+    for call in (hub.drain, hub.wait_ready):
+        with pytest.raises(UsageError, match="started"):
+            call()
