@@ -71,6 +71,12 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::f
 _NOTHING = Snapshot.parse("1:1:")
 
 
+#: Misled by old statistics, the planner would read or sort the whole log for each page.
+_PLANNER = """
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off;
+SET LOCAL jit = off
+"""
+
 #: As functions.sql pins them: see there.
 _SETTINGS = """
 SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres';
@@ -138,8 +144,7 @@ class PostgresGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        # The planner, misled by old statistics, would read the whole log.
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
+        connection.exec_driver_sql(_PLANNER)
         place, backfill = _cursor(cursor), json.loads(cursor).get("backfill")
         if backfill is not None:
             rows = self._backfilled(connection, place, backfill, limit)

@@ -50,6 +50,27 @@ def test_terminated_backends_and_restarts_leave_every_effect_exactly_once(orders
     assert set(effects(orders).values()) == {1}
 
 
+@pytest.mark.parametrize("group", ["g", None])
+def test_each_row_of_a_backlog_is_read_a_few_times_only(orders, registry, group):
+    # The server has no statistics about the log yet.
+    seen = []
+    registry.listen("orders", "after_insert", seen.append, group=group)
+    hub = Hub(orders.url, registry)
+    with hub:
+        insert(orders, 20000)
+        wait_for(lambda: len(seen) == 20000)
+
+    def sessions():
+        return orders.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")[0][0]
+
+    wait_for(lambda: sessions() == 1)  # they tell when they end
+    read, = orders.execute(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables"
+        " WHERE relid = 'pgevents.log'::regclass")[0]
+    assert 20000 <= read <= 100000
+
+
 def test_two_groups_in_one_hub_go_on_beside_an_open_write_transaction(orders, registry):
     registry.listen("orders", "after_insert", effect, group="stock", transactional=True)
     writer = orders.connect()
