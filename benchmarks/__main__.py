@@ -4,7 +4,7 @@ import argparse
 
 from tests import servers
 
-from . import bulk, delivery, latency, sqlite, writers
+from . import bulk, delivery, groups, latency, sqlite, writers
 from .report import Report
 from .server import described, running
 
@@ -14,6 +14,7 @@ SUBJECTS = {
     "bulk": bulk,
     "delivery": delivery,
     "sqlite": sqlite,
+    "groups": groups,
 }
 
 

@@ -29,11 +29,7 @@ class Listening:
     """
 
     def __init__(self, kind: str, url: str, handler: str, *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_run, args=(theirs, kind, url, handler, arguments), daemon=True
-        )
+        self._spawn(_run, kind, url, handler, arguments)
 
     def __enter__(self) -> "Listening":
         self._process.start()
@@ -41,15 +37,24 @@ class Listening:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._process.kill()
-        self._process.join()
+        self.kill()
         self._pipe.close()
+
+    def _spawn(self, run: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=run, args=(theirs, *arguments), daemon=True)
 
     def next(self, timeout: float = 60.0) -> Any:
         """Return the next thing that the handler sent."""
         if not self._pipe.poll(timeout):
             raise TimeoutError("the listener has said nothing for {:.0f} s".format(timeout))
         return self._pipe.recv()
+
+    def kill(self) -> None:
+        """End the process as kill -9 does."""
+        self._process.kill()
+        self._process.join()
 
     def cpu(self) -> float:
         """Return how many seconds of a core the process has used."""
