@@ -1,2 +1,0 @@
-def measure(server, report):
-    pass
