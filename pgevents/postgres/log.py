@@ -45,18 +45,19 @@ PREPARE pgevents_fresh (xid8, xid8[]) AS {fresh};
 PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page}
 """
 
+#: Not ORDER BY xid: that would be the number in the SELECT list, which no index has.
 _BEGIN = """
 SELECT pg_current_snapshot()::text,
-       coalesce((SELECT xid::text::int8 FROM {log} ORDER BY xid DESC LIMIT 1), 0)
+       coalesce((SELECT l.xid::text::int8 FROM {log} l ORDER BY l.xid DESC LIMIT 1), 0)
 """
 
 _CRASHED = """
 SELECT pg_current_snapshot()::text,
        EXISTS (SELECT FROM {log} WHERE xid > %(newest)s::xid8
                   AND pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)),
-       coalesce((SELECT xid::text::int8 FROM {log}
-                  WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
-                  ORDER BY xid DESC LIMIT 1), 0)
+       coalesce((SELECT l.xid::text::int8 FROM {log} l
+                  WHERE pg_visible_in_snapshot(l.xid, %(upto)s::pg_snapshot)
+                  ORDER BY l.xid DESC LIMIT 1), 0)
 """
 
 #: Both conditions and the new snapshot in ONE statement: two have two
@@ -83,7 +84,7 @@ SELECT pg_current_snapshot()::text,
        EXISTS (SELECT FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read')
        OR EXISTS (SELECT FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read'),
        (SELECT r.upto FROM {retention} r WHERE r.cleaned),
-       coalesce((SELECT xid::text::int8 FROM {log} ORDER BY xid DESC LIMIT 1), 0)
+       coalesce((SELECT l.xid::text::int8 FROM {log} l ORDER BY l.xid DESC LIMIT 1), 0)
 """
 
 _FIRST = """
