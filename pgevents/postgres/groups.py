@@ -72,9 +72,10 @@ _NOTHING = Snapshot.parse("1:1:")
 
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
+#: Starting parallel workers takes longer than reading one.
 _PLANNER = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off;
-SET LOCAL jit = off
+SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0
 """
 
 #: As functions.sql pins them: see there.

@@ -110,9 +110,10 @@ SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns}
 """
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
+#: Starting parallel workers takes longer than reading one.
 _SESSION = """
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;
-SET jit = off; SET plan_cache_mode = force_generic_plan;
+SET jit = off; SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = 0; SET lock_timeout = 0;
 SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';
 SET datestyle = 'ISO'
