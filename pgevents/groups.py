@@ -57,11 +57,26 @@ class Group:
         return self._groups.ledger().lag(self.name, self._topics())
 
     def info(self) -> Dict[str, Any]:
-        """Return how the group is defined, as a dict: ordered, batch_size, topics, paused, …"""
+        """Return how the group is defined, as a dict: ordered, batch_size, topics, paused, …
+
+        ``backfilled`` is how many rows its backfill had, None if it has none.
+        """
         found = self._groups.ledger().group(self.name)
         if found is None:
             raise UsageError(f"there is no group {self.name!r}")
-        return {**found["definition"], "paused": found["paused"]}
+        return {
+            **found["definition"],
+            "paused": found["paused"],
+            "backfilled": found["backfill"].total or None,
+        }
+
+    def progress(self) -> Optional[Dict[str, int]]:
+        """Return how many rows of the backfill are handled, of how many: {"done": n, "total": m}.
+
+        None when there is no backfill, or when it is over.
+        """
+        progress = self._groups.ledger().progress(self.name)
+        return progress._asdict() if progress.done < progress.total else None
 
     def pause(self) -> None:
         """Let no process claim anything more, until ``resume()``."""
@@ -224,13 +239,17 @@ class Groups:
             log.dispose(close=False)
 
     def status(self) -> Dict[str, Any]:
-        """Return for each group that runs here how much it has taken, and why it stands by."""
+        """Return for each group that runs here how much it has taken, and why it stands by.
+
+        ``backfill`` is how far it was when this process took something last.
+        """
         found = {}
         for name, runner in list(self._runners.items()):
-            work = runner.work
+            work, backfill = runner.work, runner.backfill
             found[name] = {
                 "taken": 0 if work is None else len(work.rows),
                 "standing_by": runner.standing_by,
+                "backfill": backfill._asdict() if backfill.total else None,
             }
         return found
 

@@ -31,6 +31,13 @@ def backfill_topic(name: str, topic: str) -> str:
     return f"backfill:{name}:{topic}"
 
 
+class Progress(NamedTuple):
+    """How far a backfill is: how many of its rows are done. Without one, ``total`` is 0."""
+
+    done: int = 0
+    total: int = 0
+
+
 def plain_row(row: LogRow) -> LogRow:
     """Return a log row with the table's own topic: undo ``backfill_topic``."""
     topic = row[3]
@@ -57,11 +64,14 @@ class GroupLog:
         """Return a cursor at "now" or at the "beginning" of what is kept."""
         raise NotImplementedError
 
-    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
-        """Write the rows that are there now into the log, for one group; return its cursor.
+    def backfill(
+        self, connection: Connection, name: str, tables: List[Captured]
+    ) -> Tuple[str, int]:
+        """Write the rows that are there now into the log, for one group.
 
-        Behind the cursor come these rows first, then what was not committed
-        when they were read: none is missing, and none comes twice.
+        Return the group's cursor, and how many rows there are. Behind the
+        cursor come these rows first, then what was not committed when they
+        were read: none is missing, and none comes twice.
         ``connection`` has just begun its transaction.
         """
         raise NotImplementedError
@@ -115,6 +125,19 @@ class Work(NamedTuple):
     again: bool
 
 
+class Claim(NamedTuple):
+    """What asking for work came to.
+
+    Without ``work``, ``held`` is the seconds until something that others hold
+    may be due, None if nothing is held. ``backfill`` is known only when the
+    group's row was looked at.
+    """
+
+    work: Optional[Work]
+    held: Optional[float]
+    backfill: Optional[Progress] = None
+
+
 class Failure(NamedTuple):
     """An event that is given up (``delay`` is None) or waits to be tried again."""
 
@@ -141,6 +164,7 @@ class Ledger:
         self._groups = tables.groups
         self._leases = tables.leases
         self._dead = tables.dead
+        self._rows = tables.log
         self._log = log
         self._now = log.now
 
@@ -169,25 +193,30 @@ class Ledger:
     ) -> None:
         tables = captured() if start == "backfill" else []
         with self.transaction() as connection:
+            progress = Progress()
             if start == "backfill":
-                cursor = self._log.backfill(connection, name, tables)
+                cursor, total = self._log.backfill(connection, name, tables)
+                progress = Progress(0, total)
             else:
                 cursor = self._log.cursor(connection, start)
-            values = {"definition": definition, "cursor": cursor, "paused": False}
-            connection.execute(insert(self._groups).values(name=name, **values))
+            connection.execute(
+                insert(self._groups).values(
+                    name=name,
+                    definition=definition,
+                    cursor=cursor,
+                    paused=False,
+                    backfill=_progress_text(progress),
+                )
+            )
 
     def group(self, name: str) -> Optional[Dict[str, Any]]:
-        """Return a group's row as a dict: definition, cursor, paused; None if there is none."""
-        groups = self._groups
+        """Return a group's row as a dict: definition, cursor, paused, backfill; None if none."""
         with self.transaction() as connection:
-            row = connection.execute(
-                select(groups.c.definition, groups.c.cursor, groups.c.paused).where(
-                    groups.c.name == name
-                )
-            ).first()
+            row = self._find(connection, name)
         if row is None:
             return None
-        return {"definition": json.loads(row[0]), "cursor": row[1], "paused": bool(row[2])}
+        names = ("definition", "cursor", "paused", "backfill")
+        return {**dict(zip(names, row)), "definition": json.loads(row[0])}
 
     def names(self) -> List[str]:
         """Return the names of all groups."""
@@ -223,7 +252,29 @@ class Ledger:
                 cursor = self._log.cursor_at(connection, to)
             leases = self._leases
             connection.execute(delete(leases).where(leases.c.group_name == name))
-            self._set(connection, name, cursor=cursor)
+            self._set(connection, name, cursor=cursor, backfill=None)
+
+    def progress(self, name: str) -> Progress:
+        """Return how far the group's backfill is; what is taken and not finished is not done."""
+        leases, log = self._leases, self._rows
+        with self.transaction() as connection:
+            progress: Progress = self._row(connection, name)[3]
+            if not progress.total:
+                return progress
+            taken = connection.execute(
+                select(leases.c.seqs).where(leases.c.group_name == name)
+            ).fetchall()
+            seqs = [seq for row in taken for seq in _numbers(row[0])]
+            done = progress.done
+            for first in range(0, len(seqs), 500):  # SQLite binds a thousand values at most
+                done -= connection.execute(
+                    select(func.count())
+                    .select_from(log)
+                    .where(and_(log.c.seq.in_(seqs[first : first + 500]),
+                                log.c.operation == "read"))
+                ).scalar() or 0
+            # What was put back by hand is counted no second time.
+            return Progress(max(0, done), progress.total)
 
     def lag(self, name: str, topics: List[str]) -> Tuple[int, float]:
         """Return how many events wait, those taken and not finished too, and the age of the first.
@@ -251,21 +302,21 @@ class Ledger:
 
     def claim(
         self, name: str, definition: str, owner: str, topics: List[str], options: Any
-    ) -> Tuple[Optional[Work], Optional[float]]:
+    ) -> Claim:
         """Take what is due, or else the next batch.
 
-        Returns the work, or None and the seconds until something held by
-        others may be due (None if nothing is held). Raises ``Superseded`` when
-        another process has defined the group otherwise.
+        Raises ``Superseded`` when another process has defined the group
+        otherwise.
         """
         with self.transaction() as connection:
             work = self._take_due(connection, name, owner, options)
             if work is not None:
-                return work, None
+                return Claim(work, None)
             held = self._next_due(connection, name)
             if options.ordered and held is not None:
-                return None, held
-            return self._take_next(connection, name, definition, owner, topics, options), held
+                return Claim(None, held)
+            claim = self._take_next(connection, name, definition, owner, topics, options)
+            return claim._replace(held=held)
 
     def renew(self, work: Work, seconds: float) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours."""
@@ -401,25 +452,30 @@ class Ledger:
         owner: str,
         topics: List[str],
         options: Any,
-    ) -> Optional[Work]:
-        known, cursor, paused = self._row(connection, name, lock=True)
+    ) -> Claim:
+        known, cursor, paused, progress = self._row(connection, name, lock=True)
         if known != definition:
             raise Superseded(json.loads(known))
         if paused:
-            return None
+            return Claim(None, None)
         # The lock first, then a new statement: another may have claimed meanwhile.
         if options.ordered and self._next_due(connection, name) is not None:
-            return None
+            return Claim(None, None)
         rows, behind = self._log.read(
             connection, cursor, _all_topics(name, topics), options.batch_size
         )
         if not rows:
             if behind != cursor:
                 self._set(connection, name, cursor=behind)
-            return None
+            return Claim(None, None, Progress())
         lease = self._put(connection, name, rows, 1, options.lease, owner)
-        self._set(connection, name, cursor=behind)
-        return Work(lease, owner, rows, 1, False)
+        read = sum(row[4] == "read" for row in rows)
+        if read:
+            taken = progress._replace(done=progress.done + read)
+            self._set(connection, name, cursor=behind, backfill=_progress_text(taken))
+        else:
+            self._set(connection, name, cursor=behind)
+        return Claim(Work(lease, owner, rows, 1, False), None, progress if read else Progress())
 
     def _put(
         self,
@@ -458,14 +514,20 @@ class Ledger:
         )
 
     def _row(self, connection: Connection, name: str, lock: bool = False) -> Any:
-        groups = self._groups
-        query = select(groups.c.definition, groups.c.cursor, groups.c.paused).where(
-            groups.c.name == name
-        )
-        row = connection.execute(query.with_for_update() if lock else query).first()
+        row = self._find(connection, name, lock)
         if row is None:
             raise UsageError(f"there is no group {name!r}")
         return row
+
+    def _find(self, connection: Connection, name: str, lock: bool = False) -> Any:
+        groups = self._groups
+        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill)
+        query = select(*columns).where(groups.c.name == name)
+        row = connection.execute(query.with_for_update() if lock else query).first()
+        if row is None:
+            return None
+        backfill = Progress() if row[3] is None else Progress(**json.loads(row[3]))
+        return row[0], row[1], bool(row[2]), backfill
 
     def _change(self, name: str, **values: Any) -> None:
         with self.transaction() as connection:
@@ -480,6 +542,10 @@ class Ledger:
 
 def _all_topics(name: str, topics: List[str]) -> List[str]:
     return [*topics, *(backfill_topic(name, topic) for topic in topics)]
+
+
+def _progress_text(progress: Progress) -> Optional[str]:
+    return json.dumps(progress._asdict()) if progress.total else None
 
 
 def _text(rows: List[LogRow]) -> str:

@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection
 from .delivery import Audience
 from .errors import DatabaseError, UsageError
 from .event import Event, LogRow
-from .ledger import RENEWAL, Captured, Failure, Ledger, Lost, Superseded, Work, plain_row
+from .ledger import RENEWAL, Captured, Failure, Ledger, Lost, Progress, Superseded, Work
+from .ledger import plain_row
 from .registry import Listener, Registry
 from .retry import Backoff
 from .threads import Worker
@@ -96,6 +97,7 @@ class Runner(Worker):
         self.work: Optional[Work] = None  # what is leased now
         self.lost = False  # … but somebody took it over
         self.standing_by: Optional[str] = None  # why this process takes nothing
+        self.backfill = Progress()  # as it was when this process took something last
         self.options = options
         self._topics = sorted(topics)
         self.definition = options.definition(topics)
@@ -138,13 +140,15 @@ class Runner(Worker):
     def _turn(self) -> float:
         """Claim and handle once; return how long to wait before the next turn, in seconds."""
         try:
-            work, held = self._ledger.claim(
+            work, held, backfill = self._ledger.claim(
                 self.group, self.definition, self._owner, self._topics, self.options
             )
         except Superseded as other:
             self._stand_by(other.args[0])
             return STANDBY
         self.standing_by = None
+        if backfill is not None:
+            self.backfill = backfill
         if work is None:
             return IDLE if held is None else max(0.02, min(held, STANDBY))
         self.work, self.lost = work, False

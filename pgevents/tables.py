@@ -166,6 +166,8 @@ class Tables:
                 Column("definition", Text, nullable=False),  # JSON: see groups.Definition
                 Column("cursor", Text, nullable=False),  # JSON: the room's own
                 Column("paused", Boolean, nullable=False, default=False),
+                # JSON: {"done": how many rows were taken, "total": of how many}
+                Column("backfill", Text),
             ],
             prefix=prefix,
             **options,

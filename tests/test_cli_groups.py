@@ -1,6 +1,10 @@
 """The commands that look after groups."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +78,90 @@ def test_without_a_log_groups_says_so(orders):
 
     assert code == 1
     assert "log is not there" in err and "Traceback" not in err
+
+
+@pytest.fixture
+def copy(orders):
+    return half_done(orders)
+
+
+@pytest.fixture
+def sqlite_copy(sqlite):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    return half_done(sqlite)
+
+
+def half_done(database):
+    """Let a group `copy` handle five rows of a backfill of ten, and wait."""
+    for n in range(10):
+        database.execute("INSERT INTO orders (item) VALUES (%s)", str(n))
+    registry = Registry()
+    hub = Hub(database.url, registry)
+
+    def five(event):
+        if event.key == 5:
+            hub.group("copy").pause()
+
+    registry.listen("orders", "after_change", five, group="copy")
+    group = hub.group("copy", start="backfill", batch_size=5)
+    with hub:
+        wait_for(lambda: group.progress() == {"done": 5, "total": 10})
+    return database
+
+
+def finish_backfill(database):
+    """Be the process that handles the rest."""
+    registry = Registry()
+    registry.listen("orders", "after_change", lambda event: None, group="copy")
+    hub = Hub(database.url, registry)
+    group = hub.group("copy", batch_size=5)
+    with hub:
+        group.resume()
+        wait_for(lambda: group.progress() is None)
+
+
+def test_groups_shows_how_far_a_backfill_is(copy):
+    (row,) = json.loads(command.run("groups", copy.url, "--json")[1])
+    text = command.run("groups", copy.url, COLUMNS="200")[1]
+
+    assert row["backfill"] == {"done": 5, "total": 10}
+    assert "copy (paused) (backfill 50 %)" in text
+
+
+def test_backfill_waits_until_all_is_handled(copy):
+    waiting = command.start("backfill", copy.url, "copy")
+    first = waiting.stdout.readline()
+    finish_backfill(copy)
+    code, rest, err = command.finish(waiting)
+
+    assert first == "copy: 5 of 10 rows, 50 %\n"
+    assert (code, rest, err) == (0, "the backfill of copy is done: 10 rows\n", "")
+
+
+def test_backfill_draws_a_bar_on_a_terminal(sqlite_copy):
+    terminal, end = pty.openpty()
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "pgevents", "backfill", sqlite_copy.url, "copy"],
+        stdin=subprocess.DEVNULL, stdout=end, stderr=end,
+        env=command.environment(TERM="xterm", COLUMNS="100"),
+    )
+    os.close(end)
+    shown = b""
+    while b"5 of 10" not in shown:
+        shown += os.read(terminal, 4096)
+    finish_backfill(sqlite_copy)
+    while b"is done: 10 rows" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+
+    assert waiting.wait(command.TIMEOUT) == 0
+
+
+def test_backfill_says_when_it_is_over_and_when_there_is_none(sqlite_copy):
+    finish_backfill(sqlite_copy)
+    over = command.run("backfill", sqlite_copy.url, "copy")
+    command.run("rewind", sqlite_copy.url, "copy", "now", "--yes")
+    none = command.run("backfill", sqlite_copy.url, "copy")
+
+    assert over == (0, "the backfill of copy is done: 10 rows\n", "")
+    assert none[0] == 0 and "copy has no backfill" in none[1]

@@ -8,6 +8,7 @@ from typing import List
 import click
 
 from ..errors import PgEventsError
+from .backfill import backfill
 from .demo import demo
 from .groups import dead, groups, retry, rewind
 from .install import install
@@ -39,7 +40,9 @@ def pgevents() -> None:
     """
 
 
-for _command in (demo, tail, install, uninstall, status, sql, groups, dead, retry, rewind):
+for _command in (
+    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, rewind,
+):
     pgevents.add_command(_command)
 
 

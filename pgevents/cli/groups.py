@@ -28,7 +28,8 @@ def _hub(url: str, schema: str) -> Iterator[Hub]:
 
 
 @contextmanager
-def _group(url: str, schema: str, name: str) -> Iterator[Group]:
+def named(url: str, schema: str, name: str) -> Iterator[Group]:
+    """Give the group of this name. Raises UsageError with the names there are."""
     with _hub(url, schema) as hub:
         names = [group.name for group in hub.groups()]
         if name not in names:
@@ -62,7 +63,7 @@ def groups(url: str, as_json: bool, schema: str) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(
-            Text(row["group"] + (" (paused)" if row["paused"] else "")),
+            Text(row["group"] + "".join(f" ({state})" for state in _states(row))),
             str(row["waiting"]),
             f"{row['oldest']:.0f} s" if row["waiting"] else "",
             Text(str(row["dead"]), style="red" if row["dead"] else ""),
@@ -70,6 +71,13 @@ def groups(url: str, as_json: bool, schema: str) -> None:
             Text(", ".join(row["tables"])),
         )
     Console().print(table)
+
+
+def _states(row: Dict[str, Any]) -> Iterator[str]:
+    if row["paused"]:
+        yield "paused"
+    if row["backfill"]:
+        yield "backfill {:.0f} %".format(100 * row["backfill"]["done"] / row["backfill"]["total"])
 
 
 def _row(group: Group) -> Dict[str, Any]:
@@ -82,6 +90,7 @@ def _row(group: Group) -> Dict[str, Any]:
         "dead": len(group.dead_letters()),
         "ordered": info["ordered"],
         "paused": info["paused"],
+        "backfill": group.progress(),
         "tables": sorted(info["topics"]),
     }
 
@@ -100,7 +109,7 @@ def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> N
       pgevents dead sqlite:///shop.db mailer
       pgevents dead postgresql://me@host/shop mailer --traceback
     """
-    with _group(url, schema, group) as found:
+    with named(url, schema, group) as found:
         letters = found.dead_letters()
     for letter in letters:
         if as_json:
@@ -141,7 +150,7 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
       pgevents retry postgresql://me@host/shop mailer
       pgevents retry postgresql://me@host/shop mailer 17 18
     """
-    with _group(url, schema, group) as found:
+    with named(url, schema, group) as found:
         count = found.retry_dead(*ids)
     letters = "dead letter" if count == 1 else "dead letters"
     click.echo(f"{count} {letters} of {group} will be handled anew")
@@ -164,7 +173,7 @@ def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
       pgevents rewind postgresql://me@host/shop mailer beginning
       pgevents rewind postgresql://me@host/shop mailer 2026-11-21T08:00:00+00:00
     """
-    with _group(url, schema, group) as found:
+    with named(url, schema, group) as found:
         place = _place(to)
         if not yes:
             click.confirm(f"Move the group {group} to {to}?", abort=True)

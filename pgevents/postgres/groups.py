@@ -110,24 +110,27 @@ class PostgresGroupLog(GroupLog):
             return _text(self._now(connection))
         return _text(Cursor(_NOTHING, self._snapshot(connection), 0))
 
-    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
+    def backfill(
+        self, connection: Connection, name: str, tables: List[Captured]
+    ) -> Tuple[str, int]:
         # One snapshot for all tables. It comes before this transaction's own
         # number, so its rows are new to it; and so is all that others commit
         # meanwhile, which has to come after them, whatever its place in the log.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         place = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
+        count = 0
         for relation, columns in tables:
             names = ", ".join("r." + _quoted(column) for column in columns)
             table = f"{_quoted(relation.schema)}.{_quoted(relation.name)}"
             rows = f"SELECT row_to_json(x.*) FROM (SELECT {names}) x"
             sql = f"SELECT %s, 'read', ({rows}) FROM {table} r".replace("%", "%%")
-            connection.exec_driver_sql(
+            count += connection.exec_driver_sql(
                 f"INSERT INTO {self._log} (topic, operation, new) " + sql.replace("%%s", "%s", 1),
                 (backfill_topic(name, relation.topic),),
-            )
+            ).rowcount
         xid = int(self._one(connection, "SELECT pg_current_xact_id()::text"))
-        return _text(place, xid)
+        return _text(place, xid), count
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(

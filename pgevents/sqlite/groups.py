@@ -64,17 +64,19 @@ class SqliteGroupLog(GroupLog):
     def cursor(self, connection: Connection, start: str) -> str:
         return str(self._last(connection)) if start == "now" else "0"
 
-    def backfill(self, connection: Connection, name: str, tables: List[Captured]) -> str:
+    def backfill(
+        self, connection: Connection, name: str, tables: List[Captured]
+    ) -> Tuple[str, int]:
         # Nobody else writes meanwhile, so the order of the numbers will do.
-        cursor = str(self._last(connection))
+        cursor, count = str(self._last(connection)), 0
         for relation, columns in tables:
             new = expression("r", {column: quoted(column) for column in columns})
-            connection.exec_driver_sql(
+            count += connection.exec_driver_sql(
                 f"INSERT INTO {self._log} (topic, operation, new)"
                 f" SELECT ?, 'read', {new} FROM {quoted(relation.name)} r",
                 (backfill_topic(name, relation.topic),),
-            )
-        return cursor
+            ).rowcount
+        return cursor, count
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         # As the log writes times, with milliseconds: julianday() is less exact.

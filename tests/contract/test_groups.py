@@ -357,6 +357,40 @@ def test_a_backfill_is_exact_while_others_write_and_goes_on_after_a_stop(orders,
     assert again == []
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_backfill_tells_how_far_it_is(orders, registry, ordered):
+    insert(orders, *map(str, range(10)))
+    seen, go_on = [], threading.Event()
+
+    def keep(event):
+        if event.key == 5:
+            seen.append((hub.status()["groups"]["copy"]["backfill"], group.progress()))
+            assert go_on.wait(TIMEOUT)
+
+    registry.listen("orders", "after_change", keep, group="copy")
+    hub = Hub(orders.url, registry)
+    group = hub.group("copy", start="backfill", batch_size=3, ordered=ordered)
+    with hub:
+        wait_for(lambda: seen)
+        insert(orders, "not of the backfill")
+        go_on.set()
+        wait_for(lambda: group.progress() is None)
+        wait_for(lambda: group.lag()[0] == 0)
+        wait_for(lambda: hub.status()["groups"]["copy"]["backfill"] is None)
+        group.rewind("now")
+
+        assert seen == [({"done": 3, "total": 10}, {"done": 3, "total": 10})]
+        assert group.info()["backfilled"] is None
+
+
+def test_a_group_without_backfill_tells_of_none(orders, registry, heard):
+    insert(orders, "a")
+    registry.listen("orders", "after_change", heard, group="mailer")
+    with Hub(orders.url, registry) as hub:
+        assert hub.group("mailer").progress() is None
+        assert hub.status()["groups"]["mailer"]["backfill"] is None
+
+
 def test_many_hubs_that_begin_a_group_at_once_make_one(orders, heard):
     hubs = []
     for _ in range(6):
