@@ -315,8 +315,7 @@ class Ledger:
             held = self._next_due(connection, name)
             if options.ordered and held is not None:
                 return Claim(None, held)
-            claim = self._take_next(connection, name, definition, owner, topics, options)
-            return claim._replace(held=held)
+            return self._take_next(connection, name, definition, owner, topics, options)
 
     def renew(self, work: Work, seconds: float) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours."""
@@ -456,18 +455,17 @@ class Ledger:
         known, cursor, paused, progress = self._row(connection, name, lock=True)
         if known != definition:
             raise Superseded(json.loads(known))
-        if paused:
-            return Claim(None, None)
         # The lock first, then a new statement: another may have claimed meanwhile.
-        if options.ordered and self._next_due(connection, name) is not None:
-            return Claim(None, None)
+        held = self._next_due(connection, name)
+        if paused or options.ordered and held is not None:
+            return Claim(None, held)
         rows, behind = self._log.read(
             connection, cursor, _all_topics(name, topics), options.batch_size
         )
         if not rows:
             if behind != cursor:
                 self._set(connection, name, cursor=behind)
-            return Claim(None, None, Progress())
+            return Claim(None, held, Progress())
         lease = self._put(connection, name, rows, 1, options.lease, owner)
         read = sum(row[4] == "read" for row in rows)
         if read:

@@ -5,10 +5,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from pgevents import Hub, Registry
+from pgevents.ledger import OWNER_SILENT
 
 from .waiting import wait_for
 
@@ -19,8 +21,8 @@ KILLS = 4
 class Workers:
     """Processes of one group."""
 
-    def __init__(self, url, *arguments):
-        self._command = [sys.executable, "-m", "tests.group_worker", url, *arguments]
+    def __init__(self, url, *arguments, module="group_worker"):
+        self._command = [sys.executable, "-m", "tests." + module, url, *arguments]
         self.running = []
 
     def start(self):
@@ -34,9 +36,10 @@ class Workers:
 
     def kill(self, process, how=signal.SIGKILL):
         process.send_signal(how)
-        process.wait(30)
+        code = process.wait(30)
         process.stdout.close()
         self.running.remove(process)
+        return code
 
     def __enter__(self):
         return self
@@ -117,3 +120,41 @@ def test_a_stopped_process_that_comes_back_does_not_count_twice(postgres):
         wait_for(lambda: count(effects) == 52, 60)
 
     assert effects.execute("SELECT count(*) FROM effects")[0][0] == 52
+
+
+@pytest.fixture
+def steps(orders):
+    """A table in which the workers leave a row for each event, with who and when."""
+    orders.execute("CREATE TABLE steps (id integer, again integer, pid integer, began float8)")
+    define(orders)
+    return orders
+
+
+@pytest.mark.parametrize("way", ["raise", "stop"])
+def test_a_process_told_to_end_finishes_its_event_and_another_goes_on_at_once(steps, way):
+    with Workers(steps.url, "0.1", way, module="stopped_worker") as workers:
+        for process in [workers.start(), workers.start()]:
+            workers.ready(process)
+        steps.execute("INSERT INTO orders (item) VALUES " + ", ".join(["('x')"] * 10))
+        pid = wait_for(lambda: steps.execute("SELECT max(pid) FROM steps")[0][0])
+        (busy,) = [process for process in workers.running if process.pid == pid]
+        assert workers.kill(busy, signal.SIGTERM) == 0
+        ended = time.time()
+        wait_for(lambda: steps.execute("SELECT count(*) FROM steps")[0][0] == 10)
+
+    rows = steps.execute("SELECT id, again, pid, began FROM steps ORDER BY began")
+    assert [row[:2] for row in rows] == [(n, 0) for n in range(1, 11)]
+    # Sooner than who dies is taken over from.
+    assert min(row[3] for row in rows if row[2] != pid) < ended + OWNER_SILENT
+
+
+def test_what_a_process_told_to_end_cannot_finish_comes_again_and_says_so(steps):
+    with Workers(steps.url, "60", "exit", module="stopped_worker") as workers:
+        busy = workers.ready(workers.start())
+        steps.execute("INSERT INTO orders (item) VALUES ('a'), ('b')")
+        assert busy.stdout.readline() == "began 1\n"
+        workers.ready(workers.start())
+        assert workers.kill(busy, signal.SIGTERM) == 0
+        wait_for(lambda: steps.execute("SELECT count(*) FROM steps")[0][0] == 2)
+
+    assert steps.execute("SELECT id, again FROM steps ORDER BY began") == [(1, 1), (2, 1)]
