@@ -291,7 +291,7 @@ class Ledger:
             seqs = [seq for row in taken for seq in _numbers(row[0])]
             if seqs:
                 age = max(age, self._log.age(connection, min(seqs)))
-            return waiting + len(seqs), age
+            return waiting + len(seqs), max(0.0, age)  # the clock may have been set back
 
     def missed(self, name: str) -> Optional[str]:
         """Return a mark of the cleaning that took what the group had not seen, or None."""
@@ -320,13 +320,9 @@ class Ledger:
     def renew(self, work: Work, seconds: float) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours."""
         leases = self._leases
+        ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
         with self.transaction() as connection:
-            found = connection.execute(
-                update(leases)
-                .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
-                .values(renewed=self._now, due=self._now + seconds)
-            )
-            return bool(found.rowcount)
+            return self._renew(connection, ours, seconds)
 
     def settle(
         self,
@@ -411,30 +407,38 @@ class Ledger:
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
-        silent = and_(leases.c.owner.isnot(None), leases.c.renewed < self._now - OWNER_SILENT)
+        # Times that no clock could have written but one that was set back since.
+        later = leases.c.renewed > self._now + OWNER_SILENT
+        too_late = leases.c.due > self._now + options.backoff.most + OWNER_SILENT
+        due = or_(leases.c.due <= self._now, and_(leases.c.owner.is_(None), too_late))
+        silent = or_(leases.c.renewed < self._now - OWNER_SILENT, later)
         rows = connection.execute(
-            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner,
-                   (leases.c.due <= self._now))
-            .where(and_(leases.c.group_name == name, or_(leases.c.due <= self._now, silent)))
+            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner, due, later)
+            .where(and_(leases.c.group_name == name, or_(due, silent)))
             .order_by(leases.c.id)
             .limit(20)
             .with_for_update(skip_locked=True)
         ).fetchall()
-        for lease, seqs, attempt, former, due in rows:
-            if not due and self._log.alive(connection, former):
+        for lease, seqs, attempt, former, over, set_back in rows:
+            if not over and self._log.alive(connection, former):
+                if set_back:
+                    # It renews it at once if it can; else its time begins now.
+                    self._renew(connection, leases.c.id == lease, options.lease)
                 continue
             # Who had it may have handled some of it.
             attempt += former is not None
             again = former is not None or attempt > 1
-            connection.execute(
-                update(leases)
-                .where(leases.c.id == lease)
-                .values(owner=owner, attempt=attempt, renewed=self._now,
-                        due=self._now + options.lease)
+            self._renew(
+                connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt
             )
             found = self._log.rows(connection, _numbers(seqs))
             return Work(lease, owner, found, attempt, again)
         return None
+
+    def _renew(self, connection: Connection, which: Any, seconds: float, **values: Any) -> bool:
+        values.update(renewed=self._now, due=self._now + seconds)
+        found = connection.execute(update(self._leases).where(which).values(**values))
+        return bool(found.rowcount)
 
     def _next_due(self, connection: Connection, name: str) -> Optional[float]:
         leases = self._leases
@@ -491,7 +495,8 @@ class Ledger:
                 attempt=attempt,
                 owner=owner,
                 renewed=None if owner is None else self._now,
-                due=self._now + delay,
+                # At once is at once by any clock, even by one that is set back.
+                due=self._now + delay if delay else 0.0,
             )
         )
         key: Any = found.inserted_primary_key

@@ -23,6 +23,11 @@ class Backoff:
             yield whole * random.uniform(0.5, 1.0)
             whole = min(whole * 2, self.longest)
 
+    @property
+    def most(self) -> float:
+        """The longest time there can be."""
+        return max(self.first, self.longest)
+
     def wait(self, attempt: int) -> float:
         """Return a time to wait after this attempt, counted from 1."""
         return next(islice(self, attempt - 1, None))

@@ -91,8 +91,10 @@ def _heal(cursor: Any, log: str, notes: str, groups: str, foreign: str) -> int:
 def _take_note(cursor: Any, notes: str, retention: float) -> None:
     cursor.execute(
         f"INSERT INTO {notes} (upto) SELECT pg_current_snapshot()::text"
+        # A note from the future is of a clock that was set back since.
         f" WHERE NOT EXISTS (SELECT FROM {notes}"
-        "                    WHERE at > clock_timestamp() - make_interval(secs => %s))",
+        "                    WHERE at > clock_timestamp() - make_interval(secs => %s)"
+        "                      AND at <= clock_timestamp())",
         (retention / NOTES,),
     )
 

@@ -1,12 +1,18 @@
 """Leases: renewed while a listener runs, taken over when nobody does, fenced when lost."""
 
+import socket
+import subprocess
 import threading
+import time
+
+import pytest
 
 from pgevents import Hub, Registry
 
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
+DAY = 86400
 
 
 def insert(database, *items):
@@ -71,3 +77,84 @@ def test_who_lost_its_lease_cannot_acknowledge(orders, heard):
 
     assert event.new["item"] == "a"
     assert (event.attempt, event.redelivered) == (2, True)
+
+
+def move(database, seconds):
+    """Make the times of the leases those of a clock that was set since."""
+    table = "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases"
+    database.execute("UPDATE {} SET due = due + {}, renewed = renewed + {}".format(
+        table, seconds, seconds))
+
+
+def test_an_event_that_waits_is_tried_again_though_the_clock_was_set_back(
+    orders, registry, heard
+):
+    def fail_once(event):
+        if event.attempt == 1:
+            raise ValueError("not now")
+        heard(event)
+
+    registry.listen("orders", "after_insert", fail_once, group="mailer")
+    hub = Hub(orders.url, registry)
+    hub.group("mailer", backoff=(60, 120))
+    with hub:
+        insert(orders, "a")
+        wait_for(lambda: leases(orders, "owner") == [None])
+        move(orders, DAY)
+        event = heard.next(TIMEOUT)
+
+    assert event.attempt == 2
+
+
+def test_who_died_before_the_clock_was_set_back_is_taken_over_from(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry)
+    with hub:
+        insert(orders, "a")
+        first = heard.next(TIMEOUT)
+        wait_for(lambda: leases(orders, "id") == [])
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    owner = "{}:{}:1".format(socket.gethostname(), dead.pid)
+    table = "pgevents_leases" if orders.kind == "sqlite" else "pgevents.leases"
+    orders.execute(
+        "INSERT INTO {} (group_name, seqs, attempt, owner, renewed, due)"
+        " VALUES ('mailer', %s, 1, %s, %s, %s)".format(table),
+        str(first.position), owner, time.time() + DAY, time.time() + DAY + 10)
+
+    with hub:
+        event = heard.next(TIMEOUT)
+
+    assert (event.attempt, event.redelivered) == (2, True)
+
+
+@pytest.mark.parametrize("seconds, calls", [(DAY, [False]), (-DAY, [False, True])])
+def test_who_works_while_the_clock_is_set(orders, seconds, calls):
+    began, go_on = threading.Semaphore(0), threading.Event()
+    seen = []
+
+    def slow(event):
+        seen.append(event.redelivered)
+        began.release()
+        assert go_on.wait(TIMEOUT)
+
+    hubs = []
+    for _ in range(2):
+        registry = Registry()
+        registry.listen("orders", "after_insert", slow, group="mailer")
+        hub = Hub(orders.url, registry)
+        hub.group("mailer", lease=5)
+        hubs.append(hub)
+
+    with hubs[0], hubs[1]:
+        insert(orders, "a")
+        assert began.acquire(timeout=TIMEOUT)
+        before = leases(orders, "due")[0]
+        move(orders, seconds)
+        # It was renewed after that, or taken over.
+        wait_for(lambda: before < leases(orders, "due")[0] < before + DAY / 2)
+        go_on.set()
+        wait_for(lambda: leases(orders, "id") == [])
+
+    # Set back, it keeps the lease. Set forward, it may lose it, and the other is told.
+    assert seen in ([False], calls)

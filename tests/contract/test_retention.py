@@ -55,6 +55,20 @@ def test_rows_that_are_younger_stay(orders, registry, heard):
     assert log_size(orders) == 1
 
 
+def test_rows_go_though_the_clock_was_set_back(orders, registry, heard):
+    notes = "pgevents_retention" if orders.kind == "sqlite" else "pgevents.retention"
+    registry.listen("orders", "after_insert", heard)
+
+    with Hub(orders.url, registry, retention=1):
+        insert(orders, "a")
+        heard.next()
+        wait_for(lambda: orders.execute("SELECT count(*) FROM " + notes)[0][0])
+        orders.execute("UPDATE {} SET at = '2099-01-01T00:00:00.000Z'".format(notes))
+        insert(orders, "b")
+        heard.next()
+        wait_for(lambda: log_size(orders) == 0)
+
+
 def test_many_rows_go_though_not_in_one_transaction(orders, registry, heard):
     rows = 12000
     registry.listen("orders", "after_insert", heard, batch=True)
