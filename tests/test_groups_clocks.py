@@ -1,0 +1,121 @@
+"""Groups whose processes have wrong clocks, and a machine whose clock is set."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pgevents import Hub, Registry
+
+from . import command
+from .clocks import clocks
+from .waiting import wait_for
+
+DAY = 86400
+SOON = 15  # seconds: more than a takeover takes, much less than a day
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """A function that makes a clock."""
+    return clocks(tmp_path)
+
+
+@pytest.fixture
+def start():
+    """A function that starts a process of the group `mailer`, and returns when it is ready."""
+    running = []
+
+    def start(database, clock):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.clock_worker", database.url], cwd=str(command.ROOT),
+            env=command.environment(**clock.environment), stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def prepare(database):
+    serial = "INTEGER PRIMARY KEY" if database.kind == "sqlite" else "serial PRIMARY KEY"
+    database.execute("CREATE TABLE orders (id {}, item text)".format(serial))
+    database.execute("CREATE TABLE calls (id integer, again integer, attempt integer)")
+    # Before the processes: the group begins with what comes now.
+    registry = Registry()
+    registry.listen("orders", "after_insert", print, group="mailer")
+    with Hub(database.url, registry):
+        pass
+    return database
+
+
+def insert(database, item):
+    database.execute("INSERT INTO orders (item) VALUES (%s)", item)
+
+
+def calls(database):
+    return sorted(database.execute("SELECT id, again, attempt FROM calls"))
+
+
+def leases(database):
+    table = "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases"
+    return database.execute("SELECT owner FROM " + table)
+
+
+def done(database):
+    return not leases(database)
+
+
+def test_a_clients_clock_that_is_wrong_by_a_day_changes_nothing(postgres, clock, start):
+    prepare(postgres)
+    for name, seconds in (("early", -DAY), ("late", DAY)):
+        wrong = clock(name)
+        wrong.set(seconds)
+        start(postgres, wrong)
+
+    # Each has one that is slower than its lease; one of them the third, too.
+    for item in ("slow", "slow", "bad"):
+        insert(postgres, item)
+    wait_for(lambda: len(calls(postgres)) >= 3)
+    failed = time.monotonic()
+    wait_for(lambda: len(calls(postgres)) == 4 and done(postgres))
+
+    assert calls(postgres) == [(1, 0, 1), (2, 0, 1), (3, 0, 1), (3, 1, 2)]
+    assert time.monotonic() - failed < SOON
+
+
+def test_a_machines_clock_that_is_set_back_holds_up_nothing(sqlite, clock, start):
+    machine = clock("machine")
+    prepare(sqlite)
+    died = start(sqlite, machine)
+
+    insert(sqlite, "stuck")
+    wait_for(lambda: len(calls(sqlite)) == 1)
+    start(sqlite, machine)
+    insert(sqlite, "bad")
+    wait_for(lambda: len(calls(sqlite)) == 2)
+    machine.set(-DAY)
+    died.kill()
+    wait_for(lambda: len(calls(sqlite)) == 4 and done(sqlite), SOON)
+
+    assert calls(sqlite) == [(1, 0, 1), (1, 1, 2), (2, 0, 1), (2, 1, 2)]
+
+
+def test_a_machines_clock_that_is_set_forward_at_most_brings_events_again(sqlite, clock, start):
+    machine = clock("machine")
+    prepare(sqlite)
+    for _ in range(2):
+        start(sqlite, machine)
+
+    for item in ("slow", "bad"):
+        insert(sqlite, item)
+    wait_for(lambda: len(calls(sqlite)) == 2)
+    machine.set(DAY)
+    wait_for(lambda: (2, 1, 2) in calls(sqlite) and done(sqlite), SOON)
+
+    assert [row for row in calls(sqlite) if not row[1]] == [(1, 0, 1), (2, 0, 1)]
