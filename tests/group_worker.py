@@ -1,9 +1,12 @@
 """A process of a group, for tests that kill it: URL, then "plain" or "transactional".
 
 Each event it handles becomes a row of `effects`: the order's id, and whether
-the event said that somebody may have seen it before.
+the event said that somebody may have seen it before. An order "poison" kills
+the process.
 """
 
+import os
+import signal
 import sys
 import time
 
@@ -11,7 +14,7 @@ import sqlalchemy
 
 from pgevents import Hub, Registry
 
-EFFECT = sqlalchemy.text("INSERT INTO effects VALUES (:id, :again)")
+EFFECT = sqlalchemy.text("INSERT INTO effects (id, again) VALUES (:id, :again)")
 
 
 def main(url, kind, *options):
@@ -19,6 +22,8 @@ def main(url, kind, *options):
     engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:", 1))
 
     def effect(connection, event):
+        if event.new["item"] == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
         connection.execute(EFFECT, {"id": event.key, "again": int(event.redelivered)})
 
     def plain(event):
@@ -34,7 +39,7 @@ def main(url, kind, *options):
     )
     hub = Hub(url, registry)
     hub.group("mailer", batch_size=20, lease=3, ordered="unordered" not in options,
-              max_attempts=100)
+              max_attempts=2 if "impatient" in options else 100, backoff=(0.05, 0.2))
     hub.start()
     print("ready", flush=True)
     while True:

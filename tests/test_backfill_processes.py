@@ -19,7 +19,7 @@ from pgevents import Hub, Registry
 from . import command
 from .waiting import wait_for
 
-ROWS = int(os.environ.get("PGEVENTS_TEST_BACKFILL_ROWS", "20000"))
+ROWS = int(os.environ.get("PGEVENTS_TEST_BACKFILL_ROWS", "6000"))
 TIMEOUT = 60 + ROWS / 500  # seconds for each part
 MEMORY = 50_000  # kB that a process may take beyond what it has after its imports
 PAGE = 50_000  # rows that are compared at once
@@ -89,8 +89,8 @@ def test_a_copy_begun_by_a_backfill_equals_the_table_though_its_processes_end(it
     worker = ready(start("copy", items.url, copy.path))
     try:
         total = group.info()["backfilled"]
-        for part, how in ((0.2, signal.SIGTERM), (0.4, signal.SIGKILL), (0.6, signal.SIGKILL)):
-            least = int((part + chance.uniform(0, 0.1)) * total)
+        for part, how in ((0.1, signal.SIGTERM), (0.3, signal.SIGKILL)):
+            least = int((part + chance.uniform(0, 0.2)) * total)
             wait_for(lambda: done(least), TIMEOUT)
             assert group.progress() is not None  # it is in the middle
             assert end(worker, how) == (0 if how == signal.SIGTERM else -how)

@@ -120,9 +120,9 @@ def finish_backfill(database):
         wait_for(lambda: group.progress() is None)
 
 
-def test_groups_shows_how_far_a_backfill_is(copy):
-    (row,) = json.loads(command.run("groups", copy.url, "--json")[1])
-    text = command.run("groups", copy.url, COLUMNS="200")[1]
+def test_groups_shows_how_far_a_backfill_is(sqlite_copy):
+    (row,) = json.loads(command.run("groups", sqlite_copy.url, "--json")[1])
+    text = command.run("groups", sqlite_copy.url, COLUMNS="200")[1]
 
     assert row["backfill"] == {"done": 5, "total": 10}
     assert "copy (paused) (backfill 50 %)" in text

@@ -1,6 +1,7 @@
 """Groups whose processes are killed: nothing is forgotten, and what comes again says so."""
 
 import collections
+import os
 import random
 import signal
 import subprocess
@@ -52,12 +53,37 @@ class Workers:
 @pytest.fixture
 def effects(orders):
     """The table in which the workers leave a row for each event."""
-    orders.execute("CREATE TABLE effects (id integer, again integer)")
+    number = "INTEGER" if orders.kind == "sqlite" else "serial"
+    orders.execute(
+        "CREATE TABLE effects (n {} PRIMARY KEY, id integer, again integer)".format(number))
     return orders
 
 
 def count(database):
     return database.execute("SELECT count(DISTINCT id) FROM effects")[0][0]
+
+
+def insert(database, count):
+    """Write orders, in many transactions; some are rolled back."""
+    connection = database.connect()
+    for n in range(count):
+        cursor = connection.cursor()
+        if n % 10 == 0:
+            cursor.execute("INSERT INTO orders (item) VALUES ('taken back')")
+            connection.rollback()
+        cursor.execute("INSERT INTO orders (item) VALUES ('x')")
+        connection.commit()
+    connection.close()
+
+
+def state(database):
+    """How much the group has to do, and the keys of what it has given up."""
+    hub = Hub(database.url, Registry())
+    group = hub.group("mailer")
+    try:
+        return group.lag()[0], [letter.event.key for letter in group.dead_letters()]
+    finally:
+        hub.stop()
 
 
 def define(database):
@@ -70,33 +96,75 @@ def define(database):
         hub.group("mailer").resume()
 
 
+class Disturbances:
+    """What happens on PostgreSQL while a group works, besides the death of a process."""
+
+    def __init__(self, database, chance):
+        self._database = database
+        self._chance = chance
+        self._all = [self._terminate, self._restart, self._terminate, self._terminate]
+
+    def next(self):
+        if self._database.kind == "postgresql":
+            self._all.pop(0)()
+
+    def _terminate(self):
+        self._database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+
+    def _restart(self):
+        self._database.server.restart(self._chance.choice(["fast", "immediate"]))
+
+
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
 @pytest.mark.parametrize("kind", ["plain", "transactional"])
 def test_every_event_is_handled_though_processes_are_killed(effects, kind, order):
-    seed = random.randrange(10**6)
-    print("seed", seed)
+    seed = os.environ.get("PGEVENTS_TEST_GROUPS_SEED") or str(random.randrange(10**6))
+    print("PGEVENTS_TEST_GROUPS_SEED={}".format(seed))
     chance = random.Random(seed)
+    disturbances = Disturbances(effects, chance)
     define(effects)
 
     with Workers(effects.url, kind, order) as workers:
         for process in [workers.start(), workers.start()]:
             workers.ready(process)
         for kill in range(KILLS):
-            for n in range(EVENTS // KILLS):
-                effects.execute("INSERT INTO orders (item) VALUES (%s)", str(n))
+            insert(effects, EVENTS // KILLS)
             goal = chance.randrange(kill * EVENTS // KILLS, (kill + 1) * EVENTS // KILLS)
             wait_for(lambda: count(effects) >= goal, 60)
+            disturbances.next()
             workers.kill(chance.choice(workers.running))
             workers.ready(workers.start())
         wait_for(lambda: count(effects) == EVENTS, 60)
+        wait_for(lambda: state(effects) == (0, []))
 
-    rows = effects.execute("SELECT id, again FROM effects")
+    rows = effects.execute("SELECT id, again FROM effects ORDER BY n")
     times = collections.Counter(row[0] for row in rows)
     said = collections.Counter(row[0] for row in rows if row[1])
+    assert sorted(times) == [row[0] for row in effects.execute("SELECT id FROM orders ORDER BY 1")]
     if kind == "transactional":
         assert len(rows) == EVENTS
     else:
         assert all(said[key] >= times[key] - 1 for key in times)
+    if order == "ordered":
+        assert list(times) == sorted(times)  # a Counter keeps the order of the first times
+
+
+def test_an_event_that_kills_its_process_becomes_a_dead_letter_and_holds_up_nothing_else(effects):
+    order = {"sqlite": "ordered", "postgresql": "unordered"}[effects.kind]
+    define(effects)
+
+    with Workers(effects.url, "plain", order, "impatient") as workers:
+        # The first one to die leaves a batch; then two attempts at each event of it.
+        for process in [workers.start() for _ in range(4)]:
+            workers.ready(process)
+        effects.execute("INSERT INTO orders (item) VALUES ('a'), ('poison'), ('b')")
+        wait_for(lambda: state(effects) == (0, [2]))
+        alive = [process.poll() for process in workers.running].count(None)
+
+    assert alive == 1
+    assert {row[0] for row in effects.execute("SELECT id FROM effects")} == {1, 3}
 
 
 def test_a_stopped_process_that_comes_back_does_not_count_twice(postgres):
