@@ -149,7 +149,7 @@ class SqliteGroupLog(GroupLog):
             return False
         except OSError:
             pass  # somebody else's process: it lives
-        return True
+        return not _ended(pid)
 
     def _last(self, connection: Connection) -> int:
         return int(self._one(connection, f"SELECT coalesce(max(seq), 0) FROM {self._log}"))
@@ -157,3 +157,12 @@ class SqliteGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, *values: Any) -> Any:
         row = connection.exec_driver_sql(sql, values).fetchone()
         return None if row is None else row[0]
+
+
+def _ended(pid: str) -> bool:
+    """Tell whether a process has ended, though its parent has not asked how: on Linux alone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return False

@@ -1,0 +1,41 @@
+"""Groups on SQLite: whether a process lives is asked of the system."""
+
+import pathlib
+import socket
+import subprocess
+import time
+
+import pytest
+
+from pgevents import Hub
+
+from ..waiting import wait_for
+
+
+def state_of(process):
+    text = pathlib.Path("/proc/{}/stat".format(process.pid)).read_text()
+    return text.rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="there is no /proc here")
+def test_a_process_whose_end_nobody_has_noticed_yet_is_dead(sqlite, registry, heard):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(sqlite.url, registry)
+    with hub:
+        sqlite.execute("INSERT INTO orders (item) VALUES ('a')")
+        first = heard.next()
+        wait_for(lambda: not sqlite.execute("SELECT 1 FROM pgevents_leases"))
+    dead = subprocess.Popen(["true"])
+    wait_for(lambda: state_of(dead) == "Z")
+    sqlite.execute(
+        "INSERT INTO pgevents_leases (group_name, seqs, attempt, owner, renewed, due)"
+        " VALUES ('mailer', %s, 1, %s, %s, %s)",
+        str(first.position), "{}:{}:1".format(socket.gethostname(), dead.pid),
+        time.time() - 2, time.time() + 3600)
+
+    with hub:
+        event = heard.next(20)
+    dead.wait()
+
+    assert event.redelivered
