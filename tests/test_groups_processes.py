@@ -15,8 +15,8 @@ from pgevents.ledger import OWNER_SILENT
 
 from .waiting import wait_for
 
-EVENTS = 600
-KILLS = 4
+EVENTS = 450
+KILLS = 3
 
 
 class Workers:
@@ -102,7 +102,7 @@ class Disturbances:
     def __init__(self, database, chance):
         self._database = database
         self._chance = chance
-        self._all = [self._terminate, self._restart, self._terminate, self._terminate]
+        self._all = [self._terminate, self._restart, self._terminate]
 
     def next(self):
         if self._database.kind == "postgresql":
@@ -151,11 +151,14 @@ def test_every_event_is_handled_though_processes_are_killed(effects, kind, order
         assert list(times) == sorted(times)  # a Counter keeps the order of the first times
 
 
-def test_an_event_that_kills_its_process_becomes_a_dead_letter_and_holds_up_nothing_else(effects):
-    order = {"sqlite": "ordered", "postgresql": "unordered"}[effects.kind]
+def test_an_event_that_kills_its_process_becomes_a_dead_letter_and_holds_up_nothing_else(sqlite):
+    # On one database: what they do not share, the kills above prove on both.
+    effects = sqlite
+    effects.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    effects.execute("CREATE TABLE effects (n INTEGER PRIMARY KEY, id integer, again integer)")
     define(effects)
 
-    with Workers(effects.url, "plain", order, "impatient") as workers:
+    with Workers(effects.url, "plain", "impatient") as workers:
         # The first one to die leaves a batch; then two attempts at each event of it.
         for process in [workers.start() for _ in range(4)]:
             workers.ready(process)
