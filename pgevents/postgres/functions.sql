@@ -337,8 +337,5 @@ BEGIN
                                 'capture_row', 'capture_truncate', 'ring'] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION :"schema".%I() FROM PUBLIC', name);
     END LOOP;
-    REVOKE ALL ON FUNCTION :"schema".columns(oid, json, boolean) FROM PUBLIC;
-    REVOKE ALL ON FUNCTION :"schema".careful(record) FROM PUBLIC;
-    REVOKE ALL ON FUNCTION :"schema".row_sql(oid, json) FROM PUBLIC;
 END
 $$;

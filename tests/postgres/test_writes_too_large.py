@@ -2,6 +2,9 @@
 
 import pytest
 
+from pgevents import Hub, Registry
+from pgevents.testing import Recorder
+
 from .test_writes import KINDS, make
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -109,3 +112,21 @@ def test_a_type_made_of_one_with_such_a_cast_is_told_as_text(captured, shape, ty
 
     assert [event.new["d"] for event in events] == [value, value]
     assert events[1].old["id"] == 1
+
+
+def test_a_backfill_tells_such_rows_the_same_way(captured, shape):
+    table = captured.table("id int PRIMARY KEY, a bytea, s shape")
+    rows = "(1, convert_to(repeat('x', 101000000), 'UTF8'), 'line'), (2, 'tea', 'curve')"
+    captured.execute("INSERT INTO {} VALUES {}".format(table, rows))
+    told_by_triggers = {event.key: event.new for event in captured.events()}
+    heard = Recorder()
+    registry = Registry()
+    registry.listen(table, "after_insert", heard, group=table)
+    hub = Hub(captured.database.url, registry)
+    hub.group(table, start="backfill")
+
+    with hub:
+        told_by_backfill = {event.key: event.new for event in heard.take(2)}
+
+    assert told_by_backfill == told_by_triggers == {1: {"id": 1}, 2: {
+        "id": 2, "a": b"tea", "s": "curve"}}
