@@ -128,9 +128,9 @@ class Work(NamedTuple):
 class Claim(NamedTuple):
     """What asking for work came to.
 
-    Without ``work``, ``held`` is the seconds until something that others hold
-    may be due, None if nothing is held. ``backfill`` is known only when the
-    group's row was looked at.
+    ``held`` is the seconds until something that others hold, or that waits for
+    its time, may be due; None if there is nothing. ``backfill`` is known only
+    when the log was read.
     """
 
     work: Optional[Work]
@@ -309,13 +309,33 @@ class Ledger:
         otherwise.
         """
         with self.transaction() as connection:
-            work = self._take_due(connection, name, owner, options)
-            if work is not None:
-                return Claim(work, None)
+            known, cursor, paused, progress = self._row(connection, name, lock=True)
+            if known != definition:
+                raise Superseded(json.loads(known))
+            # The lock first, then a new statement: another may have claimed meanwhile.
             held = self._next_due(connection, name)
-            if options.ordered and held is not None:
+            if paused:
                 return Claim(None, held)
-            return self._take_next(connection, name, definition, owner, topics, options)
+            if held is not None:
+                work = self._take_due(connection, name, owner, options)
+                if work is not None or options.ordered:
+                    return Claim(work, held)
+            rows, behind = self._log.read(
+                connection, cursor, _all_topics(name, topics), options.batch_size
+            )
+            if not rows:
+                if behind != cursor:
+                    self._set(connection, name, cursor=behind)
+                return Claim(None, held, Progress())
+            lease = self._put(connection, name, rows, 1, options.lease, owner)
+            read = sum(row[4] == "read" for row in rows)
+            if read:
+                taken = progress._replace(done=progress.done + read)
+                self._set(connection, name, cursor=behind, backfill=_progress_text(taken))
+            else:
+                self._set(connection, name, cursor=behind)
+            work = Work(lease, owner, rows, 1, False)
+            return Claim(work, held, progress if read else Progress())
 
     def renew(self, work: Work, seconds: float) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours."""
@@ -446,38 +466,6 @@ class Ledger:
             select(func.min(leases.c.due) - self._now).where(leases.c.group_name == name)
         ).scalar()
         return None if found is None else max(0.0, float(found))
-
-    def _take_next(
-        self,
-        connection: Connection,
-        name: str,
-        definition: str,
-        owner: str,
-        topics: List[str],
-        options: Any,
-    ) -> Claim:
-        known, cursor, paused, progress = self._row(connection, name, lock=True)
-        if known != definition:
-            raise Superseded(json.loads(known))
-        # The lock first, then a new statement: another may have claimed meanwhile.
-        held = self._next_due(connection, name)
-        if paused or options.ordered and held is not None:
-            return Claim(None, held)
-        rows, behind = self._log.read(
-            connection, cursor, _all_topics(name, topics), options.batch_size
-        )
-        if not rows:
-            if behind != cursor:
-                self._set(connection, name, cursor=behind)
-            return Claim(None, held, Progress())
-        lease = self._put(connection, name, rows, 1, options.lease, owner)
-        read = sum(row[4] == "read" for row in rows)
-        if read:
-            taken = progress._replace(done=progress.done + read)
-            self._set(connection, name, cursor=behind, backfill=_progress_text(taken))
-        else:
-            self._set(connection, name, cursor=behind)
-        return Claim(Work(lease, owner, rows, 1, False), None, progress if read else Progress())
 
     def _put(
         self,
