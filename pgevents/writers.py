@@ -1,6 +1,6 @@
 """The Session or Connection that an application writes with."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, scoped_session
@@ -28,3 +28,11 @@ def require_transaction(connection: Connection) -> Any:
     if transaction is None:
         raise UsageError("begin a transaction first: what is set here ends with it")
     return transaction
+
+
+def refuse_autocommit() -> NoReturn:
+    """Raise UsageError: SQLAlchemy has a transaction, the database has none."""
+    raise UsageError(
+        "the connection commits each statement by itself (AUTOCOMMIT), and what is set here ends"
+        " with the transaction: write in one"
+    )

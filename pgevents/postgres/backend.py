@@ -13,7 +13,7 @@ from ..ledger import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
 from ..values import Shape
-from ..writers import connection_of, require_transaction
+from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, retention
 from .capture import Capture
 from .connection import Address, connect, engine, translated
@@ -123,6 +123,7 @@ class PostgreSQL(Backend):
         connection = connection_of(bind)
         before = {name: _set(connection, name, value) for name, value in values.items()}
         transaction: Any = require_transaction(connection)
+        _require_kept(connection, values)
         try:
             yield
         except BaseException:
@@ -165,6 +166,19 @@ def _set(connection: Connection, name: str, value: str) -> str:
     ).first()
     assert row is not None
     return str(row[0])
+
+
+def _require_kept(connection: Connection, values: Dict[str, str]) -> None:
+    """Raise UsageError where what was set is gone already: there is no transaction."""
+    raw: Any = connection.connection
+    # psycopg2, psycopg and pg8000 all call it so; somebody may have sent BEGIN by hand.
+    if getattr(raw, "autocommit", False):
+        setting, value = next(iter(values.items()))
+        found = connection.execute(
+            text("SELECT current_setting(:name, true)"), {"name": f"pgevents.{setting}"}
+        ).scalar()
+        if found != value:
+            refuse_autocommit()
 
 
 def _restore(connection: Connection, transaction: Any, before: Dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from ..tables import Tables
 from ..target import Target
 from ..threads import Gate
 from ..values import Shape
-from ..writers import connection_of, require_transaction
+from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, retention
 from .capture import Capture
 from .connection import connect, engine, path_of, translated
@@ -120,8 +120,13 @@ class SQLite(Backend):
         """
         connection = connection_of(bind)
         settings = _Settings(connection, self.tables.name("settings"))
-        before = {name: settings.put(name, value) for name, value in values.items()}
+        before = {name: settings.get(name) for name in values}
+        # Before anything is written: it would be committed, and be everybody's.
         require_transaction(connection)
+        if _autocommits(connection.connection):
+            refuse_autocommit()
+        for name, value in values.items():
+            settings.put(name, value)
         event.listen(connection, "commit", settings.clear)
         event.listen(connection, "rollback", settings.forget)
         try:
@@ -168,19 +173,22 @@ class _Settings:
         self._table = table
         self._over = False  # the transaction has ended
 
-    def put(self, name: str, value: str) -> Optional[str]:
-        """Write a setting; return what it was."""
+    def get(self, name: str) -> Optional[str]:
+        """Return a setting, or None."""
         row = self._connection.execute(
             text(f"SELECT value FROM {self._table} WHERE name = :name"), {"name": name}
         ).first()
+        return None if row is None else str(row[0])
+
+    def put(self, name: str, value: str) -> None:
+        """Write a setting."""
         self._connection.execute(
             text(f"INSERT OR REPLACE INTO {self._table} (name, value) VALUES (:name, :value)"),
             {"name": name, "value": value},
         )
-        return None if row is None else str(row[0])
 
     def restore(self, name: str, former: Optional[str]) -> None:
-        """Write back what ``put`` returned, unless the transaction is over."""
+        """Write back what ``get`` returned, unless the transaction is over."""
         if self._over:
             return
         if former is not None:
@@ -198,6 +206,13 @@ class _Settings:
     def forget(self, _: Connection) -> None:
         """Called at a rollback, which takes the rows along."""
         self._over = True
+
+
+def _autocommits(raw: Any) -> bool:
+    """Tell whether sqlite3 commits each statement by itself."""
+    # Unless told otherwise it begins a transaction before the first statement that writes.
+    by_itself = raw.isolation_level is None or getattr(raw, "autocommit", None) is True
+    return by_itself and not raw.in_transaction
 
 
 def _reflected(ours: Engine, relation: Relation) -> Optional[Table]:

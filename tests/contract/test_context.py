@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from pgevents import Hub
+from pgevents import Hub, UsageError
 
 INSERT = text("INSERT INTO orders (item) VALUES ('tea')")
 
@@ -147,3 +147,29 @@ def test_postgresql_takes_the_setting_from_plain_sql(postgres, registry, heard):
         found = contexts(hub, heard)
 
     assert found == [{"user": "ann"}, "no JSON", {}]
+
+
+@pytest.mark.parametrize("around", ["context", "suppressed"])
+def test_a_writer_without_a_transaction_is_refused_and_nobody_else_notices(
+        hub, heard, orders, around):
+    with orders.engine(isolation_level="AUTOCOMMIT").connect() as connection:
+        with pytest.raises(UsageError, match="AUTOCOMMIT|begin a transaction"):
+            with hub.suppressed(connection) if around == "suppressed" else hub.context(
+                    connection, user="ann"):
+                pass
+        orders.execute("INSERT INTO orders (item) VALUES ('another writer')")
+        connection.execute(INSERT)
+
+    assert contexts(hub, heard) == [{}, {}]
+
+
+def test_a_transaction_that_was_begun_by_hand_will_do(hub, heard, orders):
+    with orders.engine(isolation_level="AUTOCOMMIT").connect() as connection:
+        if not hasattr(connection, "commit"):  # SQLAlchemy 1.4 wants to know of a transaction
+            connection.begin()
+        connection.exec_driver_sql("BEGIN")
+        with hub.context(connection, user="ann"):
+            connection.execute(INSERT)
+        connection.exec_driver_sql("COMMIT")
+
+    assert contexts(hub, heard) == [{"user": "ann"}]
