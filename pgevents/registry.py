@@ -13,6 +13,8 @@ The module's ``listens_for``, ``listen``, ``remove`` and ``contains`` are the
 methods of a registry that is there from the start.
 """
 
+import functools
+import inspect
 import threading
 import weakref
 from itertools import count
@@ -51,6 +53,11 @@ class Listener:
     ) -> None:
         if not callable(fn):
             raise UsageError(f"cannot call {fn!r}: a listener is a function")
+        if _is_not_run_by_a_call(fn):
+            raise UsageError(
+                f"{fn!r} is asynchronous, or a generator: a call would not run it. Give a plain"
+                " function"
+            )
         if isinstance(columns, (str, QueryableAttribute, Column)):
             columns = (columns,)
         if where is not None and not isinstance(where, Mapping) and not callable(where):
@@ -325,6 +332,21 @@ class Registry:
 
 def _sender(target: Any) -> Any:
     return blinker.ANY if target is ANY else as_target(target).key
+
+
+def _is_not_run_by_a_call(fn: Any) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    called = getattr(type(fn), "__call__", None)  # of an object that can be called
+    return any(
+        test(one)
+        for one in (fn, called)
+        for test in (
+            inspect.iscoroutinefunction,
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+        )
+    )
 
 
 def _same(found: Any, wanted: Any) -> bool:

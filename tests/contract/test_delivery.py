@@ -1,5 +1,6 @@
 """How listeners are called, on every database."""
 
+import functools
 import threading
 
 import pytest
@@ -329,6 +330,32 @@ def test_a_wrong_registration_is_refused_at_once(registry, call, words):
         call(registry)
 
     assert all(word in str(caught.value) for word in words)
+
+
+async def asynchronous(event):
+    pass
+
+
+def generator(event):
+    yield event
+
+
+async def asynchronous_generator(event):
+    yield event
+
+
+class Asynchronous:
+    async def __call__(self, event):
+        pass
+
+
+@pytest.mark.parametrize("fn", [
+    asynchronous, generator, asynchronous_generator, Asynchronous(),
+    functools.partial(asynchronous),
+], ids=["async", "generator", "async generator", "object", "partial"])
+def test_a_function_that_a_call_would_not_run_is_refused(registry, fn):
+    with pytest.raises(UsageError, match="asynchronous"):
+        registry.listen("orders", "after_insert", fn)
 
 
 def test_an_unknown_column_or_table_is_named_at_start(orders, registry):
