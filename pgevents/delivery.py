@@ -97,7 +97,9 @@ class Delivery:
     def _wanted(self, listener: Listener, event: Event) -> bool:
         try:
             return listener.wants(event)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._give_up(listener, [event], error)
             return False
 
@@ -109,7 +111,9 @@ class Delivery:
         # one listener's bug must not make the others deaf.
         try:
             listener.fn(argument)
-        except (Exception, SystemExit) as error:  # sys.exit() must not end our thread
+        except KeyboardInterrupt:  # poll() calls in the thread that gets it
+            raise
+        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
             if not self._call_again(listener, argument, events, error):
                 return
         listener.failing = False
@@ -137,7 +141,9 @@ class Delivery:
             try:
                 listener.fn(argument)
                 return True
-            except (Exception, SystemExit) as another:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as another:
                 error = another
         listener.failing = True
         self._give_up(listener, events, error)

@@ -249,7 +249,7 @@ class Runner(Worker):
             try:
                 if good:
                     listener.fn([event for _, event in good])
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 for row, event in good:
                     failures[row[0]] = self._failure(row, event.attempt, error)
         return begun, [failures[seq] for seq in sorted(failures)]
@@ -281,7 +281,7 @@ class Runner(Worker):
                         listener.fn(event, connection)
                     else:
                         listener.fn(event)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
             return self._failure(row, attempt, error)
         return None
 

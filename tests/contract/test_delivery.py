@@ -9,6 +9,8 @@ from sqlalchemy import event as sqlalchemy_event
 import pgevents
 from pgevents import ANY, Hub, Retry, UsageError, signals
 
+from ..waiting import wait_for
+
 TIMEOUT = 20.0  # seconds
 
 
@@ -52,17 +54,44 @@ def test_one_that_raises_is_called_again_and_then_reported_and_the_other_hears(
     assert items(told[0]["events"]) == ["a"]
 
 
-def test_sys_exit_in_a_listener_ends_nothing(orders, registry, heard):
-    def leave(event):
-        raise SystemExit(1)
+class TimeLimit(BaseException):
+    """What gevent, pytest and others raise is no Exception either."""
 
-    registry.listen("orders", "after_insert", leave)
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, TimeLimit])
+@pytest.mark.parametrize("place", ["listener", "where", "group"])
+def test_what_is_no_exception_ends_no_thread(orders, registry, heard, place, kind):
+    def leave(event):
+        raise kind(1)
+
+    if place == "where":
+        registry.listen("orders", "after_insert", print, where=leave)
+    else:
+        registry.listen(
+            "orders", "after_insert", leave, group="leavers" if place == "group" else None)
     registry.listen("orders", "after_insert", heard)
-    with Hub(orders.url, registry, retry=Retry(attempts=1)):
+    hub = Hub(orders.url, registry, retry=Retry(attempts=1))
+    hub.group("leavers", max_attempts=1)
+    with hub:
         insert(orders, "a", "b")
         events = heard.take(2)
+        if place == "group":
+            wait_for(lambda: len(hub.group("leavers").dead_letters()) == 2)
 
     assert items(events) == ["a", "b"]
+
+
+def test_ctrl_c_in_a_listener_that_poll_calls_ends_poll(orders, registry):
+    def interrupted(event):
+        raise KeyboardInterrupt()
+
+    registry.listen("orders", "after_insert", interrupted)
+    hub = Hub(orders.url, registry)
+    hub.poll()
+    insert(orders, "a")
+    with pytest.raises(KeyboardInterrupt):
+        hub.poll(TIMEOUT)
+    hub.stop()
 
 
 def test_a_receiver_of_a_signal_that_raises_disturbs_nobody(orders, registry, heard):
