@@ -56,6 +56,10 @@ class GroupLog:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
         raise NotImplementedError
 
+    def aborted(self, connection: Connection) -> bool:
+        """Tell whether a statement failed, and the transaction can only be rolled back."""
+        return False
+
     def dispose(self, close: bool = True) -> None:
         """Give the pool's connections back; in a forked child, without closing them."""
         raise NotImplementedError
@@ -161,6 +165,7 @@ class Ledger:
 
     def __init__(self, tables: Tables, log: GroupLog) -> None:
         self.transaction = log.transaction
+        self.aborted = log.aborted
         self._groups = tables.groups
         self._leases = tables.leases
         self._dead = tables.dead

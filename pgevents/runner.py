@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
@@ -187,6 +187,7 @@ class Runner(Worker):
             chunk = rest[:1] if work.again else rest
             if self._transactional(chunk):
                 with self._ledger.transaction() as connection:
+                    _guard(connection)
                     rest = self._step(work, chunk, rest, attempt, connection)
             else:
                 rest = self._step(work, chunk, rest, attempt, None)
@@ -281,6 +282,11 @@ class Runner(Worker):
                         listener.fn(event, connection)
                     else:
                         listener.fn(event)
+                if connection is not None and self._ledger.aborted(connection):
+                    raise UsageError(
+                        "a statement failed, and the listener went on: nothing more can be written"
+                        " in this transaction. Put connection.begin_nested() around what may fail"
+                    )
         except BaseException as error:  # sys.exit(), a time limit: must not end our thread
             return self._failure(row, attempt, error)
         return None
@@ -321,6 +327,18 @@ class Runner(Worker):
         if self.standing_by != why:
             logger.warning("group %s stands by in this process: %s", self.group, why)
         self.standing_by = why
+
+
+def _guard(connection: Connection) -> None:
+    """Keep a listener from ending the transaction that is to hold the acknowledgement, too."""
+
+    def refuse() -> NoReturn:
+        raise UsageError(
+            "a transactional listener neither commits nor rolls back: return, or raise, and what it"
+            " wrote stays, or is taken back"
+        )
+
+    connection.commit = connection.rollback = refuse  # type: ignore[method-assign]
 
 
 class Renewer(Worker):

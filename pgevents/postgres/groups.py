@@ -8,6 +8,7 @@ import contextlib
 import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import literal_column
 from sqlalchemy.engine import Connection
 
@@ -102,6 +103,11 @@ class PostgresGroupLog(GroupLog):
     def transaction(self) -> Iterator[Connection]:
         with translated(), self._engine.begin() as connection:
             yield connection
+
+    def aborted(self, connection: Connection) -> bool:
+        raw: Any = connection.connection
+        status = raw.cursor().connection.info.transaction_status
+        return bool(status == TRANSACTION_STATUS_INERROR)
 
     def dispose(self, close: bool = True) -> None:
         self._engine.dispose(close=close)

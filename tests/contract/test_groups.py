@@ -160,6 +160,58 @@ def test_effects_of_a_transactional_listener_are_there_exactly_once(orders, regi
     assert found == ["a", "bad", "b"]
 
 
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_transactional_listener_that_ends_the_transaction_is_told_not_to(orders, registry, end):
+    orders.execute("CREATE TABLE receipts (item text)")
+
+    def handle(event, connection):
+        connection.execute(sqlalchemy.text("INSERT INTO receipts VALUES ('one')"))
+        if event.new["item"] == "bad":
+            getattr(connection, end)()
+
+    registry.listen("orders", "after_insert", handle, group="mailer", transactional=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=2, backoff=(0.01, 0.02))
+    with hub:
+        insert(orders, "bad", "good")
+        letter, = wait_for(group.dead_letters)
+        wait_for(lambda: group.lag()[0] == 0)
+
+    assert "neither commits nor rolls back" in letter.error
+    assert orders.execute("SELECT count(*) FROM receipts")[0][0] == 1
+
+
+def test_a_listener_that_overlooks_an_error_of_the_database_holds_nobody_up(orders, registry):
+    orders.execute("CREATE TABLE receipts (item text PRIMARY KEY)")
+    orders.execute("INSERT INTO receipts VALUES ('tea')")
+    calls = []
+
+    def handle(event, connection):
+        calls.append(event.new["item"])
+        try:
+            connection.execute(
+                sqlalchemy.text("INSERT INTO receipts VALUES (:item)"), {"item": event.new["item"]}
+            )
+        except sqlalchemy.exc.IntegrityError:
+            pass  # it is there already
+
+    registry.listen("orders", "after_insert", handle, group="mailer", transactional=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=2, backoff=(0.01, 0.02), lease=60)
+    with hub:
+        insert(orders, "tea", "milk")
+        wait_for(lambda: group.lag()[0] == 0)
+        errors = [letter.error for letter in group.dead_letters()]
+
+    found = sorted(row[0] for row in orders.execute("SELECT item FROM receipts"))
+    assert found == ["milk", "tea"]
+    if orders.kind == "sqlite":  # a statement that fails there takes nothing else along
+        assert (calls, errors) == (["tea", "milk"], [])
+    else:
+        assert calls == ["tea", "tea", "milk"]
+        assert len(errors) == 1 and "begin_nested" in errors[0]
+
+
 def test_a_batch_listener_gets_lists_in_order(orders, registry):
     lists = []
 
