@@ -103,6 +103,7 @@ class Hub:
         self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards start, stop and the fields below
+        self._polling = threading.RLock()  # one thread polls, the others wait for their turn
         self._source: Optional[Source] = None
         self._dispatcher: Optional[Dispatcher] = None
         self._housekeeper: Optional[Housekeeper] = None
@@ -130,13 +131,15 @@ class Hub:
         """
         self._notice_fork()
         with self._lock:
-            if self._source is not None:
-                return self
-            if self._reader is not None:
-                self._reader.close()  # poll() goes on where start() begins
-            self.registry.attach(self)
-            source = self._launch(self._reader or self._backend.reader(), persistent=not wait)
-            self._reader = None
+            running = self._source
+            if running is None:
+                if self._reader is not None:
+                    self._reader.close()  # poll() goes on where start() begins
+                self.registry.attach(self)
+                source = self._launch(self._reader or self._backend.reader(), persistent=not wait)
+                self._reader = None
+        if running is not None:
+            return self._join_start(running, wait, timeout)
         if wait:
             error = source.wait_first(timeout)
             if not source.connected:
@@ -214,35 +217,19 @@ class Hub:
         background threads: the first call connects, and what is committed
         from then on is heard by the next ones. Raises UsageError when the hub
         is started, Unavailable when the connection is lost; a later call
-        connects again and misses nothing.
+        connects again and misses nothing. Threads that poll take turns; one whose
+        turn does not come within ``timeout`` has handled nothing.
         """
         self._notice_fork()
         if self._source is not None:
             raise UsageError("the hub is started: its own threads call the listeners")
         deadline = time.monotonic() + timeout
-        if self._reader is None:
-            self._reader = self._open_for_poll()
-        reader, delivery = self._reader, self._delivery or self._new_delivery()
-        self._delivery = delivery
-        handled = 0
+        if not self._polling.acquire(timeout=max(0.0, timeout)):
+            return 0
         try:
-            if not reader.is_open:
-                reader.open()
-            while True:
-                rows = reader.read()
-                reason = reader.missed()
-                if reason is not None:
-                    self._tell("gap", reason=reason)
-                if rows:
-                    handled += delivery(self._events(rows))
-                    continue
-                left = deadline - time.monotonic()
-                if handled or left <= 0:
-                    return handled
-                reader.wait(left)
-        except Unavailable:
-            reader.close()
-            raise
+            return self._poll(deadline)
+        finally:
+            self._polling.release()
 
     # What is captured.
 
@@ -408,6 +395,14 @@ class Hub:
 
     # Inside.
 
+    def _join_start(self, source: Source, wait: bool, timeout: float) -> "Hub":
+        """Wait for the start that another thread has begun."""
+        if wait and not source.current:  # a receiver of ``connected`` is called by the source
+            error = source.wait_first(timeout)
+            if error is not None and source.gave_up:
+                raise error
+        return self
+
     def _launch(self, reader: Reader, persistent: bool) -> Source:
         """Make the threads and start them; ``reader`` goes on where it is.
 
@@ -450,6 +445,31 @@ class Hub:
         if source is None:
             raise UsageError(f"{what} needs a hub that is started")
         return source
+
+    def _poll(self, deadline: float) -> int:
+        if self._reader is None:
+            self._reader = self._open_for_poll()
+        reader, delivery = self._reader, self._delivery or self._new_delivery()
+        self._delivery = delivery
+        handled = 0
+        try:
+            if not reader.is_open:
+                reader.open()
+            while True:
+                rows = reader.read()
+                reason = reader.missed()
+                if reason is not None:
+                    self._tell("gap", reason=reason)
+                if rows:
+                    handled += delivery(self._events(rows))
+                    continue
+                left = deadline - time.monotonic()
+                if handled or left <= 0:
+                    return handled
+                reader.wait(left)
+        except Unavailable:
+            reader.close()
+            raise
 
     def _open_for_poll(self) -> Reader:
         self.registry.attach(self)
@@ -567,6 +587,7 @@ class Hub:
         """In a child: leave the parent's connection and threads alone, and make our own."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._polling = threading.RLock()
         self._backend.after_fork_in_child()
         self._topics.after_fork()
         self._groups.after_fork()

@@ -98,8 +98,15 @@ class Source(Worker):
     def wait_first(self, timeout: float) -> Optional[Exception]:
         """Wait for the first attempt to connect; return why it failed, or None."""
         with self._changed:
-            self._changed.wait_for(lambda: self.connected or self._failed_once, timeout)
+            self._changed.wait_for(
+                lambda: self.connected or self._failed_once or self.stopping, timeout
+            )
         return None if self.connected else self.failure
+
+    @property
+    def gave_up(self) -> bool:
+        """Tell whether the first attempt failed, and there will be no other."""
+        return self._failed_once and not (self._persistent or self._ever_connected)
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until all that is committed at the time of the call was handed on."""
@@ -177,7 +184,7 @@ class Source(Worker):
             was_connected, self.connected = self.connected, False
             self._failed_once = True
             self._changed.notify_all()
-        if not (self._persistent or self._ever_connected):
+        if self.gave_up:
             self.stopping = True  # start() raises it
             return
         logger.warning("%s is not connected, trying again in %.1f s: %s", self.name, pause, error)

@@ -138,3 +138,53 @@ def test_started_and_polled_exclude_each_other_and_one_goes_on_for_the_other(
     for call in (hub.drain, hub.wait_ready):
         with pytest.raises(UsageError, match="started"):
             call()
+
+
+def together(count, call):
+    """Call in several threads at once; return what they returned, or raised."""
+    results, ready = [], threading.Barrier(count)
+
+    def run():
+        ready.wait(TIMEOUT)
+        try:
+            results.append(call())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_each_of_several_threads_that_start_a_hub_returns_when_it_listens(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+
+    assert together(4, lambda: hub.start().status()["state"]) == ["listening"] * 4
+    hub.stop()
+
+
+def test_each_of_several_threads_whose_start_fails_is_told(orders, registry, heard):
+    registry.listen("bills", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+
+    assert {type(result) for result in together(4, hub.start)} == {UsageError}
+    assert hub.status()["state"] == "stopped"
+
+
+def test_threads_that_poll_take_turns(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    hub.poll()
+
+    def poll():
+        insert(orders, "tea")
+        return sum(hub.poll(0.05) for _ in range(5))
+
+    handled = together(3, poll)
+    assert sum(handled) + hub.poll() == 3
+    assert len({event.id for event in heard.take(3)}) == 3
+    hub.stop()
