@@ -215,10 +215,11 @@ class Hub:
 
         Waits ``timeout`` seconds for the first. For programs without
         background threads: the first call connects, and what is committed
-        from then on is heard by the next ones. Raises UsageError when the hub
-        is started, Unavailable when the connection is lost; a later call
-        connects again and misses nothing. Threads that poll take turns; one whose
-        turn does not come within ``timeout`` has handled nothing.
+        from then on is heard by the next ones. Threads that poll take turns;
+        one whose turn does not come within ``timeout`` has handled nothing.
+        Raises UsageError when the hub is started, or somebody listens in a
+        group; Unavailable when the connection is lost: a later call connects
+        again and misses nothing.
         """
         self._notice_fork()
         if self._source is not None:
@@ -372,6 +373,8 @@ class Hub:
     def listener_added(self, listener: Listener, moments: Tuple[str, ...]) -> None:
         """Called by the registry, when the hub runs, before a new listener gets events."""
         source = self._source
+        if source is None and self._reader is not None:
+            _refuse_group(listener)
         if (source is None and self._reader is None) or listener.target is None:
             return
         target = listener.target
@@ -472,6 +475,8 @@ class Hub:
             raise
 
     def _open_for_poll(self) -> Reader:
+        for listener, _ in self.registry.all():
+            _refuse_group(listener)
         self.registry.attach(self)
         self._prepare()
         return self._backend.reader()
@@ -647,6 +652,14 @@ def _wish(
             " hub.watch() says what is"
         )
     return Wish(operations, told.include, told.exclude, told.old or listener.columns is not None)
+
+
+def _refuse_group(listener: Listener) -> None:
+    if listener.group is not None:
+        raise UsageError(
+            f"{listener.name} listens in the group {listener.group!r}, which needs threads of its"
+            " own: start() the hub instead of poll(), or give it a registry without groups"
+        )
 
 
 def _check_columns(listener: Listener, relation: Relation) -> None:

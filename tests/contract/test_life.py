@@ -104,6 +104,19 @@ def test_poll_learns_of_listeners_that_come_later(database, registry, heard):
     hub.stop()
 
 
+def test_poll_refuses_listeners_of_groups_which_it_would_never_call(orders, registry, heard):
+    hub = Hub(orders.url, registry)
+    registry.listen("orders", "after_insert", heard)
+    hub.poll()
+    with pytest.raises(UsageError, match="group 'mailer'"):
+        registry.listen("orders", "after_insert", heard, group="mailer")
+    hub.stop()
+
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with pytest.raises(UsageError, match="group 'mailer'"):
+        hub.poll()
+
+
 def test_poll_goes_on_after_a_lost_connection(postgres, registry, heard):
     postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
     registry.listen("orders", "after_insert", heard)
