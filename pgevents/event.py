@@ -223,8 +223,8 @@ class Event:
             event._values = _untagged(given["old"]), _untagged(given["new"])
             event._raw = event._values
             event._changed = tuple(given["changed"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"no event in JSON: {text[:100]!r} ({error})") from error
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise UsageError(f"no event in JSON: {text!r:.100} ({error!r})") from error
         return event
 
     def __reduce__(self) -> Any:

@@ -24,10 +24,13 @@ from .backend import Backend
 from .errors import UsageError
 from .event import Event
 from .ledger import Captured, GroupLog, Ledger, plain_row
-from .registry import Registry
+from .registry import Registry, check_group
 from .runner import Options, Renewer, Runner
 from .target import OPERATIONS
 from .topics import Topics
+
+
+LAST = 2**63 - 1  # the highest position that a log can have
 
 
 class DeadLetter(NamedTuple):
@@ -100,7 +103,7 @@ class Group:
             if to.tzinfo is None:
                 raise UsageError(f"rewind to {to!r}: a time needs a time zone")
             self._groups.ledger().rewind(self.name, to.timestamp())
-        elif to in ("beginning", "now") or (isinstance(to, int) and not isinstance(to, bool)):
+        elif to in ("beginning", "now") or (type(to) is int and 0 <= to <= LAST):
             self._groups.ledger().rewind(self.name, to)
         else:
             raise UsageError(
@@ -162,6 +165,7 @@ class Groups:
 
     def group(self, name: str, **options: Any) -> Group:
         """Return a group, and say how it works. Raises UsageError while it runs."""
+        check_group(name)
         if options:
             if name in self._runners:
                 raise UsageError(f"the group {name!r} runs: say how it works before start()")

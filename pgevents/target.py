@@ -72,6 +72,7 @@ def as_target(thing: Any) -> Target:
     if isinstance(thing, Target):
         return thing
     if isinstance(thing, str):
+        check_text(thing)
         schema, name = _split(thing)
         return Target(schema, name)
     if isinstance(thing, Table):
@@ -88,6 +89,16 @@ def as_target(thing: Any) -> Target:
             f"cannot listen to {thing!r}: it is mapped to a {type(table).__name__}, not to a table"
         )
     return Target(table.schema, table.name, table, mapper.class_, _discriminator(mapper))
+
+
+def check_text(text: str) -> None:
+    """Raise UsageError for a name that no database can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"no name: {text!r} is not Unicode text") from None
+    if "\0" in text:
+        raise UsageError(f"no name: {text!r} holds a NUL character")
 
 
 def moments_of(identifier: Any) -> Tuple[str, ...]:

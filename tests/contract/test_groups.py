@@ -260,6 +260,14 @@ def test_a_rewound_group_handles_again(orders, registry, heard, to):
     assert items(again) == (["b", "c"] if to == "position" else ["a", "b", "c"])
 
 
+@pytest.mark.parametrize("to", [-1, 2 ** 63, True, 1.5, None, "yesterday"])
+def test_a_group_cannot_be_rewound_to_what_is_no_place(orders, registry, heard, to):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry) as hub:
+        with pytest.raises(UsageError, match="rewind to"):
+            hub.group("mailer").rewind(to)
+
+
 def test_a_group_that_starts_at_the_beginning_gets_what_the_log_has(orders, registry, heard):
     capture = Hub(orders.url, registry)
     capture.watch("orders")
@@ -329,6 +337,14 @@ def test_what_was_taken_and_not_begun_is_there_for_others_at_once(orders, heard)
 def test_a_wrong_option_is_named(sqlite, registry, options, word):
     with pytest.raises(UsageError, match=word):
         Hub(sqlite.url, registry).group("mailer", **options)
+
+
+@pytest.mark.parametrize("name", ["", 7, "a\0b", "\ud800"], ids=["empty", "number", "NUL", "half"])
+def test_what_cannot_be_the_name_of_a_group_is_refused(orders, registry, name):
+    with pytest.raises(UsageError):
+        registry.listen("orders", "after_insert", print, group=name)
+    with pytest.raises(UsageError):
+        Hub(orders.url, registry).group(name)
 
 
 def test_listeners_options_that_exclude_each_other_are_named(registry):

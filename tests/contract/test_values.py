@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import enum
+import json
 import pickle
 
 import pytest
@@ -10,7 +11,7 @@ import sqlalchemy
 from sqlalchemy import Column, ForeignKey, Integer, String, Table
 from sqlalchemy.orm import Session, declarative_base
 
-from pgevents import Event, Hub
+from pgevents import Event, Hub, UsageError
 
 
 # What SQLAlchemy 1.4 says of Numeric.
@@ -149,6 +150,29 @@ def test_an_event_survives_json_and_pickle(database, session, registry, heard):
             assert (copy.changed, copy.context) == (event.changed, event.context)
             assert [type(v) for v in copy.new.values()] == [type(v) for v in event.new.values()]
             assert copy.to_json() == event.to_json()
+
+
+def spoilt(text, **other):
+    return json.dumps({**json.loads(text), **other})
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda text: None,
+    lambda text: text[:-1],
+    lambda text: "[]",
+    lambda text: spoilt(text, new=[1]),
+    lambda text: spoilt(text, new={"id": {"$decimal": "many"}}),
+    lambda text: spoilt(text, new={"id": {"$enum": []}}),
+    lambda text: spoilt(text, at=7),
+], ids=["None", "cut", "list", "row", "decimal", "enum", "time"])
+def test_what_is_no_event_in_json_is_one_clear_error(orders, registry, heard, spoil):
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry):
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        text = heard.next().to_json()
+
+    with pytest.raises(UsageError, match="no event in JSON"):
+        Event.from_json(spoil(text))
 
 
 @pytest.mark.parametrize(
