@@ -24,7 +24,7 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
-from .target import OPERATIONS, Target, as_target, moments_of
+from .target import OPERATIONS, Target, as_target, check_text, moments_of
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
@@ -78,14 +78,25 @@ class Hub:
         poll_interval: float = 0.05,
         behind_after: float = BEHIND_AFTER,
     ) -> None:
-        for name, value, least in (
-            ("workers", workers, 1),
-            ("queue_size", queue_size, 1),
-            ("retention", retention, 1),
+        for name, value, least in (("workers", workers, 1), ("queue_size", queue_size, 1)):
+            if type(value) is not int or value < least:
+                raise UsageError(f"{name}={value!r}: give a whole number, {least} or more")
+        for name, seconds, shortest in (
+            ("retention", retention, 1.0),
+            ("group_retention", group_retention, 0.0),
             ("poll_interval", poll_interval, 0.001),
+            ("behind_after", behind_after, 0.0),
         ):
-            if not isinstance(value, (int, float)) or value < least:
-                raise UsageError(f"{name}={value!r}: give a number, {least} or more")
+            if not isinstance(seconds, (int, float)) or not seconds >= shortest:  # nor is NaN
+                raise UsageError(f"{name}={seconds!r}: give seconds, {shortest:g} or more")
+        for name, thing, kind in (
+            ("registry", registry, Registry), ("retry", retry, Retry), ("bell", bell, bool),
+        ):
+            if thing is not None and not isinstance(thing, kind):
+                raise UsageError(f"{name}={thing!r}: give a {kind.__name__}")
+        if not isinstance(service, str) or not service:
+            raise UsageError(f"service={service!r}: give the application's name")
+        check_text(service)
         self.registry = default_registry if registry is None else registry
         self.metrics = Metrics()
         self._backend = _backend(bind, schema, bell, poll_interval)
@@ -319,7 +330,7 @@ class Hub:
 
     # Around writes.
 
-    def context(self, bind: Any, **values: Any) -> ContextManager[None]:
+    def context(self, bind: Any, /, **values: Any) -> ContextManager[None]:
         """Within the block, let ``event.context`` of the changes be these values.
 
         ``bind`` is the Session or Connection that writes. Values are JSON

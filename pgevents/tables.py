@@ -49,7 +49,7 @@ class Tables:
     """
 
     def __init__(self, dialect: str, schema: str = "pgevents") -> None:
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", schema) or schema.startswith("pg_"):
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", str(schema)) or schema.startswith("pg_"):
             raise UsageError(
                 f"schema={schema!r}: give lower-case letters, digits and underscores,"
                 ' at most 40, and not "pg_" at the beginning'

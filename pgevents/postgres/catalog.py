@@ -92,7 +92,8 @@ def _nearest(cursor: Any, target: Target) -> str:
         "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN relname::text"
         " ELSE nspname || '.' || relname END"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', 'information_schema')"
+        " WHERE relkind IN ('r', 'p')"
+        " AND nspname NOT IN ('pg_catalog', 'information_schema', 'pgevents')"
         " AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1"
     )
     names = [row[0] for row in cursor.fetchall()]

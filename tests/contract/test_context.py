@@ -53,6 +53,14 @@ def test_a_context_is_that_of_the_writes_within_it(hub, heard, writer):
     assert contexts(hub, heard) == [{}, ann, {"user": "bob"}, ann, {}]
 
 
+def test_a_value_may_have_any_name(hub, heard, writer):
+    with hub.context(writer, **{"bind": 1, "self": 2, "values": 3, "two words": 4}):
+        writer.execute(INSERT)
+    writer.commit()
+
+    assert contexts(hub, heard) == [{"bind": 1, "self": 2, "values": 3, "two words": 4}]
+
+
 def test_what_is_suppressed_is_not_heard(hub, heard, writer):
     with hub.suppressed(writer):
         writer.execute(INSERT)

@@ -402,3 +402,14 @@ def test_an_unknown_column_or_table_is_named_at_start(orders, registry):
 def test_what_is_no_database_of_ours_is_refused(bind):
     with pytest.raises(UsageError):
         Hub(bind)
+
+
+@pytest.mark.parametrize("option", [
+    {"workers": 0}, {"workers": 1.5}, {"workers": True}, {"queue_size": 2.5}, {"retention": "1"},
+    {"retention": float("nan")}, {"group_retention": "x"}, {"behind_after": "x"},
+    {"poll_interval": 0}, {"retry": 3}, {"registry": 7}, {"bell": "off"}, {"service": ""},
+    {"service": None}, {"service": "a\0"},
+], ids=str)
+def test_an_option_that_cannot_be_is_named(option):
+    with pytest.raises(UsageError, match="".join(option) + "|NUL"):
+        Hub("sqlite:///shop.db", **option)
