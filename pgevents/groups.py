@@ -23,14 +23,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 from .backend import Backend
 from .errors import UsageError
 from .event import Event
-from .ledger import Captured, GroupLog, Ledger, plain_row
+from .ledger import LAST, Captured, GroupLog, Ledger, plain_row
 from .registry import Registry, check_group
 from .runner import Options, Renewer, Runner
 from .target import OPERATIONS
 from .topics import Topics
 
-
-LAST = 2**63 - 1  # the highest position that a log can have
+DRAIN_PAUSE = 0.02  # seconds between two looks of drain()
 
 
 class DeadLetter(NamedTuple):
@@ -130,7 +129,10 @@ class Group:
 
         Those whose event is not in the log any more stay where they are.
         """
-        ids = [letter if isinstance(letter, int) else letter.id for letter in letters]
+        ids = [letter.id if isinstance(letter, DeadLetter) else letter for letter in letters]
+        for given in ids:
+            if type(given) is not int or not 0 <= given <= LAST:
+                raise UsageError(f"retry {given!r}: give dead letters, or their ids")
         count = self._groups.ledger().retry_dead(self.name, ids or None)
         self._groups.wake()
         return count
@@ -214,6 +216,25 @@ class Groups:
         """Something happened: let the threads look."""
         for runner in list(self._runners.values()):
             runner.wake()
+
+    def drain(self, deadline: float) -> bool:
+        """Wait until the groups that run here have handled what is committed now.
+
+        Tell whether it was in time. Raises UsageError inside a listener.
+        """
+        runners = list(self._runners.values())
+        if any(runner.current for runner in runners):
+            raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
+        if not runners:
+            return True
+        last = self.ledger().last()
+        self.wake()
+        for runner in runners:
+            while runner.behind(last):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(DRAIN_PAUSE)
+        return True
 
     def stop(self, deadline: float) -> bool:
         """Let each thread finish the event it handles; tell whether all ended in time.

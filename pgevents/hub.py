@@ -34,6 +34,7 @@ GROUP_RETENTION = 14 * 86400.0  # seconds; a group that is down for longer gets 
 BEHIND_AFTER = 10.0  # seconds that the queue may be full before ``fallen_behind``
 START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on a quiet day
 HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
+EMPTY = 0.1  # seconds that threads with nothing to do may take to end
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
 
@@ -140,6 +141,7 @@ class Hub:
         Raises UsageError for an unknown table or column, NotInstalled,
         Denied, Unsupported, or Unavailable; then nothing runs.
         """
+        _check_timeout(timeout)
         self._notice_fork()
         with self._lock:
             running = self._source
@@ -162,12 +164,14 @@ class Hub:
     def stop(self, timeout: float = 10.0) -> int:
         """Stop reading, let the listeners finish what was taken, and end the threads.
 
-        Returns how many events were left when ``timeout`` seconds were over;
+        What was committed a moment ago may not have been read: ``drain()``
+        before. Returns how many events were left when ``timeout`` seconds were over;
         a warning tells so, too. Safe twice, before ``start()``, and from
         inside a listener: then the rest is finished after it returns.
         """
+        _check_timeout(timeout)
         self._notice_fork()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + max(timeout, EMPTY)
         with self._lock:
             source, self._source = self._source, None
             dispatcher, housekeeper = self._dispatcher, self._housekeeper
@@ -208,18 +212,28 @@ class Hub:
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> bool:
         """Wait until the hub listens; tell whether it does."""
+        _check_timeout(timeout)
         source = self._running("wait_ready()")
         return source.wait_connected(timeout)
 
     def drain(self, timeout: float = 10.0) -> bool:
-        """Wait until all that is committed now was handled; tell whether it was in time."""
+        """Wait until all that is committed now was handled; tell whether it was in time.
+
+        Of the groups, those count that run here: what waits for its time, or
+        is paused, is not handled. Raises UsageError inside a listener.
+        """
+        _check_timeout(timeout)
         deadline = time.monotonic() + timeout
         source, dispatcher = self._running("drain()"), self._dispatcher
         if dispatcher is None:
             return False
         if dispatcher.current:
             raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
-        return source.catch_up(timeout) and dispatcher.wait_idle(deadline)
+        return (
+            source.catch_up(timeout)
+            and dispatcher.wait_idle(deadline)
+            and self._groups.drain(deadline)
+        )
 
     def poll(self, timeout: float = 0.0) -> int:
         """Handle what is there in the caller's own thread; return how many events that were.
@@ -232,6 +246,7 @@ class Hub:
         group; Unavailable when the connection is lost: a later call connects
         again and misses nothing.
         """
+        _check_timeout(timeout)
         self._notice_fork()
         if self._source is not None:
             raise UsageError("the hub is started: its own threads call the listeners")
@@ -663,6 +678,11 @@ def _wish(
             " hub.watch() says what is"
         )
     return Wish(operations, told.include, told.exclude, told.old or listener.columns is not None)
+
+
+def _check_timeout(timeout: float) -> None:
+    if not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise UsageError(f"timeout={timeout!r}: give seconds, 0 or more")
 
 
 def _refuse_group(listener: Listener) -> None:

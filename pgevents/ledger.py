@@ -16,6 +16,7 @@ from .event import LogRow
 from .tables import Tables
 
 OWNER_SILENT = 1.5  # seconds without a renewal after which an owner may be asked for dead
+LAST = 2**63 - 1  # the highest position that a log can have
 RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
 
 
@@ -102,8 +103,17 @@ class GroupLog:
         """Return a mark of the cleaning that took rows behind the cursor; None if none did."""
         raise NotImplementedError
 
-    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
-        """Return how many rows are behind the cursor, and how many seconds old the oldest is."""
+    def lag(
+        self, connection: Connection, cursor: str, topics: List[str], last: int
+    ) -> Tuple[int, float]:
+        """Return how many rows are behind the cursor, and how many seconds old the oldest is.
+
+        Those after ``last`` do not count.
+        """
+        raise NotImplementedError
+
+    def last(self, connection: Connection) -> int:
+        """Return the number of the newest row that is committed, 0 in an empty log."""
         raise NotImplementedError
 
     def age(self, connection: Connection, seq: int) -> float:
@@ -261,15 +271,12 @@ class Ledger:
 
     def progress(self, name: str) -> Progress:
         """Return how far the group's backfill is; what is taken and not finished is not done."""
-        leases, log = self._leases, self._rows
+        log = self._rows
         with self.transaction() as connection:
             progress: Progress = self._row(connection, name)[3]
             if not progress.total:
                 return progress
-            taken = connection.execute(
-                select(leases.c.seqs).where(leases.c.group_name == name)
-            ).fetchall()
-            seqs = [seq for row in taken for seq in _numbers(row[0])]
+            seqs = self._taken(connection, name)
             done = progress.done
             for first in range(0, len(seqs), 500):  # SQLite binds a thousand values at most
                 done -= connection.execute(
@@ -281,22 +288,24 @@ class Ledger:
             # What was put back by hand is counted no second time.
             return Progress(max(0, done), progress.total)
 
-    def lag(self, name: str, topics: List[str]) -> Tuple[int, float]:
+    def lag(self, name: str, topics: List[str], last: int = LAST) -> Tuple[int, float]:
         """Return how many events wait, those taken and not finished too, and the age of the first.
 
-        The age is in seconds, 0.0 when nothing waits.
+        Those after ``last`` do not count. The age is in seconds, 0.0 when nothing waits.
         """
-        leases = self._leases
         with self.transaction() as connection:
             cursor = self._row(connection, name)[1]
-            waiting, age = self._log.lag(connection, cursor, _all_topics(name, topics))
-            taken = connection.execute(
-                select(leases.c.seqs).where(leases.c.group_name == name)
-            ).fetchall()
-            seqs = [seq for row in taken for seq in _numbers(row[0])]
+            topics = _all_topics(name, topics)
+            waiting, age = self._log.lag(connection, cursor, topics, last)
+            seqs = [seq for seq in self._taken(connection, name) if seq <= last]
             if seqs:
                 age = max(age, self._log.age(connection, min(seqs)))
             return waiting + len(seqs), max(0.0, age)  # the clock may have been set back
+
+    def last(self) -> int:
+        """Return the number of the newest row of the log that is committed."""
+        with self.transaction() as connection:
+            return self._log.last(connection)
 
     def missed(self, name: str) -> Optional[str]:
         """Return a mark of the cleaning that took what the group had not seen, or None."""
@@ -395,10 +404,11 @@ class Ledger:
     # Dead letters.
 
     def dead_letters(self, name: str) -> List[Dict[str, Any]]:
-        """Return what a group has given up, oldest first."""
+        """Return what a group has given up, oldest first. Raises UsageError for an unknown one."""
         dead = self._dead
         columns = (dead.c.id, dead.c.seq, dead.c.event, dead.c.attempts, dead.c.error)
         with self.transaction() as connection:
+            self._row(connection, name)
             found = connection.execute(
                 select(*columns, dead.c.traceback, dead.c.at)
                 .where(dead.c.group_name == name)
@@ -408,12 +418,16 @@ class Ledger:
         return [dict(zip(names, row)) for row in found]
 
     def retry_dead(self, name: str, ids: Optional[List[int]] = None) -> int:
-        """Let dead letters be handled once more, all or these; return how many."""
+        """Let dead letters be handled once more, all or these; return how many.
+
+        Raises UsageError for an unknown group.
+        """
         dead = self._dead
         chosen = dead.c.group_name == name
         if ids is not None:
             chosen = and_(chosen, dead.c.id.in_(ids))
         with self.transaction() as connection:
+            self._row(connection, name)
             found = connection.execute(select(dead.c.seq).where(chosen).order_by(dead.c.id))
             seqs = [row[0] for row in found]
             kept = {row[0]: row for row in self._log.rows(connection, seqs)}
@@ -426,6 +440,12 @@ class Ledger:
         return len(again)
 
     # Inside.
+
+    def _taken(self, connection: Connection, name: str) -> List[int]:
+        """Return the positions of what is taken and not finished, or waits for its time."""
+        leases = self._leases
+        found = connection.execute(select(leases.c.seqs).where(leases.c.group_name == name))
+        return [seq for row in found for seq in _numbers(row[0])]
 
     def _take_due(
         self, connection: Connection, name: str, owner: str, options: Any

@@ -114,6 +114,10 @@ class Runner(Worker):
         """Write the group's definition down; the last one who does has the say."""
         self._ledger.define(self.group, self.definition, self.options.start, captured)
 
+    def behind(self, last: int) -> int:
+        """Return how many events up to this position the group has not handled, in any process."""
+        return self._ledger.lag(self.group, self._topics, last)[0]
+
     def wake(self) -> None:
         self._woken.set()
 

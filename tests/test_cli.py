@@ -264,6 +264,14 @@ def test_what_sql_prints_installs_what_is_needed(orders):
         pass
 
 
+def test_sql_for_a_role_is_refused_where_there_are_none(sqlite):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+
+    code, _, err = command.run("sql", sqlite.url, "orders", "--role", "shop_app")
+
+    assert code == 1 and "SQLite has no roles" in err
+
+
 def test_sql_for_a_role_grants_it_what_a_hub_needs(postgres):
     postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY)")
 

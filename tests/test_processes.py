@@ -1,6 +1,7 @@
 """Forks, exits, and many processes: each in a Python of its own."""
 
 import http.client
+import os
 import subprocess
 import sys
 import textwrap
@@ -26,14 +27,16 @@ heard = []
 registry.listen("orders", "after_insert", lambda event: heard.append(event.new["item"]))
 hub = Hub(url, registry)
 
-def insert(*items):
+def run(*statements):
     import sqlalchemy
     engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:", 1))
     with engine.begin() as connection:
-        for item in items:
-            connection.execute(
-                sqlalchemy.text("INSERT INTO orders (item) VALUES (:item)"), {"item": item})
+        for statement in statements:
+            connection.execute(sqlalchemy.text(statement))
     engine.dispose()
+
+def insert(*items):
+    run(*["INSERT INTO orders (item) VALUES ('{}')".format(item) for item in items])
 
 def wait_for(condition):
     wait_until(condition, 20)
@@ -234,6 +237,30 @@ def test_a_hub_works_with_more_than_a_thousand_open_files(orders):
     """)
 
     assert (code, out, err) == (0, "done\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc tells the memory")
+def test_a_transaction_of_a_hundred_thousand_rows_takes_no_more_memory_than_a_page(orders):
+    code, out, err = run(orders, """
+        def peak():
+            with open("/proc/self/status") as status:
+                line, = [line for line in status if line.startswith("VmHWM")]
+            return int(line.split()[1]) / 1000  # MB
+
+        registry.remove("orders", "after_insert", registry.all()[0][0].fn)
+        keys = []
+        registry.listen("orders", "after_insert", lambda event: keys.append(event.new["id"]))
+        hub.start()
+        before = peak()
+        run("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+            " INSERT INTO orders (item) SELECT '" + 1000 * "y" + "' FROM n")
+        wait_until(lambda: len(keys) == 100000, 60)
+        assert keys == list(range(1, 100001))
+        assert peak() - before < 60, peak() - before
+        hub.stop()
+    """)
+
+    assert (code, out, err) == (0, "", "")
 
 
 def test_a_child_that_ends_as_programs_do_leaves_its_parent_alone(orders):

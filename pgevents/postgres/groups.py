@@ -63,7 +63,7 @@ SELECT {columns}
 _BEHIND = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8
   FROM {log}
- WHERE topic = ANY (%(topics)s)
+ WHERE topic = ANY (%(topics)s) AND seq <= %(last)s
    AND (xid >= %(xmax)s::xid8 OR xid = ANY (%(xip)s::xid8[]))
    AND NOT (seq <= %(seq)s AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot))
 """
@@ -180,15 +180,21 @@ class PostgresGroupLog(GroupLog):
         place = _cursor(cursor)
         return None if (place.upto or place.since).covers(Snapshot.parse(cleaned)) else cleaned
 
-    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
+    def lag(
+        self, connection: Connection, cursor: str, topics: List[str], last: int
+    ) -> Tuple[int, float]:
         place = _cursor(cursor)
         backfill = json.loads(cursor).get("backfill")
         upto = place.upto or _NOTHING
         if backfill is not None:
             upto = place.since.and_also(backfill)
-        values = {**_since(place.since), "upto": upto.text, "seq": place.seq, "topics": topics}
+        values = {**_since(place.since), "upto": upto.text, "seq": place.seq, "topics": topics,
+                  "last": last}
         count, age = self._all(connection, _BEHIND, **values)[0]
         return int(count), float(age)
+
+    def last(self, connection: Connection) -> int:
+        return int(self._one(connection, "SELECT max(seq) FROM {log}") or 0)
 
     def age(self, connection: Connection, seq: int) -> float:
         sql = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {log}"
@@ -254,8 +260,8 @@ class PostgresGroupLog(GroupLog):
 
     def _now(self, connection: Connection) -> Cursor:
         """Return a cursor behind all that is committed now."""
-        last = self._one(connection, "SELECT max(seq) FROM {log}")
-        return Cursor(self._snapshot(connection), None, last or 0)
+        last = self.last(connection)
+        return Cursor(self._snapshot(connection), None, last)
 
     def _snapshot(self, connection: Connection) -> Snapshot:
         return Snapshot.parse(self._one(connection, "SELECT pg_current_snapshot()::text"))

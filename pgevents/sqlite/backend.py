@@ -73,6 +73,8 @@ class SQLite(Backend):
     def install_sql(
         self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
     ) -> str:
+        if role is not None:
+            raise UsageError(f"role={role!r}: SQLite has no roles")
         return self._capture.script(service, wishes)
 
     def missing(

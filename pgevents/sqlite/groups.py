@@ -62,13 +62,13 @@ class SqliteGroupLog(GroupLog):
         self._engine.dispose()
 
     def cursor(self, connection: Connection, start: str) -> str:
-        return str(self._last(connection)) if start == "now" else "0"
+        return str(self.last(connection)) if start == "now" else "0"
 
     def backfill(
         self, connection: Connection, name: str, tables: List[Captured]
     ) -> Tuple[str, int]:
         # Nobody else writes meanwhile, so the order of the numbers will do.
-        cursor, count = str(self._last(connection)), 0
+        cursor, count = str(self.last(connection)), 0
         for relation, columns in tables:
             new = expression("r", {column: quoted(column) for column in columns})
             count += connection.exec_driver_sql(
@@ -83,7 +83,7 @@ class SqliteGroupLog(GroupLog):
         time = datetime.datetime.fromtimestamp(round(seconds, 3), datetime.timezone.utc)
         text = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         first = self._one(connection, f"SELECT min(seq) FROM {self._log} WHERE at >= ?", text)
-        return str(self._last(connection) if first is None else first - 1)
+        return str(self.last(connection) if first is None else first - 1)
 
     def cursor_before(self, connection: Connection, position: int) -> str:
         return str(position - 1)
@@ -108,7 +108,7 @@ class SqliteGroupLog(GroupLog):
         if rows:
             return rows, str(rows[-1][0])
         # A write only to move past what others wrote: not for each transaction.
-        last = self._last(connection)
+        last = self.last(connection)
         return [], str(last) if last - int(cursor) > STALE else cursor
 
     def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
@@ -123,13 +123,15 @@ class SqliteGroupLog(GroupLog):
         cleaned = self._one(connection, f"SELECT max(upto) FROM {self._notes} WHERE forced")
         return str(cleaned) if cleaned is not None and cleaned > int(cursor) else None
 
-    def lag(self, connection: Connection, cursor: str, topics: List[str]) -> Tuple[int, float]:
+    def lag(
+        self, connection: Connection, cursor: str, topics: List[str], last: int
+    ) -> Tuple[int, float]:
         marks = ", ".join("?" * len(topics))
         now, at = _SECONDS.format("'now'"), _SECONDS.format("min(at)")
         row = connection.exec_driver_sql(
             f"SELECT count(*), coalesce({now} - {at}, 0.0) FROM {self._log}"
-            f" WHERE seq > ? AND topic IN ({marks})",
-            (int(cursor), *topics),
+            f" WHERE seq > ? AND seq <= ? AND topic IN ({marks})",
+            (int(cursor), last, *topics),
         ).fetchone()
         assert row is not None
         return int(row[0]), float(row[1])
@@ -151,7 +153,7 @@ class SqliteGroupLog(GroupLog):
             pass  # somebody else's process: it lives
         return not _ended(pid)
 
-    def _last(self, connection: Connection) -> int:
+    def last(self, connection: Connection) -> int:
         return int(self._one(connection, f"SELECT coalesce(max(seq), 0) FROM {self._log}"))
 
     def _one(self, connection: Connection, sql: str, *values: Any) -> Any:

@@ -235,7 +235,7 @@ def test_a_paused_group_waits_and_says_how_much(orders, registry, heard):
     with hub:
         group.pause()
         insert(orders, "a", "b")
-        assert hub.drain(TIMEOUT)
+        assert not hub.drain(0.1)
         waiting, age = group.lag()
         group.resume()
         events = heard.take(2, TIMEOUT)
@@ -480,3 +480,22 @@ def test_many_hubs_that_begin_a_group_at_once_make_one(orders, heard):
     assert event.new["item"] == "a"
     assert states == ["listening"] * 6
     assert heard.rest() == []
+
+
+def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
+    hub = Hub(orders.url, Registry())
+    hub.watch("orders")
+    hub.install()
+    group = hub.group("nobody")
+
+    for call in (group.dead_letters, group.retry_dead, group.lag, group.info, group.progress,
+                 group.pause, group.resume, group.drop, lambda: group.rewind("now")):
+        with pytest.raises(UsageError, match="no group 'nobody'"):
+            call()
+    hub.stop()
+
+
+@pytest.mark.parametrize("letter", ["a", None, -1, True, 10**30], ids=str)
+def test_a_dead_letter_is_named_by_its_number(orders, letter):
+    with pytest.raises(UsageError, match="retry"):
+        Hub(orders.url, Registry()).group("g").retry_dead(letter)

@@ -44,13 +44,30 @@ def test_drain_ends_while_others_go_on_writing(orders, registry, heard):
                 writer.join()
 
 
-def test_a_listener_cannot_drain_its_own_hub(orders, registry, heard):
+def test_drain_waits_for_groups_too(orders, registry):
+    go_on, handled = threading.Event(), []
+
+    def slow(event):
+        go_on.wait(TIMEOUT)
+        handled.append(event.new["item"])
+
+    registry.listen("orders", "after_insert", slow, group="g")
+    with Hub(orders.url, registry) as hub:
+        insert(orders, *map(str, range(50)))
+        assert not hub.drain(0.2)
+        go_on.set()
+        assert hub.drain(TIMEOUT)
+        assert handled == [str(n) for n in range(50)]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+def test_a_listener_cannot_drain_its_own_hub(orders, registry, heard, group):
     def impatient(event):
         with pytest.raises(UsageError, match="wait for itself"):
             hub.drain()
         heard(event)
 
-    registry.listen("orders", "after_insert", impatient)
+    registry.listen("orders", "after_insert", impatient, group=group)
     with Hub(orders.url, registry) as hub:
         insert(orders, "a")
         event = heard.next()
@@ -201,3 +218,20 @@ def test_threads_that_poll_take_turns(orders, registry, heard):
     assert sum(handled) + hub.poll() == 3
     assert len({event.id for event in heard.take(3)}) == 3
     hub.stop()
+
+
+@pytest.mark.parametrize("timeout", [None, "1", -1, float("nan"), float("inf")], ids=str)
+def test_a_timeout_is_a_number_of_seconds(orders, registry, timeout):
+    hub = Hub(orders.url, registry)
+    for call in (hub.start, hub.poll, hub.stop, hub.drain, hub.wait_ready):
+        with pytest.raises(UsageError, match="timeout"):
+            call(timeout=timeout)
+    assert hub.status()["state"] == "stopped"
+
+
+def test_an_idle_hub_stops_without_any_time_left(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry).start()
+
+    assert hub.stop(timeout=0) == 0
+    assert hub.stop() == 0
