@@ -219,8 +219,9 @@ class Hub:
     def drain(self, timeout: float = 10.0) -> bool:
         """Wait until all that is committed now was handled; tell whether it was in time.
 
-        Of the groups, those count that run here: what waits for its time, or
-        is paused, is not handled. Raises UsageError inside a listener.
+        Of the groups, those count that run here and are not paused; what
+        failed and waits for its time is not handled. Raises UsageError
+        inside a listener.
         """
         _check_timeout(timeout)
         deadline = time.monotonic() + timeout

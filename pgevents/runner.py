@@ -115,7 +115,13 @@ class Runner(Worker):
         self._ledger.define(self.group, self.definition, self.options.start, captured)
 
     def behind(self, last: int) -> int:
-        """Return how many events up to this position the group has not handled, in any process."""
+        """Return how many events up to this position the group has to handle yet, in any process.
+
+        A paused one has none to handle.
+        """
+        found = self._ledger.group(self.group)
+        if found is None or found["paused"]:
+            return 0
         return self._ledger.lag(self.group, self._topics, last)[0]
 
     def wake(self) -> None:
