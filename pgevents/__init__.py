@@ -30,6 +30,7 @@ rooms do not see each other.
     runner         the thread in which a group's listeners are called
     groups         groups: one process of many gets each event
     housekeeper    the thread that cleans
+    wishes         what a hub wants captured
     postgres       the room for PostgreSQL
     sqlite         the room for SQLite
     hub            the house: where all of it comes together

@@ -7,12 +7,12 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Set, Tuple, Union
+from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 from sqlalchemy.engine import URL, Engine, make_url
 
 from . import signals
-from .backend import Backend, Reader, Relation, Wish
+from .backend import Backend, Reader, Relation
 from .delivery import Delivery
 from .dispatcher import QUEUE_SIZE, Dispatcher
 from .errors import NotInstalled, Unavailable, UsageError
@@ -24,8 +24,9 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
-from .target import OPERATIONS, Target, as_target, check_text, moments_of
+from .target import Target, check_text
 from .topics import Topics
+from .wishes import Wanted, Wishes
 
 logger = logging.getLogger("pgevents")
 
@@ -109,7 +110,7 @@ class Hub:
         self._group_retention = max(float(retention), float(group_retention))
         self._behind_after = behind_after
         self._retry = retry or Retry()
-        self._watched: List[Tuple[Target, Wish]] = []
+        self._wishes = Wishes(self._backend, self.registry)
         self._gone: Set[str] = set()  # tables that were told to be gone
         self._topics = Topics(self._backend)
         self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
@@ -279,14 +280,7 @@ class Hub:
         ``uninstall()``. Listeners alone take a table as it is captured
         already, and whole where it is not. Raises UsageError.
         """
-        if include is not None and exclude is not None:
-            raise UsageError("give include= or exclude=, not both")
-        if isinstance(include, str) or isinstance(exclude, str):
-            raise UsageError("include= and exclude= are lists of column names")
-        operations = [m[len("after_") :] for m in moments_of(moments)] if moments else OPERATIONS
-        self._watched.append(
-            (as_target(target), Wish(operations, include, exclude or (), old))
-        )
+        self._wishes.watch(target, moments, include, exclude, old)
 
     def install(self, sql_only: bool = False, role: Optional[str] = None) -> str:
         """Install the log, and triggers for all that is watched or listened to.
@@ -298,7 +292,7 @@ class Hub:
         """
         self._notice_fork()
         with self._backend.session():
-            wishes = self._wishes()
+            wishes = self._wishes.all()
             if sql_only:
                 return self._backend.install_sql(self._service, wishes, role)
             self._backend.install(self._service, wishes)
@@ -408,9 +402,7 @@ class Hub:
         try:
             with self._backend.session():
                 relation = self._backend.find(target)
-                _check_columns(listener, relation)
-                told = self._backend.wish(relation.topic)
-                self._ensure([(relation, _wish(listener, moments, relation, told))])
+                self._ensure(self._wishes.one(listener, moments, relation))
                 self._topics.learn(target, relation)
         except Unavailable:
             # What is registered before the first connection is installed by it.
@@ -517,55 +509,21 @@ class Hub:
             self._groups.start(source.reader.owner)
 
     def _check_and_install(self) -> None:
-        found = [
-            (listener, moments, self._backend.find(listener.target))
-            for listener, moments in self.registry.all()
-            if listener.target is not None
-        ]
-        for listener, _, relation in found:
-            _check_columns(listener, relation)
-        self._ensure(self._wishes())
-        for listener, _, relation in found:
-            assert listener.target is not None
-            self._topics.learn(listener.target, relation)
+        self._ensure(self._wishes.all())
+        for listener, _ in self.registry.all():
+            if listener.target is not None:
+                self._topics.learn(listener.target, self._backend.find(listener.target))
         healed = self._backend.heal()
         if healed:
             self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
 
-    def _ensure(self, wishes: List[Tuple[Relation, Wish]]) -> None:
+    def _ensure(self, wishes: Wanted) -> None:
         if self._may_install:
             self._backend.install(self._service, wishes)
             return
         missing = self._backend.missing(None, wishes)
         if missing:
             raise NotInstalled("; ".join(missing) + ". Let somebody with the rights install it")
-
-    def _wishes(
-        self, find: Optional[Callable[[Target], Optional[Relation]]] = None
-    ) -> List[Tuple[Relation, Wish]]:
-        """Return what to capture of each table: what was said with watch(), and what is heard.
-
-        ``find`` looks tables up; one that it does not find is left out.
-        """
-        find = find or self._backend.find
-        wishes: Dict[str, Tuple[Relation, Wish]] = {}
-
-        def want(relation: Relation, wish: Wish) -> None:
-            known = wishes.get(relation.topic)
-            wishes[relation.topic] = relation, wish if known is None else known[1] | wish
-
-        for target, wish in self._watched:
-            relation = find(target)
-            if relation is not None:
-                _check_wish(target, wish, relation)
-                want(relation, wish.with_key(relation.key))
-        said = {topic: wish for topic, (_, wish) in wishes.items()}
-        for listener, moments in self.registry.all():
-            relation = None if listener.target is None else find(listener.target)
-            if relation is not None:
-                told = said.get(relation.topic) or self._backend.wish(relation.topic)
-                want(relation, _wish(listener, moments, relation, told))
-        return list(wishes.values())
 
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
@@ -590,7 +548,7 @@ class Hub:
     def _check_capture(self) -> None:
         """Bring triggers back that were lost: a migration may have made a table anew."""
         with self._backend.session():
-            wishes = self._wishes(self._find_again)
+            wishes = self._wishes.all(self._find_again)
             missing = self._backend.missing(None, wishes)
             if missing:
                 self._tell("gap", reason="; ".join(missing))
@@ -661,26 +619,6 @@ def _backend(
     raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
 
 
-def _wish(
-    listener: Listener, moments: Tuple[str, ...], relation: Relation, told: Wish
-) -> Wish:
-    """Return what a listener needs captured of a table; ``told`` is what is said of it already.
-
-    A listener has no opinion about columns: where some were left out, they
-    stay out. Raises UsageError if it asks for one of those.
-    """
-    operations = [moment[len("after_") :] for moment in moments]
-    if not told.operations:
-        return Wish(operations)
-    left_out = sorted(listener.column_names() - set(told.of(relation.columns)))
-    if left_out:
-        raise UsageError(
-            f"{listener.name} asks for {relation.topic}.{left_out[0]}, which is not captured:"
-            " hub.watch() says what is"
-        )
-    return Wish(operations, told.include, told.exclude, told.old or listener.columns is not None)
-
-
 def _check_timeout(timeout: float) -> None:
     if not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX:
         raise UsageError(f"timeout={timeout!r}: give seconds, 0 or more")
@@ -691,24 +629,6 @@ def _refuse_group(listener: Listener) -> None:
         raise UsageError(
             f"{listener.name} listens in the group {listener.group!r}, which needs threads of its"
             " own: start() the hub instead of poll(), or give it a registry without groups"
-        )
-
-
-def _check_columns(listener: Listener, relation: Relation) -> None:
-    unknown = sorted(listener.column_names() - set(relation.columns))
-    if unknown:
-        raise UsageError(
-            f"{listener.name} asks for {relation.topic}.{unknown[0]}, which is no column; there are"
-            f" {', '.join(relation.columns)}"
-        )
-
-
-def _check_wish(target: Target, wish: Wish, relation: Relation) -> None:
-    unknown = sorted({*(wish.include or ()), *wish.exclude} - set(relation.columns))
-    if unknown:
-        raise UsageError(
-            f"watch({target.key!r}): {unknown[0]!r} is no column; there are"
-            f" {', '.join(relation.columns)}"
         )
 
 

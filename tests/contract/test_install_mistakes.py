@@ -96,7 +96,7 @@ def test_an_unknown_column_to_watch_is_an_error_with_the_columns(orders, columns
     with pytest.raises(UsageError) as caught:
         hub.install()
 
-    assert "'prize' is no column; there are id, item, status" in str(caught.value)
+    assert "orders.prize, which is no column; there are id, item, status" in str(caught.value)
     assert nothing_is_installed(orders)
 
 
