@@ -8,14 +8,14 @@ takes nothing too early.
 import json
 from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from .errors import DatabaseError, UsageError
 from .event import LogRow
 from .tables import Tables
 
-OWNER_SILENT = 1.5  # seconds without a renewal after which an owner may be asked for dead
+OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
 LAST = 2**63 - 1  # the highest position that a log can have
 RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
 
@@ -315,25 +315,37 @@ class Ledger:
     # Leases.
 
     def claim(
-        self, name: str, definition: str, owner: str, topics: List[str], options: Any
+        self,
+        name: str,
+        definition: str,
+        owner: str,
+        topics: List[str],
+        options: Any,
+        standing_by: bool = False,
     ) -> Claim:
         """Take what is due, or else the next batch.
 
-        Raises ``Superseded`` when another process has defined the group
-        otherwise.
+        With ``standing_by`` it looks first without locking anything, since a
+        lock on a row is a write. Raises ``Superseded`` when another process
+        has defined the group otherwise.
         """
         with self.transaction() as connection:
-            known, cursor, paused, progress = self._row(connection, name, lock=True)
-            if known != definition:
-                raise Superseded(json.loads(known))
+            if standing_by:
+                paused = self._defined(connection, name, definition)[1]
+                held = self._held(connection, name, options)
+                if paused or options.ordered and held:
+                    return Claim(None, held)
+            cursor, paused, progress = self._defined(connection, name, definition, lock=True)
             # The lock first, then a new statement: another may have claimed meanwhile.
-            held = self._next_due(connection, name)
+            held = self._held(connection, name, options)
             if paused:
                 return Claim(None, held)
-            if held is not None:
+            if held == 0.0:
                 work = self._take_due(connection, name, owner, options)
-                if work is not None or options.ordered:
+                if work is not None:
                     return Claim(work, held)
+            if options.ordered and held is not None:
+                return Claim(None, held)
             rows, behind = self._log.read(
                 connection, cursor, _all_topics(name, topics), options.batch_size
             )
@@ -452,11 +464,7 @@ class Ledger:
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
-        # Times that no clock could have written but one that was set back since.
-        later = leases.c.renewed > self._now + OWNER_SILENT
-        too_late = leases.c.due > self._now + options.backoff.most + OWNER_SILENT
-        due = or_(leases.c.due <= self._now, and_(leases.c.owner.is_(None), too_late))
-        silent = or_(leases.c.renewed < self._now - OWNER_SILENT, later)
+        due, silent, later = self._ripe(options)
         rows = connection.execute(
             select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner, due, later)
             .where(and_(leases.c.group_name == name, or_(due, silent)))
@@ -485,12 +493,35 @@ class Ledger:
         found = connection.execute(update(self._leases).where(which).values(**values))
         return bool(found.rowcount)
 
-    def _next_due(self, connection: Connection, name: str) -> Optional[float]:
+    def _ripe(self, options: Any) -> Tuple[Any, Any, Any]:
+        """Return conditions: a lease is due; its owner is silent; its time is of a later clock."""
         leases = self._leases
+        # Times that no clock could have written but one that was set back since.
+        later = leases.c.renewed > self._now + OWNER_SILENT
+        too_late = leases.c.due > self._now + options.backoff.most + OWNER_SILENT
+        due = or_(leases.c.due <= self._now, and_(leases.c.owner.is_(None), too_late))
+        return due, or_(leases.c.renewed < self._now - OWNER_SILENT, later), later
+
+    def _held(self, connection: Connection, name: str, options: Any) -> Optional[float]:
+        """Return in how many seconds something may be taken over, or None if nothing is held.
+
+        0.0 is now: it is due, or its owner may be dead.
+        """
+        due, silent, _ = self._ripe(options)
+        left = case((or_(due, silent), literal(0.0)), else_=self._leases.c.due - self._now)
         found = connection.execute(
-            select(func.min(leases.c.due) - self._now).where(leases.c.group_name == name)
+            select(func.min(left)).where(self._leases.c.group_name == name)
         ).scalar()
         return None if found is None else max(0.0, float(found))
+
+    def _defined(
+        self, connection: Connection, name: str, definition: str, lock: bool = False
+    ) -> Tuple[str, bool, Progress]:
+        """Return cursor, paused and progress of a group that is defined as we think."""
+        known, cursor, paused, progress = self._row(connection, name, lock)
+        if known != definition:
+            raise Superseded(json.loads(known))
+        return cursor, paused, progress
 
     def _put(
         self,

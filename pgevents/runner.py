@@ -32,7 +32,7 @@ MAX_ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds before an event is tried again
 GAP_CHECK = 10.0  # seconds between two looks whether something was cleaned away
 IDLE = 4.0  # seconds between two looks when nothing wakes us
-STANDBY = 0.5  # seconds between two looks at what another process holds
+STANDBY = 0.25  # seconds between two looks at what another process holds
 STARTS = ("now", "beginning", "backfill")
 
 
@@ -107,6 +107,7 @@ class Runner(Worker):
         self._known = known
         self._tell = tell
         self._woken = threading.Event()
+        self._idle = False  # others have what there is to do
         self._gap_checked = 0.0
         self._gap: Optional[str] = None  # told already
 
@@ -151,16 +152,19 @@ class Runner(Worker):
         """Claim and handle once; return how long to wait before the next turn, in seconds."""
         try:
             work, held, backfill = self._ledger.claim(
-                self.group, self.definition, self._owner, self._topics, self.options
+                self.group, self.definition, self._owner, self._topics, self.options,
+                self._idle,
             )
         except Superseded as other:
+            self._idle = True
             self._stand_by(other.args[0])
             return STANDBY
         self.standing_by = None
         if backfill is not None:
             self.backfill = backfill
+        self._idle = work is None and held is not None
         if work is None:
-            return IDLE if held is None else max(0.02, min(held, STANDBY))
+            return IDLE if held is None else max(0.02, min(held or STANDBY, STANDBY))
         self.work, self.lost = work, False
         try:
             self._handle(work)

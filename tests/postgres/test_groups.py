@@ -6,7 +6,8 @@ import threading
 import pytest
 import sqlalchemy
 
-from pgevents import Hub
+from pgevents import Hub, Registry
+from pgevents.runner import Options
 
 from ..waiting import wait_for
 
@@ -105,3 +106,24 @@ def test_a_backlog_larger_than_a_page_is_handled_exactly(orders, registry):
         wait_for(lambda: len(handled) == 6001)
 
     assert sorted(handled) == list(range(1, 6002))
+
+
+def test_a_process_that_stands_by_writes_nothing(orders):
+    hub = Hub(orders.url, Registry())
+    hub.watch("orders")
+    hub.install()
+    options, ledger = Options(), hub._groups.ledger()
+    topics = {"public.orders": ["insert"]}
+    definition = options.definition(topics)
+    ledger.define("g", definition, "now", list)
+    insert(orders, 1)
+    assert ledger.claim("g", definition, "one", list(topics), options).work
+    number = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
+    before = orders.execute(number)
+
+    for _ in range(5):
+        claim = ledger.claim("g", definition, "two", list(topics), options, standing_by=True)
+        assert claim.work is None and 0 < claim.held <= options.lease
+
+    assert orders.execute(number) == before
+    hub.stop()
