@@ -20,12 +20,13 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
+from . import checks
 from .backend import Backend
 from .errors import UsageError
 from .event import Event
 from .ledger import LAST, Captured, GroupLog, Ledger, plain_row
-from .registry import Registry, check_group
-from .runner import Options, Renewer, Runner
+from .registry import Registry
+from .runner import OPTIONS, Options, Renewer, Runner
 from .target import OPERATIONS
 from .topics import Topics
 
@@ -167,10 +168,16 @@ class Groups:
 
     def group(self, name: str, **options: Any) -> Group:
         """Return a group, and say how it works. Raises UsageError while it runs."""
-        check_group(name)
+        checks.name("group", name)
         if options:
             if name in self._runners:
                 raise UsageError(f"the group {name!r} runs: say how it works before start()")
+            unknown = sorted(set(options) - set(OPTIONS))
+            if unknown:
+                raise UsageError(
+                    f"{unknown[0]}={options[unknown[0]]!r}: a group has the options"
+                    f" {', '.join(OPTIONS)}"
+                )
             self._options[name] = Options(**options)
         return Group(name, self)
 

@@ -11,7 +11,7 @@ from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tup
 
 from sqlalchemy.engine import URL, Engine, make_url
 
-from . import signals
+from . import checks, signals
 from .backend import Backend, Reader, Relation
 from .delivery import Delivery
 from .dispatcher import QUEUE_SIZE, Dispatcher
@@ -24,7 +24,7 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
-from .target import Target, check_text
+from .target import Target
 from .topics import Topics
 from .wishes import Wanted, Wishes
 
@@ -80,35 +80,25 @@ class Hub:
         poll_interval: float = 0.05,
         behind_after: float = BEHIND_AFTER,
     ) -> None:
-        for name, value, least in (("workers", workers, 1), ("queue_size", queue_size, 1)):
-            if type(value) is not int or value < least:
-                raise UsageError(f"{name}={value!r}: give a whole number, {least} or more")
-        for name, seconds, shortest in (
-            ("retention", retention, 1.0),
-            ("group_retention", group_retention, 0.0),
-            ("poll_interval", poll_interval, 0.001),
-            ("behind_after", behind_after, 0.0),
-        ):
-            if not isinstance(seconds, (int, float)) or not seconds >= shortest:  # nor is NaN
-                raise UsageError(f"{name}={seconds!r}: give seconds, {shortest:g} or more")
         for name, thing, kind in (
             ("registry", registry, Registry), ("retry", retry, Retry), ("bell", bell, bool),
         ):
             if thing is not None and not isinstance(thing, kind):
                 raise UsageError(f"{name}={thing!r}: give a {kind.__name__}")
-        if not isinstance(service, str) or not service:
-            raise UsageError(f"service={service!r}: give the application's name")
-        check_text(service)
         self.registry = default_registry if registry is None else registry
         self.metrics = Metrics()
-        self._backend = _backend(bind, schema, bell, poll_interval)
-        self._service = service
+        self._backend = _backend(
+            bind, schema, bell, checks.seconds("poll_interval", poll_interval, 0.001)
+        )
+        self._service = checks.name("service", service)
         self._may_install = install
-        self._workers = workers
-        self._queue_size = queue_size
-        self._retention = float(retention)
-        self._group_retention = max(float(retention), float(group_retention))
-        self._behind_after = behind_after
+        self._workers = checks.whole("workers", workers)
+        self._queue_size = checks.whole("queue_size", queue_size)
+        self._retention = checks.seconds("retention", retention, 1.0)
+        self._group_retention = max(
+            self._retention, checks.seconds("group_retention", group_retention)
+        )
+        self._behind_after = checks.seconds("behind_after", behind_after)
         self._retry = retry or Retry()
         self._wishes = Wishes(self._backend, self.registry)
         self._gone: Set[str] = set()  # tables that were told to be gone
@@ -142,7 +132,7 @@ class Hub:
         Raises UsageError for an unknown table or column, NotInstalled,
         Denied, Unsupported, or Unavailable; then nothing runs.
         """
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         self._notice_fork()
         with self._lock:
             running = self._source
@@ -170,7 +160,7 @@ class Hub:
         a warning tells so, too. Safe twice, before ``start()``, and from
         inside a listener: then the rest is finished after it returns.
         """
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         self._notice_fork()
         deadline = time.monotonic() + max(timeout, EMPTY)
         with self._lock:
@@ -213,7 +203,7 @@ class Hub:
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> bool:
         """Wait until the hub listens; tell whether it does."""
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         source = self._running("wait_ready()")
         return source.wait_connected(timeout)
 
@@ -224,7 +214,7 @@ class Hub:
         failed and waits for its time is not handled. Raises UsageError
         inside a listener.
         """
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         deadline = time.monotonic() + timeout
         source, dispatcher = self._running("drain()"), self._dispatcher
         if dispatcher is None:
@@ -248,7 +238,7 @@ class Hub:
         group; Unavailable when the connection is lost: a later call connects
         again and misses nothing.
         """
-        _check_timeout(timeout)
+        checks.seconds("timeout", timeout)
         self._notice_fork()
         if self._source is not None:
             raise UsageError("the hub is started: its own threads call the listeners")
@@ -326,7 +316,8 @@ class Hub:
         place; False: many at once); ``batch_size``, events claimed together;
         ``lease``, seconds until another process takes over from one that is
         silent; ``max_attempts``; ``backoff``, the first and the longest wait
-        in seconds; ``start``, where a new group begins: "now" or "beginning".
+        in seconds; ``start``, where a new group begins: "now", the
+        "beginning" of what is kept, or with a "backfill" of the rows there are.
 
         The definition lives in the database. The last process that started
         has the say; those that define the group otherwise stand by, and say
@@ -617,11 +608,6 @@ def _backend(
 
         return SQLite(bind, schema)
     raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
-
-
-def _check_timeout(timeout: float) -> None:
-    if not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX:
-        raise UsageError(f"timeout={timeout!r}: give seconds, 0 or more")
 
 
 def _refuse_group(listener: Listener) -> None:

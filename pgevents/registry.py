@@ -25,9 +25,10 @@ import blinker
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.schema import Column
 
+from . import checks
 from .errors import UsageError
 from .event import Event
-from .target import ANY, MOMENTS, Target, as_target, check_text, moments_of
+from .target import ANY, MOMENTS, Target, as_target, moments_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Where = Union[None, Mapping[Any, Any], Callable[[Event], Any]]
@@ -67,7 +68,7 @@ class Listener:
         self.columns = frozenset(self._names(columns)) if columns is not None else None
         self.where = dict(self._where_names(where)) if isinstance(where, Mapping) else where
         if group is not None:
-            check_group(group)
+            checks.name("group", group)
         if transactional and (group is None or batch):
             raise UsageError("transactional=True goes with group=, and not with batch=True")
         if once and group is not None:
@@ -328,13 +329,6 @@ class Registry:
         self._listeners[moment].remove(listener)
         self._signals[moment].disconnect(cast(Any, listener), sender=listener.sender)
         self.version += 1
-
-
-def check_group(name: Any) -> None:
-    """Raise UsageError if that is no name for a group."""
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"group={name!r}: give the group's name")
-    check_text(name)
 
 
 def _sender(target: Any) -> Any:

@@ -4,6 +4,8 @@ import random
 from itertools import islice
 from typing import Iterator
 
+from . import checks
+
 
 class Backoff:
     """Waiting times that grow, with jitter, so that many clients do not come back together.
@@ -37,11 +39,9 @@ class Retry:
     """How often a listener that raises is called for one event, and how soon.
 
     ``attempts`` counts the first call too. The waits between are a
-    ``Backoff(first, longest)``, in seconds.
+    ``Backoff(first, longest)``, in seconds. Raises UsageError.
     """
 
     def __init__(self, attempts: int = 3, first: float = 0.02, longest: float = 1.0) -> None:
-        if attempts < 1:
-            raise ValueError(f"attempts={attempts!r}: a listener is called at least once")
-        self.attempts = attempts
-        self.backoff = Backoff(first, longest)
+        self.attempts = checks.whole("attempts", attempts)
+        self.backoff = Backoff(checks.seconds("first", first), checks.seconds("longest", longest))

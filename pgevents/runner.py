@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
+from . import checks
 from .delivery import Audience
 from .errors import DatabaseError, UsageError
 from .event import Event, LogRow
@@ -34,6 +35,7 @@ GAP_CHECK = 10.0  # seconds between two looks whether something was cleaned away
 IDLE = 4.0  # seconds between two looks when nothing wakes us
 STANDBY = 0.25  # seconds between two looks at what another process holds
 STARTS = ("now", "beginning", "backfill")
+OPTIONS = ("ordered", "batch_size", "lease", "max_attempts", "backoff", "start")
 
 
 class Options:
@@ -48,20 +50,17 @@ class Options:
         backoff: Tuple[float, float] = (FIRST_WAIT, LONGEST_WAIT),
         start: str = "now",
     ) -> None:
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("lease", lease, 1),
-            ("max_attempts", max_attempts, 1),
-        ):
-            if not isinstance(value, (int, float)) or value < least:
-                raise UsageError(f"{name}={value!r}: give a number, {least} or more")
         if start not in STARTS:
             raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
+        if not isinstance(ordered, bool):
+            raise UsageError(f"ordered={ordered!r}: give True or False")
+        if not isinstance(backoff, (tuple, list)) or len(backoff) != 2:
+            raise UsageError(f"backoff={backoff!r}: give two waits in seconds, first and longest")
         self.ordered = ordered
-        self.batch_size = int(batch_size)
-        self.lease = float(lease)
-        self.max_attempts = int(max_attempts)
-        self.backoff = Backoff(*backoff)
+        self.batch_size = checks.whole("batch_size", batch_size)
+        self.lease = checks.seconds("lease", lease, 1.0)
+        self.max_attempts = checks.whole("max_attempts", max_attempts)
+        self.backoff = Backoff(*(checks.seconds("backoff", wait) for wait in backoff))
         self.start = start
 
     def definition(self, topics: Dict[str, List[str]]) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import Table
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.orm import Mapper
 
+from . import checks
 from .errors import UsageError
 
 #: The four operations, and the moment that follows each.
@@ -72,8 +73,7 @@ def as_target(thing: Any) -> Target:
     if isinstance(thing, Target):
         return thing
     if isinstance(thing, str):
-        check_text(thing)
-        schema, name = _split(thing)
+        schema, name = _split(checks.name("table", thing))
         return Target(schema, name)
     if isinstance(thing, Table):
         return Target(thing.schema, thing.name, thing)
@@ -89,16 +89,6 @@ def as_target(thing: Any) -> Target:
             f"cannot listen to {thing!r}: it is mapped to a {type(table).__name__}, not to a table"
         )
     return Target(table.schema, table.name, table, mapper.class_, _discriminator(mapper))
-
-
-def check_text(text: str) -> None:
-    """Raise UsageError for a name that no database can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UsageError(f"no name: {text!r} is not Unicode text") from None
-    if "\0" in text:
-        raise UsageError(f"no name: {text!r} holds a NUL character")
 
 
 def moments_of(identifier: Any) -> Tuple[str, ...]:

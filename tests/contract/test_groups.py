@@ -499,3 +499,15 @@ def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
 def test_a_dead_letter_is_named_by_its_number(orders, letter):
     with pytest.raises(UsageError, match="retry"):
         Hub(orders.url, Registry()).group("g").retry_dead(letter)
+
+
+@pytest.mark.parametrize("option, value", [
+    ("batch_size", 0), ("batch_size", 2.5), ("batch_size", "7"), ("lease", 0.5), ("lease", None),
+    ("lease", float("nan")), ("max_attempts", 0), ("backoff", 3), ("backoff", (1,)),
+    ("backoff", (-1, 2)), ("ordered", "no"), ("start", "then"), ("colour", "red"),
+], ids=str)
+def test_a_wrong_option_of_a_group_is_refused_at_once(orders, option, value):
+    with pytest.raises(UsageError) as caught:
+        Hub(orders.url, Registry()).group("mailer", **{option: value})
+
+    assert option in str(caught.value)
