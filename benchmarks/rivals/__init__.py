@@ -24,18 +24,25 @@ OURS, SINGLY = "pgevents", "pgevents, batch_size=1"
 
 
 class Rival(NamedTuple):
-    """What is installed, the script that runs it, and whether it knows SQLite."""
+    """A package, what else it needs, the script that runs it, and whether it knows SQLite."""
 
-    packages: List[str]
+    package: str
+    needs: List[str]
     script: str
+    arguments: Tuple[str, ...] = ()
     sqlite: bool = False
 
+    def seconds(self, venv: Venv, url: str, events: int) -> float:
+        """Let it handle so many events; return how long that took."""
+        return venv.seconds(self.script, url, events, *self.arguments)
 
-RIVALS = {
-    "sqlspec": Rival(["sqlspec", "psycopg[binary,pool]"], "sqlspec_events", sqlite=True),
-    "procrastinate": Rival(["procrastinate", "psycopg[binary,pool]"], "procrastinate_jobs"),
-    "pgqueuer": Rival(["pgqueuer", "psycopg[binary]"], "pgqueuer_jobs"),
-}
+
+RIVALS = [
+    Rival("sqlspec", ["psycopg[binary,pool]"], "sqlspec_events", ("poll_queue",), sqlite=True),
+    Rival("sqlspec", ["psycopg[binary,pool]"], "sqlspec_events", ("notify_queue",)),
+    Rival("procrastinate", ["psycopg[binary,pool]"], "procrastinate_jobs"),
+    Rival("pgqueuer", ["psycopg[binary]"], "pgqueuer_jobs"),
+]
 
 
 def measure(server: Any, report: Report) -> None:
@@ -46,21 +53,24 @@ def measure(server: Any, report: Report) -> None:
         return str(server.url(server.create_database(), driver="postgresql"))
 
     venvs, missing = _running(postgres)
-    on_sqlite = {name: venv for name, venv in venvs.items() if RIVALS[name].sqlite}
-    _compare("PostgreSQL", lambda: PostgresBacklog(server), postgres, events, venvs, report)
-    _compare("SQLite", SqliteBacklog, _file, events, on_sqlite, report)
+    there = [rival for rival in RIVALS if rival.package in venvs]
+    on_sqlite = [rival for rival in there if rival.sqlite]
+    _compare("PostgreSQL", lambda: PostgresBacklog(server), postgres, events, there, venvs, report)
+    _compare("SQLite", SqliteBacklog, _file, events, on_sqlite, venvs, report)
     for name, reason in missing.items():
         report.say("{} was not measured: {}".format(name, reason))
 
 
 def _running(fresh: Callable[[], str]) -> Tuple[Dict[str, Venv], Dict[str, str]]:
-    """Install them, and try each; return those that run, and why others do not."""
+    """Install the packages, and try each; return those that run, and why others do not."""
     venvs: Dict[str, Venv] = {}
     missing: Dict[str, str] = {}
-    for name, rival in RIVALS.items():
+    for rival in RIVALS:
+        name = rival.package
         try:
-            venvs[name] = Venv(name, rival.packages)
-            venvs[name].seconds(rival.script, fresh(), 10)
+            if name not in venvs:
+                venvs[name] = Venv(name, [name, *rival.needs])
+            rival.seconds(venvs[name], fresh(), 10)
         except Missing as reason:
             venvs.pop(name, None)
             missing[name] = str(reason)
@@ -72,6 +82,7 @@ def _compare(
     make: Callable[[], Backlog],
     fresh: Callable[[], str],
     events: int,
+    rivals: List[Rival],
     venvs: Dict[str, Venv],
     report: Report,
 ) -> None:
@@ -82,10 +93,11 @@ def _compare(
         OURS: lambda: _rate(ours, events),
         SINGLY: lambda: _rate(singly, events, batch_size=1),
     }
-    for name, venv in venvs.items():
-        variants["{} {}".format(name, venv.version())] = (
-            lambda script=RIVALS[name].script, venv=venv:  # type: ignore[misc]
-            events / venv.seconds(script, fresh(), events)
+    for rival in rivals:
+        venv = venvs[rival.package]
+        variants[" ".join([rival.package, venv.version(), *rival.arguments])] = (
+            lambda rival=rival, venv=venv:  # type: ignore[misc]
+            events / rival.seconds(venv, fresh(), events)
         )
     found = interleaved(report.rounds(3), variants)
     report.table(

@@ -1,6 +1,7 @@
-"""sqlspec's events extension: its durable queue, in a table that is polled. Runs in a venv.
+"""sqlspec's events extension: its durable queue, in a table. Runs in a venv.
 
-Takes a URL and a number; prints how many seconds that many events took.
+Takes a URL, a number and a backend: "poll_queue" asks the table again and again, "notify_queue" is
+told by NOTIFY. Prints how many seconds that many events took.
 """
 
 import sys
@@ -15,9 +16,9 @@ from sqlspec.extensions.events import SyncEventChannel
 CHANNEL = "orders"
 
 
-def main(url: str, number: int) -> None:
+def main(url: str, number: int, backend: str) -> None:
     """Publish so many events, and then let one thread handle them."""
-    config = _config(url)
+    config = _config(url, backend)
     SQLSpec().add_config(config)
     with config.provide_session() as session:
         for statement in _store(config).create_statements():
@@ -40,8 +41,8 @@ def main(url: str, number: int) -> None:
     print(time.monotonic() - begun, flush=True)
 
 
-def _config(url: str) -> object:
-    events = {"events": {"backend": "poll_queue"}}
+def _config(url: str, backend: str) -> object:
+    events = {"events": {"backend": backend}}
     if url.startswith("sqlite:///"):
         path = url[len("sqlite:///"):]
         return SqliteConfig(connection_config={"database": path}, extension_config=events)
@@ -57,4 +58,4 @@ def _store(config: object) -> object:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
