@@ -8,7 +8,9 @@ takes nothing too early.
 import json
 from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
 
-from sqlalchemy import and_, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Float, Table, and_, bindparam, case, delete, func, insert, literal, or_, select, update,
+)
 from sqlalchemy.engine import Connection
 
 from .errors import DatabaseError, UsageError
@@ -182,6 +184,44 @@ class Ledger:
         self._rows = tables.log
         self._log = log
         self._now = log.now
+        self._prepare(tables.groups, tables.leases)
+
+    def _prepare(self, groups: Table, leases: Table) -> None:
+        """Make the statements of a batch once: making them takes longer than running them."""
+        now = self._now
+        group: Any = bindparam("group")
+        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill)
+        self._find_group = select(*columns).where(groups.c.name == group)
+        self._lock_group = self._find_group.with_for_update()
+        self._move_group = update(groups).where(groups.c.name == group).values(
+            cursor=bindparam("behind")
+        )
+        # Times that no clock could have written but one that was set back since.
+        later = leases.c.renewed > now + OWNER_SILENT
+        too_late = leases.c.due > now + bindparam("longest", type_=Float) + OWNER_SILENT
+        due = or_(leases.c.due <= now, and_(leases.c.owner.is_(None), too_late))
+        ripe = or_(due, leases.c.renewed < now - OWNER_SILENT, later)
+        self._find_held = select(
+            func.min(case((ripe, literal(0.0)), else_=leases.c.due - now))
+        ).where(leases.c.group_name == group)
+        self._find_ripe = (
+            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner, due, later)
+            .where(and_(leases.c.group_name == group, ripe))
+            .order_by(leases.c.id)
+            .limit(20)
+            .with_for_update(skip_locked=True)
+        )
+        self._begin_lease = insert(leases).values(
+            group_name=group,
+            seqs=bindparam("numbers"),
+            attempt=1,
+            owner=bindparam("by"),
+            renewed=now,
+            due=now + bindparam("lease", type_=Float),
+        )
+        self._end_lease = delete(leases).where(
+            and_(leases.c.id == bindparam("lease"), leases.c.owner == bindparam("by"))
+        )
 
     # Groups.
 
@@ -353,14 +393,15 @@ class Ledger:
                 if behind != cursor:
                     self._set(connection, name, cursor=behind)
                 return Claim(None, held, Progress())
-            lease = self._put(connection, name, rows, 1, options.lease, owner)
+            given = {"group": name, "numbers": _text(rows), "by": owner, "lease": options.lease}
+            key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
             read = sum(row[4] == "read" for row in rows)
             if read:
                 taken = progress._replace(done=progress.done + read)
                 self._set(connection, name, cursor=behind, backfill=_progress_text(taken))
             else:
-                self._set(connection, name, cursor=behind)
-            work = Work(lease, owner, rows, 1, False)
+                connection.execute(self._move_group, {"group": name, "behind": behind})
+            work = Work(int(key[0]), owner, rows, 1, False)
             return Claim(work, held, progress if read else Progress())
 
     def renew(self, work: Work, seconds: float) -> bool:
@@ -392,13 +433,15 @@ class Ledger:
             with self.transaction() as own:
                 self.settle(name, work, rest, failures, ordered, keep, rest_attempt, own)
             return
-        leases = self._leases
-        ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
         if keep:
-            change = update(leases).where(ours).values(seqs=_text(rest), attempt=rest_attempt)
-            found = connection.execute(change)
+            leases = self._leases
+            found = connection.execute(
+                update(leases)
+                .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
+                .values(seqs=_text(rest), attempt=rest_attempt)
+            )
         else:
-            found = connection.execute(delete(leases).where(ours))
+            found = connection.execute(self._end_lease, {"lease": work.lease, "by": work.owner})
         if not found.rowcount:
             raise Lost()
         for failure in failures:
@@ -464,14 +507,8 @@ class Ledger:
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
-        due, silent, later = self._ripe(options)
-        rows = connection.execute(
-            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner, due, later)
-            .where(and_(leases.c.group_name == name, or_(due, silent)))
-            .order_by(leases.c.id)
-            .limit(20)
-            .with_for_update(skip_locked=True)
-        ).fetchall()
+        given = {"group": name, "longest": options.backoff.most}
+        rows = connection.execute(self._find_ripe, given).fetchall()
         for lease, seqs, attempt, former, over, set_back in rows:
             if not over and self._log.alive(connection, former):
                 if set_back:
@@ -493,25 +530,13 @@ class Ledger:
         found = connection.execute(update(self._leases).where(which).values(**values))
         return bool(found.rowcount)
 
-    def _ripe(self, options: Any) -> Tuple[Any, Any, Any]:
-        """Return conditions: a lease is due; its owner is silent; its time is of a later clock."""
-        leases = self._leases
-        # Times that no clock could have written but one that was set back since.
-        later = leases.c.renewed > self._now + OWNER_SILENT
-        too_late = leases.c.due > self._now + options.backoff.most + OWNER_SILENT
-        due = or_(leases.c.due <= self._now, and_(leases.c.owner.is_(None), too_late))
-        return due, or_(leases.c.renewed < self._now - OWNER_SILENT, later), later
-
     def _held(self, connection: Connection, name: str, options: Any) -> Optional[float]:
         """Return in how many seconds something may be taken over, or None if nothing is held.
 
         0.0 is now: it is due, or its owner may be dead.
         """
-        due, silent, _ = self._ripe(options)
-        left = case((or_(due, silent), literal(0.0)), else_=self._leases.c.due - self._now)
-        found = connection.execute(
-            select(func.min(left)).where(self._leases.c.group_name == name)
-        ).scalar()
+        given = {"group": name, "longest": options.backoff.most}
+        found = connection.execute(self._find_held, given).scalar()
         return None if found is None else max(0.0, float(found))
 
     def _defined(
@@ -530,21 +555,17 @@ class Ledger:
         rows: List[LogRow],
         attempt: int,
         delay: float,
-        owner: Optional[str] = None,
-    ) -> int:
-        found = connection.execute(
+    ) -> None:
+        """Leave rows to whoever comes first after ``delay`` seconds."""
+        connection.execute(
             insert(self._leases).values(
                 group_name=name,
                 seqs=_text(rows),
                 attempt=attempt,
-                owner=owner,
-                renewed=None if owner is None else self._now,
                 # At once is at once by any clock, even by one that is set back.
                 due=self._now + delay if delay else 0.0,
             )
         )
-        key: Any = found.inserted_primary_key
-        return int(key[0])
 
     def _bury(self, connection: Connection, name: str, failure: Failure) -> None:
         row = [str(part) if index == 2 else part for index, part in enumerate(failure.row)]
@@ -567,10 +588,8 @@ class Ledger:
         return row
 
     def _find(self, connection: Connection, name: str, lock: bool = False) -> Any:
-        groups = self._groups
-        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill)
-        query = select(*columns).where(groups.c.name == name)
-        row = connection.execute(query.with_for_update() if lock else query).first()
+        query = self._lock_group if lock else self._find_group
+        row = connection.execute(query, {"group": name}).first()
         if row is None:
             return None
         backfill = Progress() if row[3] is None else Progress(**json.loads(row[3]))

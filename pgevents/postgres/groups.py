@@ -26,16 +26,18 @@ _COLUMNS = "seq, xid::text, at, topic, operation, old::text, new::text, context"
 #: See log.py for why these are as they are. One statement, one snapshot.
 _FRESH = """
 WITH fresh AS MATERIALIZED (
-    (SELECT seq, old, new FROM {log}
+    (SELECT seq, xid, at, topic, operation, old, new, context FROM {log}
       WHERE xid >= %(xmax)s::xid8 AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
     UNION ALL
-    (SELECT seq, old, new FROM {log}
+    (SELECT seq, xid, at, topic, operation, old, new, context FROM {log}
       WHERE xid = ANY (%(xip)s::xid8[]) AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
+), bulk AS (
+    SELECT count(*) > %(rows)s OR coalesce(sum(coalesce(pg_column_size(old), 0)
+           + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s AS large FROM fresh
 )
-SELECT pg_current_snapshot()::text, count(*) > %(rows)s OR coalesce(sum(
-           coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s,
-       array_agg(seq ORDER BY seq)
-  FROM fresh
+SELECT pg_current_snapshot()::text, bulk.large, {columns}
+  FROM bulk LEFT JOIN fresh ON NOT bulk.large
+ ORDER BY seq
 """
 
 _FIRST = """
@@ -229,7 +231,8 @@ class PostgresGroupLog(GroupLog):
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
         values = {**_since(place.since), "topics": topics, "rows": limit, "bytes": PAGE_BYTES}
-        now, large, seqs = self._all(connection, _FRESH, **values)[0]
+        found = self._all(connection, _FRESH, **values)
+        now, large = found[0][:2]
         upto = Snapshot.parse(now)
         behind = Cursor(upto, None, place.seq)
         if large:
@@ -237,11 +240,12 @@ class PostgresGroupLog(GroupLog):
             paged = Cursor(place.since, upto, first - 1)
             rows = self._page(connection, paged, topics, limit)
             return rows, _text(paged._replace(seq=rows[-1][0]) if rows else behind)
-        if not seqs:
+        rows = [row[2:] for row in found if row[2] is not None]
+        if not rows:
             # A write only to move past what others wrote: not for each transaction.
             far = upto.xmax - place.since.xmax > STALE
             return [], _text(behind if far else place)
-        return self.rows(connection, seqs), _text(behind._replace(seq=max(place.seq, seqs[-1])))
+        return rows, _text(behind._replace(seq=max(place.seq, rows[-1][0])))
 
     def _page(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
