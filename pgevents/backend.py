@@ -8,7 +8,7 @@ import threading
 from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .event import LogRow
-from .ledger import Captured, GroupLog
+from .grouplog import Captured, GroupLog
 from .tables import Tables
 from .target import OPERATIONS, Target
 from .values import Shape

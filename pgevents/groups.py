@@ -24,7 +24,8 @@ from . import checks
 from .backend import Backend
 from .errors import UsageError
 from .event import Event
-from .ledger import LAST, Captured, GroupLog, Ledger, plain_row
+from .grouplog import LAST, Captured, GroupLog, plain_row
+from .ledger import Ledger
 from .registry import Registry
 from .runner import OPTIONS, Options, Renewer, Runner
 from .target import OPERATIONS

@@ -6,7 +6,7 @@ takes nothing too early.
 """
 
 import json
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import (
     Float, Table, and_, bindparam, case, delete, func, insert, literal, or_, select, update,
@@ -15,23 +15,11 @@ from sqlalchemy.engine import Connection
 
 from .errors import DatabaseError, UsageError
 from .event import LogRow
+from .grouplog import LAST, Captured, GroupLog, backfill_topic
 from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
-LAST = 2**63 - 1  # the highest position that a log can have
 RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
-
-
-class Captured(NamedTuple):
-    """A table that is captured, and the columns of it that are."""
-
-    relation: Any  # backend.Relation
-    columns: List[str]
-
-
-def backfill_topic(name: str, topic: str) -> str:
-    """Return the topic of rows that only one group is to read."""
-    return f"backfill:{name}:{topic}"
 
 
 class Progress(NamedTuple):
@@ -39,92 +27,6 @@ class Progress(NamedTuple):
 
     done: int = 0
     total: int = 0
-
-
-def plain_row(row: LogRow) -> LogRow:
-    """Return a log row with the table's own topic: undo ``backfill_topic``."""
-    topic = row[3]
-    if row[4] != "read":
-        return row
-    return (*row[:3], topic.split(":", 2)[2], *row[4:])
-
-
-class GroupLog:
-    """A log as groups read it: implemented in each room."""
-
-    #: SQL for the database's clock, in seconds since 1970.
-    now: Any
-
-    def transaction(self) -> ContextManager[Connection]:
-        """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
-        raise NotImplementedError
-
-    def aborted(self, connection: Connection) -> bool:
-        """Tell whether a statement failed, and the transaction can only be rolled back."""
-        return False
-
-    def dispose(self, close: bool = True) -> None:
-        """Give the pool's connections back; in a forked child, without closing them."""
-        raise NotImplementedError
-
-    def cursor(self, connection: Connection, start: str) -> str:
-        """Return a cursor at "now" or at the "beginning" of what is kept."""
-        raise NotImplementedError
-
-    def backfill(
-        self, connection: Connection, name: str, tables: List[Captured]
-    ) -> Tuple[str, int]:
-        """Write the rows that are there now into the log, for one group.
-
-        Return the group's cursor, and how many rows there are. Behind the
-        cursor come these rows first, then what was not committed when they
-        were read: none is missing, and none comes twice.
-        ``connection`` has just begun its transaction.
-        """
-        raise NotImplementedError
-
-    def cursor_at(self, connection: Connection, seconds: float) -> str:
-        """Return a cursor before the first row that was written at this time or later."""
-        raise NotImplementedError
-
-    def cursor_before(self, connection: Connection, position: int) -> str:
-        """Return a cursor before the row with this number."""
-        raise NotImplementedError
-
-    def read(
-        self, connection: Connection, cursor: str, topics: List[str], limit: int
-    ) -> Tuple[List[LogRow], str]:
-        """Return the next rows of these topics, and the cursor behind them."""
-        raise NotImplementedError
-
-    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
-        """Return these rows of the log, in order; those that were cleaned away are missing."""
-        raise NotImplementedError
-
-    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
-        """Return a mark of the cleaning that took rows behind the cursor; None if none did."""
-        raise NotImplementedError
-
-    def lag(
-        self, connection: Connection, cursor: str, topics: List[str], last: int
-    ) -> Tuple[int, float]:
-        """Return how many rows are behind the cursor, and how many seconds old the oldest is.
-
-        Those after ``last`` do not count.
-        """
-        raise NotImplementedError
-
-    def last(self, connection: Connection) -> int:
-        """Return the number of the newest row that is committed, 0 in an empty log."""
-        raise NotImplementedError
-
-    def age(self, connection: Connection, seq: int) -> float:
-        """Return how many seconds old a row is, 0.0 if it was cleaned away."""
-        raise NotImplementedError
-
-    def alive(self, connection: Connection, owner: str) -> bool:
-        """Tell whether a lease's owner lives; True if that cannot be known."""
-        raise NotImplementedError
 
 
 class Work(NamedTuple):

@@ -18,8 +18,8 @@ from . import checks
 from .delivery import Audience
 from .errors import DatabaseError, UsageError
 from .event import Event, LogRow
-from .ledger import RENEWAL, Captured, Failure, Ledger, Lost, Progress, Superseded, Work
-from .ledger import plain_row
+from .grouplog import Captured, plain_row
+from .ledger import RENEWAL, Failure, Ledger, Lost, Progress, Superseded, Work
 from .registry import Listener, Registry
 from .retry import Backoff
 from .threads import Worker

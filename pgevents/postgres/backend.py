@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish
 from ..errors import UsageError
-from ..ledger import Captured, GroupLog
+from ..grouplog import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
 from ..values import Shape

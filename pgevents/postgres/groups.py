@@ -13,7 +13,7 @@ from sqlalchemy import literal_column
 from sqlalchemy.engine import Connection
 
 from ..event import LogRow
-from ..ledger import Captured, GroupLog, backfill_topic
+from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
 from .connection import Address, engine, translated
 from .snapshot import Cursor, Snapshot

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from ..event import LogRow
-from ..ledger import Captured, GroupLog, backfill_topic
+from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
 from ..threads import Gate
 from .catalog import quoted
