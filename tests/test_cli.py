@@ -336,7 +336,7 @@ def test_an_unknown_column_is_one_sentence_with_the_columns(orders):
     code, _, err = command.run("install", orders.url, "orders", "--exclude", "itme")
 
     assert code == 1
-    assert "'itme' is no column; there are id, item, status" in err
+    assert "orders.itme, which is no column; there are id, item, status" in err
     assert captured(orders) == []
 
 
