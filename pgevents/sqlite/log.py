@@ -2,9 +2,12 @@
 
 There is one writer at a time, so the order of the numbers is the order of the
 commits, and the cursor is a number. ``PRAGMA data_version`` tells, in a few
-microseconds, whether another connection has committed anything.
+microseconds, whether another connection has committed anything. It is asked
+more seldom the longer nothing has happened; where the kernel tells that the
+file is written, that is a happening.
 """
 
+import logging
 import sqlite3
 import time
 from typing import Any, List, Optional, Tuple
@@ -13,14 +16,20 @@ from ..backend import Backend, Reader, new_owner
 from ..errors import NotInstalled, Unavailable
 from ..event import LogRow
 from ..tables import Tables
+from ..threads import Waker
 from .connection import busy, connect, identity, translated
+from .inotify import Inotify
+
+logger = logging.getLogger("pgevents")
 
 PAGE_ROWS = 500  # rows read at once …
 PAGE_BYTES = 8_000_000  # … or as many as fit here; at least one
 QUICK = 0.001  # seconds between two looks while things happen …
-SLOW = 0.006  # … and when nothing has happened for some time
+SLOW = 0.006  # … and when nothing has happened for some time …
+SLOW_TOLD = 0.1  # … where the kernel tells what is written; that takes no looking
 SLOW_AFTER = 1.0  # seconds without a change, until the looks are as far apart as that
-POKED = 0.0002  # seconds between two looks when a commit of this process is under way …
+DEAF_AFTER = 5.0  # seconds after the kernel's last word in which no change goes untold
+POKED = 0.0002  # seconds between two looks when a commit is known to be under way …
 POKED_FOR = 0.02  # … for so long
 FILE_CHECK = 0.5  # seconds between two looks whether it is still the same file
 LOCKED = 10.0  # seconds that the file may be locked before we say so
@@ -43,10 +52,12 @@ class LogReader(Reader):
         self._schema_version: Any = None
         self._behind = False
         self._altered = False
-        self._changed_at = 0.0
+        self._stirred_at = 0.0  # when something happened
         self._poked_until = 0.0
         self._file_checked = 0.0
-        self._woken = False
+        self._waker = Waker()
+        self._kernel: Optional[Inotify] = None
+        self._heard_at = 0.0  # when the kernel told of a write
         self._interrupted = False
         self._gap: Optional[str] = None
         log, retention = tables.name("log"), tables.name("retention")
@@ -74,6 +85,8 @@ class LogReader(Reader):
             self._gap = "the SQLite file was replaced by another"
             self._cursor = last
         self._file = file
+        self._kernel = Inotify.of([self._path, self._path + "-wal"])
+        self._heard_at = time.monotonic()
 
     def read(self) -> List[LogRow]:
         rows: List[LogRow] = self._patiently(self._read_page)
@@ -87,21 +100,20 @@ class LogReader(Reader):
 
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not self._woken and not self._interrupted:
+        while not self._waker.woken and not self._interrupted:
             now = time.monotonic()
             if now >= deadline:
                 break
             self._check_file(now)
             if self._changed():
-                self._changed_at = now
+                self._stirred_at = now
+                self._doubt(now)
                 break
-            # Not an Event.wait(): this is shorter than anybody minds waiting,
-            # and costs half as much.
-            time.sleep(self._pause(now))
-        self._woken = False
+            self._sleep(min(self._pause(now), deadline - now))
+        self._waker.woken = False
 
     def poke(self) -> None:
-        """Look very often for a moment: a commit of this process is under way."""
+        """Look very often for a moment: a commit is under way."""
         self._poked_until = time.monotonic() + POKED_FOR
 
     def altered(self) -> bool:
@@ -113,17 +125,25 @@ class LogReader(Reader):
         return gap
 
     def wake(self) -> None:
-        self._woken = True
+        self._waker.wake()
 
     def interrupt(self) -> None:
         self._interrupted = True
+        self._waker.wake()
 
     def close(self) -> None:
+        self._deafen()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
+    def end(self) -> None:
+        self.close()
+        self._waker.close()
+
     def abandon(self) -> None:
+        self._deafen()
+        self._waker.close()
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -215,8 +235,35 @@ class LogReader(Reader):
     def _pause(self, now: float) -> float:
         if now < self._poked_until:
             return POKED
-        idle = now - self._changed_at
-        return min(SLOW, max(QUICK, SLOW * idle / SLOW_AFTER))
+        slow = SLOW if self._kernel is None else SLOW_TOLD
+        return min(slow, max(QUICK, slow * (now - self._stirred_at) / SLOW_AFTER))
+
+    def _sleep(self, pause: float) -> None:
+        if self._kernel is None or pause <= POKED:
+            # Nobody minds that this cannot be woken, and it costs half as much.
+            time.sleep(pause)
+        elif self._waker.sleep(pause, self._kernel.fd):
+            self._kernel.heard()
+            # A commit is under way, and can be seen in a moment. If it takes
+            # long, it is seen late by a tenth of that at the most.
+            self._stirred_at = self._heard_at = time.monotonic()
+            self.poke()
+
+    def _doubt(self, now: float) -> None:
+        """The file has changed: if the kernel did not tell, do not rely on it any more."""
+        if self._kernel is None:
+            return
+        if self._kernel.heard():
+            self._heard_at = now
+        elif now - self._heard_at > DEAF_AFTER:
+            logger.info("the kernel does not tell what is written to %s: looking for it every"
+                        " %.0f ms", self._path, SLOW * 1000)
+            self._deafen()
+
+    def _deafen(self) -> None:
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
 
     def _check_file(self, now: float) -> None:
         if now - self._file_checked < FILE_CHECK:
@@ -227,6 +274,8 @@ class LogReader(Reader):
             raise Unavailable(
                 "the SQLite file was deleted" if file is None else "the SQLite file was replaced"
             )
+        if self._kernel is not None:
+            self._kernel.renew()
 
 
 _abandoned: List[Any] = []
