@@ -104,6 +104,11 @@ class Relation:
         self.key = key
         self.more = more  # what only its own backend understands
 
+    @property
+    def label(self) -> str:
+        """Its name as a listener, or the command, has to give it."""
+        return Target(self.schema, self.name).key
+
 
 class Reader:
     """Reads a log behind a cursor. One thread at a time uses it, but for ``wake``.

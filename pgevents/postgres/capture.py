@@ -83,7 +83,7 @@ class Capture:
             current = relation is not None and self._up_to_date(cursor, relation, union)
             result.append(
                 {
-                    "table": topic,
+                    "table": topic if relation is None else relation.label,
                     **union.as_dict(),
                     "services": sorted(known),
                     "state": "gone" if relation is None else "ok" if current else "outdated",

@@ -54,12 +54,13 @@ class Capture:
             relation = find_topic(connection, topic)
             union = union_of(known.values())
             if relation is None:
-                state = "gone"
+                name, state = topic, "gone"
             else:
                 there = self._there(connection, relation)
+                name = relation.label
                 state = "ok" if there == self._triggers(relation, union) else "outdated"
             result.append(
-                {"table": topic, **union.as_dict(), "services": sorted(known), "state": state}
+                {"table": name, **union.as_dict(), "services": sorted(known), "state": state}
             )
         return result
 

@@ -159,6 +159,19 @@ def test_what_is_installed_is_told_with_its_state(orders):
     assert states == {topic(orders): "outdated", topic(orders, "items"): "gone"}
 
 
+def test_what_is_installed_is_told_by_a_name_that_can_be_given_again(database):
+    database.execute('CREATE TABLE "order.items ""old""" (id int PRIMARY KEY)')
+    hub_of(database, "after_insert", table='"order.items ""old"""').install()
+
+    (told,) = hub_of(database, table="orders").installed()
+    again = Hub(database.url, Registry())
+    again.watch(told["table"], "after_delete")
+    again.install()
+
+    assert told["table"] == topic(database, '"order.items ""old"""')
+    assert again.installed()[0]["operations"] == ["insert", "delete"]
+
+
 def tamper(database):
     """Make the trigger of the inserts look like an older one."""
     if database.kind == "sqlite":
