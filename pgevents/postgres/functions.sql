@@ -314,11 +314,12 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1) THEN
         PERFORM pg_advisory_xact_lock_shared(TG_RELID::int4, 1);
     END IF;
-    -- A second look, since two writers who look at the same time collide.
-    IF pg_try_advisory_lock(TG_RELID::int4, 2) OR pg_try_advisory_lock(TG_RELID::int4, 2) THEN
-        IF pg_advisory_unlock(TG_RELID::int4, 2) THEN
-            RETURN NULL;
-        END IF;
+    -- A second look, since two writers who look at the same time collide. Taken and
+    -- given back in one expression: a statement that is cancelled ends between two
+    -- lines, and the lock would stay with the session.
+    IF (CASE WHEN pg_try_advisory_lock(TG_RELID::int4, 2) OR pg_try_advisory_lock(TG_RELID::int4, 2)
+             THEN pg_advisory_unlock(TG_RELID::int4, 2) ELSE false END) THEN
+        RETURN NULL;
     ELSIF TG_ARGV[0] = 'on'
           AND current_setting('pgevents.bell', true) IS DISTINCT FROM 'off'
           -- A full queue would make COMMIT fail; readers look by themselves, too.

@@ -467,6 +467,33 @@ def test_a_busy_reader_is_not_rung(shop, registry):
     assert rung == 0
 
 
+def test_a_writer_that_is_cancelled_leaves_no_lock_with_its_session(shop, listening):
+    Hub(shop.url, listening).install()
+    writer, canceller = shop.connect(), shop.connect()
+    writer.autocommit = canceller.autocommit = True
+    over = threading.Event()
+
+    def cancel():
+        while not over.wait(0.0002):
+            canceller.cursor().execute(
+                "SELECT pg_cancel_backend(%s)", (writer.info.backend_pid,))
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    cancelled = 0
+    while cancelled < 2000:
+        try:
+            writer.cursor().execute("INSERT INTO orders (item) VALUES ('tea')")
+        except psycopg2.errors.QueryCanceled:
+            cancelled += 1
+    over.set()
+    thread.join()
+
+    # No reader could lie down, or wake up, as long as this session lives.
+    assert shop.execute("SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND pid = %s",
+                        writer.info.backend_pid) == []
+
+
 def spy(database):
     """A connection that hears the bell, too."""
     connection = database.connect()
