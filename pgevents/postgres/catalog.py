@@ -12,7 +12,8 @@ from ..target import Target
 #: At the end: whether a type of the table, or one that it is made of, has a cast to json of its
 #: own. row_to_json() calls it, and it may fail.
 _RELATION = """
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relispartition, c.relpersistence::text,
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
+       EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid), c.relpersistence::text,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
        (SELECT array_agg(a.attname::text ORDER BY k.place)
@@ -75,14 +76,15 @@ def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:
-    oid, schema, name, kind, is_partition, _, columns, key, own_json = row
+    oid, schema, name, kind, is_child, _, columns, key, own_json = row
     return Relation(
         schema,
         name,
         tuple(columns or ()),
         tuple(key or ()),
         oid=oid,
-        by_row=kind == "p" or is_partition,
+        # A write through the parent runs no trigger of a child's but those for each row.
+        by_row=kind == "p" or is_child,
         own_json=own_json,
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from pgevents import Hub, Registry
 
-from .test_writes import kinds, make, operations
+from .test_writes import kinds, make, operations, wishes
 
 
 def told(events):
@@ -237,3 +237,16 @@ def test_a_large_update_after_many_small_ones_in_a_session_takes_no_quadratic_ti
     cursor.execute("UPDATE {} SET item = item + 1".format(table))
 
     assert len(captured.events()) == 40009
+
+
+@wishes
+def test_what_is_written_through_a_parent_is_told_of_its_child(captured, wish):
+    parent = captured.table("id int PRIMARY KEY, item text, secret text")
+    captured.execute("CREATE TABLE {0}_child (note text) INHERITS ({0})".format(parent))
+    captured.watch(parent + "_child", **wish)
+
+    events = captured.write(
+        "INSERT INTO {}_child VALUES (1, 'tea')".format(parent),
+        "UPDATE {} SET item = 'milk'".format(parent), "DELETE FROM {}".format(parent))
+
+    assert operations([e for e in events if e.table != parent]) == ["insert", "update", "delete"]
