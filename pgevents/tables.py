@@ -106,6 +106,8 @@ class Tables:
         self._add(
             "retention",
             [
+                # A publication of all tables lets no row change that has no key.
+                Column("id", BigInteger, Identity(always=True), primary_key=True),
                 Column("at", TIMESTAMP(timezone=True), nullable=False, server_default=now),
                 Column("upto", Text, nullable=False),  # a pg_snapshot
                 # What it sees is gone, but for what groups need; is gone altogether.

@@ -171,3 +171,12 @@ def test_a_transaction_that_is_open_for_longer_is_not_cleaned_before_it_is_seen(
     assert kept == 1
     assert [event.new["item"] for event in heard.rest()] == ["quick", "slow"]
     assert gaps == []
+
+
+def test_rows_go_though_a_publication_takes_all_tables(postgres, registry, heard):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    registry.listen("orders", "after_insert", heard)
+    with Hub(postgres.url, registry, retention=1):
+        postgres.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        insert(postgres, "tea")
+        wait_for(lambda: log_size(postgres) == 0)
