@@ -90,8 +90,6 @@ class LogReader(Reader):
 
     def read(self) -> List[LogRow]:
         rows: List[LogRow] = self._patiently(self._read_page)
-        if rows:
-            self._cursor = rows[-1][0]
         return rows
 
     @property
@@ -212,12 +210,14 @@ class LogReader(Reader):
             if size > PAGE_BYTES:
                 break
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
+        last = connection.execute(self._last).fetchone()[0]
         connection.execute("COMMIT")
         self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
         self._notice_schema(schema_version)
         if cleaned is not None and self._cursor is not None and cleaned > self._cursor:
             self._gap = "the log was cleaned (retention) before this hub had read it"
-            self._cursor = cleaned
+        # Past the rows of a backfill, too: when they are cleaned away, we miss nothing.
+        self._cursor = rows[-1][0] if self._behind else last
         return rows
 
     def _changed(self) -> bool:

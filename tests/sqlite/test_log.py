@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pgevents import Denied, Hub, UsageError, signals
+from pgevents import Denied, Hub, Registry, UsageError, signals
 
 from .. import command
 from ..waiting import wait_for
@@ -183,6 +183,22 @@ def test_a_commit_through_the_hub_s_own_engine_is_heard(orders, registry, heard)
         event = heard.next()
 
     assert event.new["item"] == "a"
+
+
+def test_a_backfill_that_is_cleaned_away_is_no_gap_to_others(orders, registry, heard):
+    insert(orders, "tea")
+    registry.listen("orders", "after_insert", heard)
+    filled = Registry()
+    filled.listen("orders", "after_insert", heard, group="filled")
+    hub, keeper = Hub(orders.url, registry), Hub(orders.url, filled, retention=1)
+    keeper.group("filled", start="backfill")
+
+    with hub, keeper:
+        heard.next()
+        wait_for(lambda: orders.execute("SELECT count(*) FROM pgevents_log") == [(0,)])
+        assert hub.drain()
+
+    assert hub.status()["gaps"] == 0
 
 
 def test_an_idle_hub_costs_next_to_nothing(orders):
