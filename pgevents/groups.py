@@ -18,7 +18,9 @@ import datetime
 import json
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union,
+)
 
 from . import checks
 from .backend import Backend
@@ -26,7 +28,7 @@ from .errors import UsageError
 from .event import Event
 from .grouplog import LAST, Captured, GroupLog, plain_row
 from .ledger import Ledger
-from .registry import Registry
+from .registry import Listener, Registry
 from .runner import OPTIONS, Options, Renewer, Runner
 from .target import OPERATIONS
 from .topics import Topics
@@ -220,6 +222,21 @@ class Groups:
             self._renewer = Renewer(self.ledger(), lambda: list(self._runners.values()))
             self._renewer.start()
 
+    def leave(self, leaving: Set[Listener], moments: Tuple[str, ...]) -> None:
+        """End the threads of groups that are others without these listeners.
+
+        What they took would else be acknowledged though nobody here handles it.
+        """
+        wanted, groups = self._wanted(leaving, moments), {one.group for one in leaving}
+        for name, runner in list(self._runners.items()):
+            topics = wanted.get(name)
+            if name in groups and (
+                topics is None or runner.options.definition(topics) != runner.definition
+            ):
+                runner.stop()
+                runner.join(time.monotonic() + runner.options.lease)
+                self._runners.pop(name, None)
+
     def wake(self) -> None:
         """Something happened: let the threads look."""
         for runner in list(self._runners.values()):
@@ -290,16 +307,25 @@ class Groups:
         found = (self._backend.captured(topic) for topic in topics)
         return [captured for captured in found if captured is not None]
 
-    def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
-        """Return group → topic → operations, from the listeners there are."""
+    def _wanted(
+        self, leaving: Iterable[Listener] = (), left: Tuple[str, ...] = ()
+    ) -> Dict[str, Dict[str, List[str]]]:
+        """Return group → topic → operations, from the listeners there are.
+
+        Those that are ``leaving`` do not count at the moments that are ``left``.
+        """
         wanted: Dict[str, Dict[str, List[str]]] = {}
         for listener, moments in self._registry.all():
             if listener.group is None:
                 continue
             if listener.target is None:
                 raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
-            topics = wanted.setdefault(listener.group, {})
+            if listener in leaving:
+                moments = tuple(moment for moment in moments if moment not in left)
             operations = [moment[len("after_") :] for moment in moments]
+            if not operations:
+                continue
+            topics = wanted.setdefault(listener.group, {})
             for topic in self._known.topics_of(listener.target):
                 merged = {*topics.get(topic, ()), *operations}
                 topics[topic] = [operation for operation in OPERATIONS if operation in merged]

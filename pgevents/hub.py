@@ -400,8 +400,13 @@ class Hub:
             if source is None or source.prepared:
                 raise
 
+    def listeners_leave(self, leaving: Set[Listener], moments: Tuple[str, ...]) -> None:
+        """Called by the registry, when the hub runs, before these get no more events."""
+        if self._source is not None:
+            self._groups.leave(leaving, moments)
+
     def listener_ready(self, listener: Listener) -> None:
-        """Called by the registry when a new listener can get events."""
+        """Called by the registry when a new listener can get events, or one has left."""
         source = self._source
         if source is not None and listener.group is not None:
             self._groups.start(source.reader.owner)

@@ -231,10 +231,20 @@ class Registry:
                 for listener in self._listeners[moment]
                 if listener.fn == fn and listener.sender == sender
             ]
-            for moment, listener in found:
-                self._drop(moment, listener)
+            hubs = list(self._hubs)
         if not found:
             raise UsageError(f"{fn!r} does not listen to {target!r} {identifier!r}")
+        leaving = {listener for _, listener in found}
+        # Outside the lock, as in add().
+        for hub in hubs:
+            hub.listeners_leave(leaving, moments)
+        with self.lock:
+            for moment, listener in found:
+                if listener in self._listeners[moment]:
+                    self._drop(moment, listener)
+        for hub in hubs:
+            for listener in leaving:
+                hub.listener_ready(listener)
 
     def contains(self, target: Any, identifier: Union[str, Iterable[str]], fn: Any) -> bool:
         """Tell whether ``fn`` listens to ``target`` at all of these moments."""
@@ -276,10 +286,11 @@ class Registry:
     # For hubs.
 
     def attach(self, hub: Any) -> None:
-        """Tell ``hub`` of each new listener from now on.
+        """Tell ``hub`` of each new listener from now on, and of each that leaves.
 
         ``listener_added(listener, moments)`` before it can get events; what
-        it raises keeps the listener out. ``listener_ready(listener)`` after.
+        it raises keeps the listener out. ``listeners_leave(listeners,
+        moments)`` while they still get them. ``listener_ready(listener)`` after both.
         """
         with self.lock:
             self._hubs.add(hub)

@@ -47,6 +47,45 @@ def test_of_two_hubs_one_gets_each_event(orders, heard):
     assert heard.rest() == []
 
 
+def test_a_process_whose_listener_is_removed_takes_nothing_more(orders, heard):
+    def other(event):
+        heard(event)
+
+    registries = [Registry(), Registry()]
+    registries[0].listen("orders", "after_insert", other, group="mailer")
+    registries[1].listen("orders", "after_insert", heard, group="mailer")
+
+    with Hub(orders.url, registries[0]) as hub, Hub(orders.url, registries[1]):
+        insert(orders, "first")
+        heard.next(TIMEOUT)
+        registries[0].remove("orders", "after_insert", other)
+        insert(orders, *map(str, range(50)))
+        events = heard.take(50, TIMEOUT)
+        left = hub.status()["groups"]
+
+    assert items(events) == [str(n) for n in range(50)]
+    assert left == {}
+
+
+def test_a_group_goes_on_without_the_listener_that_is_removed(orders, registry, heard):
+    def other(event):
+        heard(event)
+
+    registry.listen("orders", ["after_insert", "after_delete"], heard, group="mailer")
+    registry.listen("orders", ["after_insert", "after_update"], other, group="mailer")
+
+    with Hub(orders.url, registry) as hub:
+        registry.remove("orders", ["after_insert", "after_update"], other)
+        insert(orders, "tea")
+        orders.execute("DELETE FROM orders")
+        events = heard.take(2, TIMEOUT)
+        topics = hub.group("mailer").info()["topics"]
+
+    assert [event.operation for event in events] == ["insert", "delete"]
+    assert list(topics.values()) == [["delete", "insert"]]
+    assert heard.rest() == []
+
+
 def test_two_groups_each_get_every_event(orders, registry, heard):
     registry.listen("orders", "after_insert", heard, group="mailer")
     registry.listen("orders", "after_insert", heard, group="indexer")
