@@ -43,6 +43,10 @@ class GroupLog:
         """Tell whether a statement failed, and the transaction can only be rolled back."""
         return False
 
+    def encoding(self, connection: Connection) -> str:
+        """Return Python's name of the encoding in which the database keeps text."""
+        return "utf-8"
+
     def dispose(self, close: bool = True) -> None:
         """Give the pool's connections back; in a forked child, without closing them."""
         raise NotImplementedError

@@ -471,14 +471,15 @@ class Ledger:
 
     def _bury(self, connection: Connection, name: str, failure: Failure) -> None:
         row = [str(part) if index == 2 else part for index, part in enumerate(failure.row)]
+        encoding = self._log.encoding(connection)
         connection.execute(
             insert(self._dead).values(
                 group_name=name,
                 seq=failure.row[0],
                 event=json.dumps(row),
                 attempts=failure.attempt,
-                error=failure.error,
-                traceback=failure.traceback,
+                error=_storable(failure.error, encoding),
+                traceback=_storable(failure.traceback, encoding),
                 at=self._now,
             )
         )
@@ -518,6 +519,12 @@ def _progress_text(progress: Progress) -> Optional[str]:
 
 def _text(rows: List[LogRow]) -> str:
     return ",".join(str(row[0]) for row in rows)
+
+
+def _storable(text: str, encoding: str) -> str:
+    """Return a text that the database takes: what it does not know is escaped."""
+    known = text.encode(encoding, "backslashreplace").decode(encoding)
+    return known.replace("\0", "\\x00")
 
 
 def _numbers(text: str) -> List[int]:

@@ -317,11 +317,11 @@ class Runner(Worker):
             self._tell("dead_lettered", group=self.group, event=event, error=error)
         else:
             logger.warning(
-                "group %s failed for event %s (attempt %d), trying again in %.1f s: %r",
-                self.group, event.id, attempt, delay, error,
+                "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
+                self.group, event.id, attempt, delay, _said(error),
             )
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return Failure(row, attempt, repr(error), text, delay)
+        return Failure(row, attempt, _said(error), text, delay)
 
     def _transactional(self, rows: List[LogRow]) -> bool:
         kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation
@@ -340,6 +340,14 @@ class Runner(Worker):
         if self.standing_by != why:
             logger.warning("group %s stands by in this process: %s", self.group, why)
         self.standing_by = why
+
+
+def _said(error: BaseException) -> str:
+    """Return ``repr(error)``, whatever its class makes of that."""
+    try:
+        return repr(error)
+    except Exception:
+        return f"<{type(error).__name__}, whose repr() failed>"
 
 
 def _guard(connection: Connection) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import literal_column
 from sqlalchemy.engine import Connection
 
@@ -107,9 +107,10 @@ class PostgresGroupLog(GroupLog):
             yield connection
 
     def aborted(self, connection: Connection) -> bool:
-        raw: Any = connection.connection
-        status = raw.cursor().connection.info.transaction_status
-        return bool(status == TRANSACTION_STATUS_INERROR)
+        return bool(_info(connection).transaction_status == TRANSACTION_STATUS_INERROR)
+
+    def encoding(self, connection: Connection) -> str:
+        return encodings.get(_info(connection).parameter_status("server_encoding"), "ascii")
 
     def dispose(self, close: bool = True) -> None:
         self._engine.dispose(close=close)
@@ -280,6 +281,11 @@ class PostgresGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, **values: Any) -> Any:
         rows = self._all(connection, sql, **values)
         return rows[0][0] if rows else None
+
+
+def _info(connection: Connection) -> Any:
+    raw: Any = connection.connection
+    return raw.cursor().connection.info
 
 
 def _since(since: Snapshot) -> Dict[str, Any]:

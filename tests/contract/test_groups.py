@@ -176,6 +176,32 @@ def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(
     assert told[0]["group"] == "mailer"
 
 
+class Wordless(Exception):
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error, said", [
+    (ValueError("a\0b"), r"ValueError('a\x00b')"),
+    (OSError("/scan/\udcfc.pdf"), r"OSError('/scan/\udcfc.pdf')"),
+    (ValueError("für 5 € 🐘"), "ValueError('für 5 € 🐘')"),
+    (Wordless(), "<Wordless, whose repr() failed>"),
+], ids=["nul", "surrogate", "letters", "wordless"])
+def test_any_error_can_be_kept(orders, registry, error, said):
+    def handle(event):
+        raise error
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=1)
+    with hub:
+        insert(orders, "tea")
+        (letter,) = wait_for(group.dead_letters, 5)
+
+    assert letter.error == said
+    assert type(error).__name__ in letter.traceback
+
+
 def test_effects_of_a_transactional_listener_are_there_exactly_once(orders, registry):
     orders.execute("CREATE TABLE receipts (item text)")
     failing = {"bad": 2}
