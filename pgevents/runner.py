@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from . import checks
 from .delivery import Audience
-from .errors import DatabaseError, UsageError
+from .errors import DatabaseError, PgEventsError, UsageError
 from .event import Event, LogRow
 from .grouplog import Captured, plain_row
 from .ledger import RENEWAL, Failure, Ledger, Lost, Progress, Superseded, Work
@@ -278,8 +278,9 @@ class Runner(Worker):
     ) -> Optional[Failure]:
         """Call the listeners for one event; return how that failed, or None."""
         if attempt > self.options.max_attempts:
-            error = f"given up: {attempt - 1} processes ended while they handled it"
-            return Failure(row, attempt - 1, error, "", None)
+            ended = PgEventsError(f"given up: {attempt - 1} processes ended while they handled it")
+            self._give_up(row, attempt - 1, ended)
+            return Failure(row, attempt - 1, str(ended), "", None)
         event = self._event(row, attempt, again)
         try:
             with contextlib.ExitStack() as stack:
@@ -308,20 +309,23 @@ class Runner(Worker):
         options = self.options
         last = attempt >= options.max_attempts
         delay = None if last else options.backoff.wait(attempt)
-        event = self._event(row, attempt, attempt > 1)
         if last:
-            logger.error(
-                "group %s gives up event %s after %d attempts", self.group, event.id, attempt,
-                exc_info=error,
-            )
-            self._tell("dead_lettered", group=self.group, event=event, error=error)
+            self._give_up(row, attempt, error)
         else:
             logger.warning(
                 "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
-                self.group, event.id, attempt, delay, _said(error),
+                self.group, row[0], attempt, delay, _said(error),
             )
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return Failure(row, attempt, _said(error), text, delay)
+
+    def _give_up(self, row: LogRow, attempts: int, error: BaseException) -> None:
+        event = self._event(row, attempts, attempts > 1)
+        logger.error(
+            "group %s gives up event %s after %d attempts", self.group, event.id, attempts,
+            exc_info=error,
+        )
+        self._tell("dead_lettered", group=self.group, event=event, error=error)
 
     def _transactional(self, rows: List[LogRow]) -> bool:
         kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation

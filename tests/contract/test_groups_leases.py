@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pgevents import Hub, Registry
+from pgevents import Hub, Registry, signals
 
 from ..waiting import wait_for
 
@@ -84,6 +84,34 @@ def move(database, seconds):
     table = "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases"
     database.execute("UPDATE {} SET due = due + {}, renewed = renewed + {}".format(
         table, seconds, seconds))
+
+
+def test_an_event_that_ended_its_processes_is_told_as_a_dead_letter_too(orders, registry):
+    began, go_on = threading.Event(), threading.Event()
+    told = []
+
+    def slow(event):
+        began.set()
+        assert go_on.wait(TIMEOUT)
+
+    registry.listen("orders", "after_insert", slow, group="mailer")
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=5)
+
+    def tell(hub, **details):
+        told.append(details)
+
+    with hub, signals.dead_lettered.connected_to(tell, sender=hub):
+        insert(orders, "a")
+        assert began.wait(TIMEOUT)
+        table = "pgevents_leases" if orders.kind == "sqlite" else "pgevents.leases"
+        # As a fifth process does that takes over, and dies of it.
+        orders.execute("UPDATE {} SET owner = 'elsewhere:1:1', due = 0, attempt = 5".format(table))
+        go_on.set()
+        (letter,) = wait_for(group.dead_letters)
+
+    assert letter.attempts == 5
+    assert [(one["event"], str(one["error"])) for one in told] == [(letter.event, letter.error)]
 
 
 def test_an_event_that_waits_is_tried_again_though_the_clock_was_set_back(
