@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from . import checks
 from .delivery import Audience
-from .errors import DatabaseError, PgEventsError, UsageError
+from .errors import DatabaseError, PgEventsError, Unavailable, UsageError
 from .event import Event, LogRow
 from .grouplog import Captured, plain_row
 from .ledger import RENEWAL, Failure, Ledger, Lost, Progress, Superseded, Work
@@ -193,18 +193,29 @@ class Runner(Worker):
         if not work.rows:  # all cleaned away, which the gap told
             self._ledger.settle(self.group, work, [], [], False)
             return
-        rest, attempt = work.rows, work.attempt
+        rest, attempt, singly = work.rows, work.attempt, work.again
         while rest:
             # Who had these before may have died of one of them: one at a time,
             # so that what the next process finds tells which it was.
-            chunk = rest[:1] if work.again else rest
-            if self._transactional(chunk):
+            chunk = rest[:1] if singly else rest
+            if not self._transactional(chunk):
+                rest = self._step(work, chunk, rest, attempt, None)
+                attempt = 1
+                continue
+            try:
                 with self._ledger.transaction() as connection:
                     _guard(connection)
-                    rest = self._step(work, chunk, rest, attempt, connection)
-            else:
-                rest = self._step(work, chunk, rest, attempt, None)
-            attempt = 1
+                    left = self._step(work, chunk, rest, attempt, connection)
+            except Unavailable:
+                raise
+            except DatabaseError as error:
+                # Refused at the commit, as a deferred constraint is: by whose fault?
+                if len(chunk) > 1:
+                    singly = True
+                    continue
+                failure = self._failure(chunk[0], attempt, error)
+                left = self._settle(work, rest, 1, [failure], attempt, None)
+            rest, attempt = left, 1
 
     def _step(
         self,
@@ -215,8 +226,19 @@ class Runner(Worker):
         connection: Optional[Connection],
     ) -> List[LogRow]:
         """Handle a chunk, write down how that went; return what of the lease is still to do."""
-        ordered = self.options.ordered
         handled, failures = self._call_all(chunk, attempt, work.again, connection)
+        return self._settle(work, rest, handled, failures, attempt, connection)
+
+    def _settle(
+        self,
+        work: Work,
+        rest: List[LogRow],
+        handled: int,
+        failures: List[Failure],
+        attempt: int,
+        connection: Optional[Connection],
+    ) -> List[LogRow]:
+        ordered = self.options.ordered
         rest = rest[handled:]
         over = self.stopping or not rest
         waiting = [failure for failure in failures if failure.delay is not None]

@@ -127,3 +127,23 @@ def test_a_process_that_stands_by_writes_nothing(orders):
 
     assert orders.execute(number) == before
     hub.stop()
+
+
+def test_what_only_the_commit_refuses_is_that_events_failure(orders, registry):
+    orders.execute("ALTER TABLE effects ADD FOREIGN KEY (id) REFERENCES orders"
+                   " DEFERRABLE INITIALLY DEFERRED")
+
+    def handle(event, connection):
+        number = 99 if event.key == 2 else event.key
+        connection.execute(sqlalchemy.text("INSERT INTO effects VALUES (:id)"), {"id": number})
+
+    registry.listen("orders", "after_insert", handle, group="stock", transactional=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("stock", max_attempts=2, backoff=(0.01, 0.02))
+    with hub:
+        insert(orders, 3)
+        (letter,) = wait_for(group.dead_letters, 5)
+        wait_for(lambda: effects(orders) == {1: 1, 3: 1}, 5)
+
+    assert (letter.event.key, letter.attempts) == (2, 2)
+    assert "foreign key" in letter.error
