@@ -149,6 +149,9 @@ class Dispatcher(Lane):
 
     def _lane(self, event: Event) -> Optional[int]:
         """Choose a lane; None where the order matters to more than one."""
-        if event.operation == "truncate" or event.key_changed:
+        try:
+            if event.operation == "truncate" or event.key_changed:
+                return None
+            return hash((event.table, repr(event.key))) % len(self._lanes)
+        except Exception:  # a row that cannot be read, as JSON nested ten thousand times
             return None
-        return hash((event.table, repr(event.key))) % len(self._lanes)

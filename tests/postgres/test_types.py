@@ -13,6 +13,8 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
+from pgevents import Hub
+
 SAME = {
     "smallint": ["-32768"],
     "bigint": ["9223372036854775807", "-9223372036854775808"],
@@ -233,3 +235,18 @@ def test_an_event_survives_its_own_json(captured):
     assert type(event).from_json(event.to_json()).new == event.new
     assert json.loads(event.to_json())["table"] == table
     assert math.isclose(event.new["d"][0], 1.5)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_document_too_deep_for_python_disturbs_no_other_event(postgres, registry, heard, workers):
+    postgres.execute("CREATE TABLE orders (id int PRIMARY KEY, document json)")
+    registry.listen("orders", "after_change", heard)
+
+    with Hub(postgres.url, registry, workers=workers):
+        postgres.execute("INSERT INTO orders VALUES (1, %s)", "[" * 3000 + "]" * 3000)
+        postgres.execute("UPDATE orders SET document = NULL")
+        postgres.execute("INSERT INTO orders VALUES (2)")
+        events = heard.take(3)
+
+    assert [event.operation for event in events] == ["insert", "update", "insert"]
+    assert events[2].key == 2
