@@ -111,8 +111,20 @@ def _used_by(engine: Engine) -> Dict[str, Any]:
 
 def connect(address: Address) -> Any:
     """Return a new psycopg2 connection in autocommit mode. Raises a DatabaseError."""
-    connection = address.connect()
-    connection.autocommit = True
+    return _writing(address.connect(), autocommit=True)
+
+
+def _writing(connection: Any, autocommit: bool) -> Any:
+    # Whatever the database's default is: we write, and a serializable transaction of
+    # ours could make one of the application's fail. Not by set_session(): a standby
+    # refuses READ WRITE, before we can say what it is.
+    with translated():
+        connection.autocommit = True
+        connection.cursor().execute(
+            "SET default_transaction_isolation = 'read committed';"
+            " SET default_transaction_read_only = off; SET default_transaction_deferrable = off"
+        )
+        connection.autocommit = autocommit
     return connection
 
 
@@ -120,7 +132,7 @@ def engine(address: Address, **options: Any) -> Engine:
     """Return an Engine on our own connections; without ``options`` it keeps none of them."""
     return create_engine(
         "postgresql+psycopg2://",
-        creator=address.connect,
+        creator=lambda: _writing(address.connect(), autocommit=False),
         **(options or {"poolclass": NullPool}),
     )
 

@@ -380,6 +380,24 @@ def test_every_form_of_a_url_leads_to_the_database(
             assert items(heard.take(1)) == [url]
 
 
+def test_the_databases_default_for_transactions_does_not_matter(shop, listening, heard):
+    listening.listen("orders", "after_insert", heard, group="stock")
+    for default in ["isolation = 'serializable'", "deferrable = on", "read_only = on"]:
+        shop.server.execute("ALTER DATABASE {} SET default_transaction_{}".format(
+            shop.name, default))
+    writer = shop.connect()
+    writer.set_session(readonly=False)
+
+    with Hub(shop.url, listening, retention=1) as hub:
+        writer.cursor().execute("INSERT INTO orders (item) VALUES ('tea')")
+        writer.commit()
+        assert items(heard.take(2)) == ["tea", "tea"]
+        wait_for(lambda: shop.execute("SELECT count(*) FROM pgevents.log") == [(0,)])
+        with hub._backend.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            assert cursor.fetchone() == ("read committed",)
+
+
 def test_the_options_of_a_url_count(shop, registry, heard):
     shop.execute('CREATE SCHEMA "Sales-1"')
     shop.execute('CREATE TABLE "Sales-1".invoices (id int PRIMARY KEY)')
