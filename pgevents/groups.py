@@ -208,6 +208,8 @@ class Groups:
             former = self._runners.get(name)
             if former is not None:
                 if former.definition == options.definition(topics):
+                    if self.ledger().group(name) is None:  # somebody dropped the log
+                        former.define(lambda: self._captured(topics))
                     continue
                 former.stop()
                 former.join(time.monotonic() + options.lease)

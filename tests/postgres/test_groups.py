@@ -147,3 +147,22 @@ def test_what_only_the_commit_refuses_is_that_events_failure(orders, registry):
 
     assert (letter.event.key, letter.attempts) == (2, 2)
     assert "foreign key" in letter.error
+
+
+def test_a_group_begins_anew_when_the_log_was_dropped_under_it(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="stock")
+    with Hub(orders.url, registry) as hub:
+        insert(orders, 1)
+        heard.next()
+        orders.execute("DROP SCHEMA pgevents CASCADE")
+        wait_for(lambda: hub.groups() if installed(orders) else None)
+        insert(orders, 1)
+        event = heard.next()
+
+    assert event.key == 2
+
+
+def installed(database):
+    return database.execute(
+        "SELECT 1 FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgname = 'pgevents_insert'"
+        " AND to_regclass('pgevents.groups') IS NOT NULL")
