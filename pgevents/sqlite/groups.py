@@ -86,7 +86,7 @@ class SqliteGroupLog(GroupLog):
         return str(self.last(connection) if first is None else first - 1)
 
     def cursor_before(self, connection: Connection, position: int) -> str:
-        return str(position - 1)
+        return str(min(position - 1, self.last(connection)))
 
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int

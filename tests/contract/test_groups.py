@@ -325,6 +325,20 @@ def test_a_rewound_group_handles_again(orders, registry, heard, to):
     assert items(again) == (["b", "c"] if to == "position" else ["a", "b", "c"])
 
 
+def test_a_group_that_is_rewound_to_what_is_to_come_hears_what_is_new(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+
+    with Hub(orders.url, registry) as hub:
+        insert(orders, "tea")
+        heard.next(TIMEOUT)
+        assert hub.drain()
+        hub.group("mailer").rewind(10 ** 9)
+        insert(orders, "milk")
+        event = heard.next(TIMEOUT)
+
+    assert event.new["item"] == "milk"
+
+
 @pytest.mark.parametrize("to", [-1, 2 ** 63, True, 1.5, None, "yesterday"])
 def test_a_group_cannot_be_rewound_to_what_is_no_place(orders, registry, heard, to):
     registry.listen("orders", "after_insert", heard, group="mailer")
