@@ -129,6 +129,7 @@ class PostgresGroupLog(GroupLog):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         place = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a table may be large
         count = 0
         for relation, columns in tables:
             table = f"{_quoted(relation.schema)}.{_quoted(relation.name)}"

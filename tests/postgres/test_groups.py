@@ -149,6 +149,16 @@ def test_what_only_the_commit_refuses_is_that_events_failure(orders, registry):
     assert "foreign key" in letter.error
 
 
+def test_a_backfill_may_take_longer_than_a_statement(orders, registry, heard):
+    insert(orders, 200000)
+    orders.server.execute("ALTER DATABASE {} SET statement_timeout = '300ms'".format(orders.name))
+    registry.listen("orders", "after_insert", heard, group="stock")
+    hub = Hub(orders.url, registry)
+    group = hub.group("stock", start="backfill")
+    with hub:
+        assert group.info()["backfilled"] == 200000
+
+
 def test_a_group_begins_anew_when_the_log_was_dropped_under_it(orders, registry, heard):
     registry.listen("orders", "after_insert", heard, group="stock")
     with Hub(orders.url, registry) as hub:
