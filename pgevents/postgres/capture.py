@@ -308,7 +308,7 @@ class Capture:
         """Return name and definition of each trigger that a wish needs."""
         limited = wish.include is not None or bool(wish.exclude)
         columns = {"include": wish.include, "exclude": wish.exclude} if limited else {}
-        careful = {"careful": True} if relation.more["own_json"] else {}
+        careful = {"careful": True} if relation.more["risky"] else {}
         new = _json({**columns, **careful})
         # With the keys alone, an event still says which row it was.
         old = new if wish.old else _json({"keys": True, **careful})

@@ -10,7 +10,8 @@ from ..errors import UsageError
 from ..target import Target
 
 #: At the end: whether a type of the table, or one that it is made of, has a cast to json of its
-#: own. row_to_json() calls it, and it may fail.
+#: own, which row_to_json() calls and which may fail; or is composite: its names, which are not
+#: stored, may make a small array a gigabyte of JSON.
 _RELATION = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid), c.relpersistence::text,
@@ -30,7 +31,8 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
                 SELECT atttypid FROM pg_attribute
                  WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part (oid))
         SELECT EXISTS (SELECT FROM types JOIN pg_cast ON castsource = types.oid
-                        WHERE casttarget = 'json'::regtype AND castfunc <> 0))
+                        WHERE casttarget = 'json'::regtype AND castfunc <> 0)
+            OR EXISTS (SELECT FROM types JOIN pg_type USING (oid) WHERE typrelid <> 0))
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
@@ -76,7 +78,7 @@ def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:
-    oid, schema, name, kind, is_child, _, columns, key, own_json = row
+    oid, schema, name, kind, is_child, _, columns, key, risky = row
     return Relation(
         schema,
         name,
@@ -85,7 +87,7 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         oid=oid,
         # A write through the parent runs no trigger of a child's but those for each row.
         by_row=kind == "p" or is_child,
-        own_json=own_json,
+        risky=risky,
     )
 
 

@@ -41,6 +41,21 @@ def test_what_is_too_large_is_told_where_there_is_no_key_and_no_change(captured)
     assert told(events) == [("insert", None, {}), ("update", {}, {})]
 
 
+def test_a_small_array_that_is_a_gigabyte_of_json_is_told_as_text(captured):
+    names = ["{}_{}".format("c" * 50, n) for n in range(200)]
+    captured.execute("CREATE TYPE wide AS ({})".format(", ".join(n + " int" for n in names)))
+    table = captured.table("id int PRIMARY KEY, a wide[]")
+
+    captured.write_together(
+        "SET pgevents.capture = 'off'",
+        "INSERT INTO {} SELECT 1, array_agg(ROW({})::wide) FROM generate_series(1, 120000)".format(
+            table, ", ".join(["NULL"] * len(names))))
+
+    event, = captured.write("UPDATE {} SET id = 2".format(table))
+
+    assert (event.operation, event.new["id"]) == ("update", 2)
+
+
 @kinds
 def test_a_row_of_a_megabyte_is_told_whole_and_compared(captured, kind):
     table = make(captured, "id int, a text", kind)
