@@ -63,8 +63,9 @@ class Group:
         return self._groups.ledger().lag(self.name, self._topics())
 
     def info(self) -> Dict[str, Any]:
-        """Return how the group is defined, as a dict: ordered, batch_size, topics, paused, …
+        """Return how the group is defined, as a dict: ordered, topics, batch_size, paused, …
 
+        What each process may choose is as the last one that started has it.
         ``backfilled`` is how many rows its backfill had, None if it has none.
         """
         found = self._groups.ledger().group(self.name)
@@ -72,6 +73,7 @@ class Group:
             raise UsageError(f"there is no group {self.name!r}")
         return {
             **found["definition"],
+            **found["options"],
             "paused": found["paused"],
             "backfilled": found["backfill"].total or None,
         }
@@ -143,7 +145,7 @@ class Group:
 
     def drop(self) -> None:
         """Forget the group, its position and its dead letters. Its processes must be stopped."""
-        self._groups.ledger().drop(self.name)
+        self._groups.drop(self.name)
 
     def __repr__(self) -> str:
         return f"<Group {self.name}>"
@@ -187,6 +189,12 @@ class Groups:
     def names(self) -> List[str]:
         """Return the names of all groups in the database."""
         return self.ledger().names()
+
+    def drop(self, name: str) -> None:
+        """Forget a group. Raises UsageError while it runs here."""
+        if name in self._runners:
+            raise UsageError(f"the group {name!r} runs in this process: stop the hub before drop()")
+        self.ledger().drop(name)
 
     def ledger(self) -> Ledger:
         """Return what is written down of the groups."""

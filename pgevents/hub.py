@@ -319,9 +319,9 @@ class Hub:
         in seconds; ``start``, where a new group begins: "now", the
         "beginning" of what is kept, or with a "backfill" of the rows there are.
 
-        The definition lives in the database. The last process that started
-        has the say; those that define the group otherwise stand by, and say
-        so. Raises UsageError.
+        What the group listens to and whether it is ordered lives in the
+        database. The last process that started has the say; those that define
+        it otherwise stand by, and say so. Raises UsageError.
         """
         return self._groups.group(name, **options)
 

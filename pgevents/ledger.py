@@ -29,6 +29,17 @@ class Progress(NamedTuple):
     total: int = 0
 
 
+class GroupRow(NamedTuple):
+    """What is written down of a group itself; ``definition`` and ``options`` are JSON."""
+
+    definition: str
+    cursor: str
+    paused: bool
+    backfill: Progress
+    owner: Optional[str]
+    options: Optional[str]
+
+
 class Work(NamedTuple):
     """What a process has taken: the lease, and its events' rows.
 
@@ -67,7 +78,17 @@ class Failure(NamedTuple):
 
 
 class Superseded(Exception):
-    """Another process has defined the group otherwise; its definition is the argument."""
+    """Another process has defined the group otherwise: how, and whether it is still there."""
+
+    def __init__(self, definition: str, owner: Optional[str], alive: bool) -> None:
+        super().__init__(definition, owner, alive)
+        self.definition = definition
+        self.owner = owner
+        self.alive = alive
+
+
+class NoGroup(UsageError):
+    """There is no such group."""
 
 
 class Lost(Exception):
@@ -92,22 +113,25 @@ class Ledger:
         """Make the statements of a batch once: making them takes longer than running them."""
         now = self._now
         group: Any = bindparam("group")
-        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill)
+        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill,
+                   groups.c.owner, groups.c.options)
         self._find_group = select(*columns).where(groups.c.name == group)
         self._lock_group = self._find_group.with_for_update()
         self._move_group = update(groups).where(groups.c.name == group).values(
-            cursor=bindparam("behind")
+            cursor=bindparam("behind"), owner=bindparam("by")
         )
-        # Times that no clock could have written but one that was set back since.
+        # A time that no clock could have written but one that was set back since.
         later = leases.c.renewed > now + OWNER_SILENT
-        too_late = leases.c.due > now + bindparam("longest", type_=Float) + OWNER_SILENT
-        due = or_(leases.c.due <= now, and_(leases.c.owner.is_(None), too_late))
-        ripe = or_(due, leases.c.renewed < now - OWNER_SILENT, later)
+        waits = leases.c.owner.is_(None)
+        due = or_(leases.c.due <= now, and_(waits, later))
+        silent = and_(leases.c.owner.isnot(None), leases.c.renewed < now - OWNER_SILENT)
+        ripe = or_(due, silent, later)
         self._find_held = select(
             func.min(case((ripe, literal(0.0)), else_=leases.c.due - now))
         ).where(leases.c.group_name == group)
         self._find_ripe = (
-            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.owner, due, later)
+            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.again, leases.c.owner,
+                   due, later)
             .where(and_(leases.c.group_name == group, ripe))
             .order_by(leases.c.id)
             .limit(20)
@@ -128,25 +152,52 @@ class Ledger:
     # Groups.
 
     def define(
-        self, name: str, definition: str, start: str, captured: Callable[[], List[Captured]]
+        self,
+        name: str,
+        start: str,
+        captured: Callable[[], List[Captured]],
+        **definition: Optional[str],
     ) -> None:
         """Write a group down; one that is there keeps its cursor and gets the definition.
 
         A new one begins at ``start``: "now", the "beginning" of what is kept,
-        or with a "backfill" of the ``captured()`` tables.
+        or with a "backfill" of the ``captured()`` tables. ``definition``,
+        ``options`` and ``owner`` are the columns of the group's row.
         """
         known = self.group(name)
         if known is None:
             try:
-                self._create(name, definition, start, captured)
+                self._create(name, start, captured, **definition)
                 return
             except DatabaseError:
                 if self.group(name) is None:  # else another process was faster
                     raise
-        self._change(name, definition=definition)
+        self._change(name, **definition)
+
+    def succeed(self, name: str, former: Superseded, **definition: str) -> None:
+        """Give a group another definition, unless somebody was faster."""
+        groups = self._groups
+        same = and_(
+            groups.c.name == name,
+            groups.c.definition == former.definition,
+            groups.c.owner.is_(None) if former.owner is None else groups.c.owner == former.owner,
+        )
+        with self.transaction() as connection:
+            connection.execute(update(groups).where(same).values(**definition))
+
+    def resign(self, name: str, owner: str) -> None:
+        """Have no say about a group any more."""
+        groups = self._groups
+        mine = and_(groups.c.name == name, groups.c.owner == owner)
+        with self.transaction() as connection:
+            connection.execute(update(groups).where(mine).values(owner=None))
 
     def _create(
-        self, name: str, definition: str, start: str, captured: Callable[[], List[Captured]]
+        self,
+        name: str,
+        start: str,
+        captured: Callable[[], List[Captured]],
+        **definition: Optional[str],
     ) -> None:
         tables = captured() if start == "backfill" else []
         with self.transaction() as connection:
@@ -159,21 +210,24 @@ class Ledger:
             connection.execute(
                 insert(self._groups).values(
                     name=name,
-                    definition=definition,
                     cursor=cursor,
                     paused=False,
                     backfill=_progress_text(progress),
+                    **definition,
                 )
             )
 
     def group(self, name: str) -> Optional[Dict[str, Any]]:
-        """Return a group's row as a dict: definition, cursor, paused, backfill; None if none."""
+        """Return a group's row as a dict, without its name; None if there is none."""
         with self.transaction() as connection:
             row = self._find(connection, name)
         if row is None:
             return None
-        names = ("definition", "cursor", "paused", "backfill")
-        return {**dict(zip(names, row)), "definition": json.loads(row[0])}
+        return {
+            **row._asdict(),
+            "definition": json.loads(row.definition),
+            "options": json.loads(row.options or "{}"),
+        }
 
     def names(self) -> List[str]:
         """Return the names of all groups."""
@@ -192,7 +246,7 @@ class Ledger:
                 connection.execute(delete(table).where(table.c.group_name == name))
             found = connection.execute(delete(self._groups).where(self._groups.c.name == name))
             if not found.rowcount:
-                raise UsageError(f"there is no group {name!r}")
+                raise NoGroup(f"there is no group {name!r}")
 
     def rewind(self, name: str, to: Any) -> None:
         """Move the cursor: to "beginning", "now", a position (int) or a time (seconds, float).
@@ -215,7 +269,7 @@ class Ledger:
         """Return how far the group's backfill is; what is taken and not finished is not done."""
         log = self._rows
         with self.transaction() as connection:
-            progress: Progress = self._row(connection, name)[3]
+            progress = self._row(connection, name).backfill
             if not progress.total:
                 return progress
             seqs = self._taken(connection, name)
@@ -236,7 +290,7 @@ class Ledger:
         Those after ``last`` do not count. The age is in seconds, 0.0 when nothing waits.
         """
         with self.transaction() as connection:
-            cursor = self._row(connection, name)[1]
+            cursor = self._row(connection, name).cursor
             topics = _all_topics(name, topics)
             waiting, age = self._log.lag(connection, cursor, topics, last)
             seqs = [seq for seq in self._taken(connection, name) if seq <= last]
@@ -252,7 +306,7 @@ class Ledger:
     def missed(self, name: str) -> Optional[str]:
         """Return a mark of the cleaning that took what the group had not seen, or None."""
         with self.transaction() as connection:
-            return self._log.missed(connection, self._row(connection, name)[1])
+            return self._log.missed(connection, self._row(connection, name).cursor)
 
     # Leases.
 
@@ -273,14 +327,14 @@ class Ledger:
         """
         with self.transaction() as connection:
             if standing_by:
-                paused = self._defined(connection, name, definition)[1]
-                held = self._held(connection, name, options)
-                if paused or options.ordered and held:
+                row = self._defined(connection, name, definition)
+                held = self._held(connection, name)
+                if row.paused or options.ordered and held:
                     return Claim(None, held)
-            cursor, paused, progress = self._defined(connection, name, definition, lock=True)
+            row = self._defined(connection, name, definition, lock=True)
             # The lock first, then a new statement: another may have claimed meanwhile.
-            held = self._held(connection, name, options)
-            if paused:
+            held = self._held(connection, name)
+            if row.paused:
                 return Claim(None, held)
             if held == 0.0:
                 work = self._take_due(connection, name, owner, options)
@@ -289,29 +343,35 @@ class Ledger:
             if options.ordered and held is not None:
                 return Claim(None, held)
             rows, behind = self._log.read(
-                connection, cursor, _all_topics(name, topics), options.batch_size
+                connection, row.cursor, _all_topics(name, topics), options.batch_size
             )
             if not rows:
-                if behind != cursor:
+                if behind != row.cursor:
                     self._set(connection, name, cursor=behind)
+                if row.owner != owner and not self._lives(connection, row.owner):
+                    self._set(connection, name, owner=owner)
                 return Claim(None, held, Progress())
             given = {"group": name, "numbers": _text(rows), "by": owner, "lease": options.lease}
             key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
             read = sum(row[4] == "read" for row in rows)
             if read:
-                taken = progress._replace(done=progress.done + read)
-                self._set(connection, name, cursor=behind, backfill=_progress_text(taken))
-            else:
-                connection.execute(self._move_group, {"group": name, "behind": behind})
+                taken = row.backfill._replace(done=row.backfill.done + read)
+                self._set(connection, name, backfill=_progress_text(taken))
+            moved = {"group": name, "behind": behind, "by": owner}
+            connection.execute(self._move_group, moved)
             work = Work(int(key[0]), owner, rows, 1, False)
-            return Claim(work, held, progress if read else Progress())
+            return Claim(work, held, row.backfill if read else Progress())
 
-    def renew(self, work: Work, seconds: float) -> bool:
-        """Keep a lease for ``seconds`` more; tell whether it was still ours."""
+    def renew(self, work: Work, seconds: float, finished: int = 0) -> bool:
+        """Keep a lease for ``seconds`` more; tell whether it was still ours.
+
+        Of its rows, the first ones that are ``finished`` need not be handled again.
+        """
         leases = self._leases
         ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
+        left = {"seqs": _text(work.rows[min(finished, len(work.rows) - 1) :])} if finished else {}
         with self.transaction() as connection:
-            return self._renew(connection, ours, seconds)
+            return self._renew(connection, ours, seconds, **left)
 
     def settle(
         self,
@@ -340,7 +400,7 @@ class Ledger:
             found = connection.execute(
                 update(leases)
                 .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
-                .values(seqs=_text(rest), attempt=rest_attempt)
+                .values(seqs=_text(rest), attempt=rest_attempt, again=work.again)
             )
         else:
             found = connection.execute(self._end_lease, {"lease": work.lease, "by": work.owner})
@@ -351,12 +411,12 @@ class Ledger:
                 self._bury(connection, name, failure)
             elif ordered:
                 self._put(connection, name, [failure.row, *rest], failure.attempt + 1,
-                          failure.delay)
+                          failure.delay, work.again)
                 return
             else:
                 self._put(connection, name, [failure.row], failure.attempt + 1, failure.delay)
         if rest and not keep:
-            self._put(connection, name, rest, rest_attempt, 0.0)
+            self._put(connection, name, rest, rest_attempt, 0.0, work.again)
 
     # Dead letters.
 
@@ -409,22 +469,25 @@ class Ledger:
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
-        given = {"group": name, "longest": options.backoff.most}
-        rows = connection.execute(self._find_ripe, given).fetchall()
-        for lease, seqs, attempt, former, over, set_back in rows:
+        rows = connection.execute(self._find_ripe, {"group": name}).fetchall()
+        for lease, seqs, attempt, again, former, over, set_back in rows:
             if not over and self._log.alive(connection, former):
                 if set_back:
                     # It renews it at once if it can; else its time begins now.
                     self._renew(connection, leases.c.id == lease, options.lease)
                 continue
-            # Who had it may have handled some of it.
-            attempt += former is not None
-            again = former is not None or attempt > 1
+            numbers = _numbers(seqs)
+            if former is not None:
+                # Who had it died of its first event, perhaps, if that was the only
+                # one or they were handled one at a time; else nobody knows of which.
+                attempt += int(again or attempt > 1 or len(numbers) == 1)
+                again = True
             self._renew(
-                connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt
+                connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt,
+                again=again,
             )
-            found = self._log.rows(connection, _numbers(seqs))
-            return Work(lease, owner, found, attempt, again)
+            found = self._log.rows(connection, numbers)
+            return Work(lease, owner, found, attempt, again or attempt > 1)
         return None
 
     def _renew(self, connection: Connection, which: Any, seconds: float, **values: Any) -> bool:
@@ -432,23 +495,25 @@ class Ledger:
         found = connection.execute(update(self._leases).where(which).values(**values))
         return bool(found.rowcount)
 
-    def _held(self, connection: Connection, name: str, options: Any) -> Optional[float]:
+    def _held(self, connection: Connection, name: str) -> Optional[float]:
         """Return in how many seconds something may be taken over, or None if nothing is held.
 
         0.0 is now: it is due, or its owner may be dead.
         """
-        given = {"group": name, "longest": options.backoff.most}
-        found = connection.execute(self._find_held, given).scalar()
+        found = connection.execute(self._find_held, {"group": name}).scalar()
         return None if found is None else max(0.0, float(found))
 
     def _defined(
         self, connection: Connection, name: str, definition: str, lock: bool = False
-    ) -> Tuple[str, bool, Progress]:
-        """Return cursor, paused and progress of a group that is defined as we think."""
-        known, cursor, paused, progress = self._row(connection, name, lock)
-        if known != definition:
-            raise Superseded(json.loads(known))
-        return cursor, paused, progress
+    ) -> GroupRow:
+        """Return the row of a group that is defined as we think."""
+        row = self._row(connection, name, lock)
+        if row.definition != definition:
+            raise Superseded(row.definition, row.owner, self._lives(connection, row.owner))
+        return row
+
+    def _lives(self, connection: Connection, owner: Optional[str]) -> bool:
+        return owner is not None and self._log.alive(connection, owner)
 
     def _put(
         self,
@@ -457,6 +522,7 @@ class Ledger:
         rows: List[LogRow],
         attempt: int,
         delay: float,
+        again: bool = False,
     ) -> None:
         """Leave rows to whoever comes first after ``delay`` seconds."""
         connection.execute(
@@ -464,6 +530,8 @@ class Ledger:
                 group_name=name,
                 seqs=_text(rows),
                 attempt=attempt,
+                again=again,
+                renewed=self._now,
                 # At once is at once by any clock, even by one that is set back.
                 due=self._now + delay if delay else 0.0,
             )
@@ -484,19 +552,20 @@ class Ledger:
             )
         )
 
-    def _row(self, connection: Connection, name: str, lock: bool = False) -> Any:
+    def _row(self, connection: Connection, name: str, lock: bool = False) -> GroupRow:
         row = self._find(connection, name, lock)
         if row is None:
-            raise UsageError(f"there is no group {name!r}")
+            raise NoGroup(f"there is no group {name!r}")
         return row
 
-    def _find(self, connection: Connection, name: str, lock: bool = False) -> Any:
+    def _find(self, connection: Connection, name: str, lock: bool = False) -> Optional[GroupRow]:
         query = self._lock_group if lock else self._find_group
         row = connection.execute(query, {"group": name}).first()
         if row is None:
             return None
-        backfill = Progress() if row[3] is None else Progress(**json.loads(row[3]))
-        return row[0], row[1], bool(row[2]), backfill
+        known, cursor, paused, backfill, owner, options = row
+        progress = Progress() if backfill is None else Progress(**json.loads(backfill))
+        return GroupRow(known, cursor, bool(paused), progress, owner, options)
 
     def _change(self, name: str, **values: Any) -> None:
         with self.transaction() as connection:
@@ -506,7 +575,7 @@ class Ledger:
         groups = self._groups
         found = connection.execute(update(groups).where(groups.c.name == name).values(**values))
         if not found.rowcount:
-            raise UsageError(f"there is no group {name!r}")
+            raise NoGroup(f"there is no group {name!r}")
 
 
 def _all_topics(name: str, topics: List[str]) -> List[str]:

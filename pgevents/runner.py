@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Callable, Dict, List, NoReturn, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
@@ -19,7 +19,7 @@ from .delivery import Audience
 from .errors import DatabaseError, PgEventsError, Unavailable, UsageError
 from .event import Event, LogRow
 from .grouplog import Captured, plain_row
-from .ledger import RENEWAL, Failure, Ledger, Lost, Progress, Superseded, Work
+from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
 from .registry import Listener, Registry
 from .retry import Backoff
 from .threads import Worker
@@ -34,6 +34,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0  # seconds before an event is tried again
 GAP_CHECK = 10.0  # seconds between two looks whether something was cleaned away
 IDLE = 4.0  # seconds between two looks when nothing wakes us
 STANDBY = 0.25  # seconds between two looks at what another process holds
+SUCCESSION = 10.0  # seconds that nobody of another definition was there, until ours counts
 STARTS = ("now", "beginning", "backfill")
 OPTIONS = ("ordered", "batch_size", "lease", "max_attempts", "backoff", "start")
 
@@ -68,11 +69,18 @@ class Options:
         return json.dumps(
             {
                 "ordered": self.ordered,
+                "topics": {topic: sorted(topics[topic]) for topic in sorted(topics)},
+            }
+        )
+
+    def own(self) -> str:
+        """Return what may be different in each process, as JSON."""
+        return json.dumps(
+            {
                 "batch_size": self.batch_size,
                 "lease": self.lease,
                 "max_attempts": self.max_attempts,
                 "backoff": [self.backoff.first, self.backoff.longest],
-                "topics": {topic: sorted(topics[topic]) for topic in sorted(topics)},
             }
         )
 
@@ -94,6 +102,7 @@ class Runner(Worker):
         super().__init__(f"pgevents-group-{group}")
         self.group = group
         self.work: Optional[Work] = None  # what is leased now
+        self.finished = 0  # of its rows, the first ones that need not be handled again
         self.lost = False  # … but somebody took it over
         self.standing_by: Optional[str] = None  # why this process takes nothing
         self.backfill = Progress()  # as it was when this process took something last
@@ -107,12 +116,16 @@ class Runner(Worker):
         self._tell = tell
         self._woken = threading.Event()
         self._idle = False  # others have what there is to do
+        self._deserted: Optional[Tuple[Optional[str], float]] = None  # by whom, and since when
         self._gap_checked = 0.0
         self._gap: Optional[str] = None  # told already
 
     def define(self, captured: Callable[[], List[Captured]]) -> None:
         """Write the group's definition down; the last one who does has the say."""
-        self._ledger.define(self.group, self.definition, self.options.start, captured)
+        self._ledger.define(
+            self.group, self.options.start, captured, definition=self.definition,
+            options=self.options.own(), owner=self._owner,
+        )
 
     def behind(self, last: int) -> int:
         """Return how many events up to this position the group has to handle yet, in any process.
@@ -129,23 +142,31 @@ class Runner(Worker):
 
     def run(self) -> None:
         waits = iter(Backoff())
+        works = False
         while not self.stopping:
             self._woken.clear()  # before we look: what comes later wakes us again
+            works = False
             try:
                 self._check_gap()
                 wait = self._turn()
-                waits = iter(Backoff())
+                works, waits = True, iter(Backoff())
             except DatabaseError as error:
                 wait = next(waits)
                 logger.warning(
                     "group %s cannot work, trying again in %.1f s: %s", self.group, wait, error
                 )
+            except NoGroup as error:  # somebody dropped it
+                wait = IDLE
+                self._stand_by(str(error))
             except Exception:
                 # Our own mistake: a thread that ends would leave the group to others.
                 wait = next(waits)
                 logger.exception("group %s failed, trying again in %.1f s", self.group, wait)
             if wait and not self.stopping:
                 self._woken.wait(wait)
+        if works:  # else others take our silence for it
+            with contextlib.suppress(DatabaseError):
+                self._ledger.resign(self.group, self._owner)
 
     def _turn(self) -> float:
         """Claim and handle once; return how long to wait before the next turn, in seconds."""
@@ -156,14 +177,17 @@ class Runner(Worker):
             )
         except Superseded as other:
             self._idle = True
-            self._stand_by(other.args[0])
+            self._stand_by("another process has defined the group otherwise: "
+                           + _difference(self.definition, other.definition))
+            self._succeed(other)
             return STANDBY
-        self.standing_by = None
+        self.standing_by = self._deserted = None
         if backfill is not None:
             self.backfill = backfill
         self._idle = work is None and held is not None
         if work is None:
             return IDLE if held is None else max(0.02, min(held or STANDBY, STANDBY))
+        self.finished = 0
         self.work, self.lost = work, False
         try:
             self._handle(work)
@@ -275,6 +299,8 @@ class Runner(Worker):
                 break
             begun += 1
             failure = self._call_one(row, attempt, again, connection, batches)
+            if connection is None and not (again or failures or failure or batches):
+                self.finished += 1
             if failure is not None:
                 failures[row[0]] = failure
                 if self.options.ordered and failure.delay is not None:
@@ -300,7 +326,9 @@ class Runner(Worker):
     ) -> Optional[Failure]:
         """Call the listeners for one event; return how that failed, or None."""
         if attempt > self.options.max_attempts:
-            ended = PgEventsError(f"given up: {attempt - 1} processes ended while they handled it")
+            ended = PgEventsError(
+                f"given up: attempts that ended with their process: {attempt - 1}"
+            )
             self._give_up(row, attempt - 1, ended)
             return Failure(row, attempt - 1, str(ended), "", None)
         event = self._event(row, attempt, again)
@@ -361,11 +389,51 @@ class Runner(Worker):
         row = plain_row(row)
         return Event(row, self._known.shape(row[3]), attempt, again or attempt > 1)
 
-    def _stand_by(self, other: Dict[str, Any]) -> None:
-        why = f"another process has defined the group otherwise: {json.dumps(other)}"
+    def _stand_by(self, why: str) -> None:
         if self.standing_by != why:
             logger.warning("group %s stands by in this process: %s", self.group, why)
         self.standing_by = why
+
+    def _succeed(self, other: Superseded) -> None:
+        """Let our definition count when nobody of the other has been there for some time.
+
+        Not if that one has tables or moments that ours has not: their events
+        would be passed over.
+        """
+        if other.alive or _missing(self.definition, other.definition):
+            self._deserted = None
+            return
+        now = time.monotonic()
+        if self._deserted is None or self._deserted[0] != other.owner:
+            self._deserted = other.owner, now
+        elif now - self._deserted[1] > SUCCESSION:
+            logger.warning("group %s: nobody else is there, this process goes on", self.group)
+            self._ledger.succeed(
+                self.group, other, definition=self.definition, options=self.options.own(),
+                owner=self._owner,
+            )
+
+
+def _missing(mine: str, other: str) -> List[str]:
+    """Return what another definition has, and this one has not: "public.orders (insert)"."""
+    ours, theirs = (json.loads(definition)["topics"] for definition in (mine, other))
+    return [
+        f"{topic} ({operation})"
+        for topic, operations in theirs.items()
+        for operation in operations
+        if operation not in ours.get(topic, ())
+    ]
+
+
+def _difference(mine: str, other: str) -> str:
+    """Return in words how another definition of a group differs."""
+    more, less = _missing(mine, other), _missing(other, mine)
+    ordered = json.loads(other)["ordered"]
+    return ", ".join(
+        [f"it has {one}" for one in more]
+        + [f"it has no {one}" for one in less]
+        + ([f"ordered={ordered}"] if ordered != json.loads(mine)["ordered"] else [])
+    )
 
 
 def _said(error: BaseException) -> str:
@@ -410,7 +478,8 @@ class Renewer(Worker):
         if work is None:
             return
         try:
-            if not self._ledger.renew(work, runner.options.lease) and runner.work is work:
+            kept = self._ledger.renew(work, runner.options.lease, runner.finished)
+            if not kept and runner.work is work:
                 runner.lost = True
         except DatabaseError as error:
             logger.warning("the lease of group %s was not renewed: %s", runner.group, error)

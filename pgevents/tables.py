@@ -12,7 +12,7 @@ import re
 from typing import Any, List
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Integer, MetaData
-from sqlalchemy import Table, Text, text
+from sqlalchemy import Table, Text, false, text
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
@@ -165,7 +165,9 @@ class Tables:
             "groups",
             [
                 Column("name", Text, primary_key=True),
-                Column("definition", Text, nullable=False),  # JSON: see groups.Definition
+                Column("definition", Text, nullable=False),  # JSON: see runner.Options
+                Column("options", Text),  # JSON: those of the process that started last
+                Column("owner", Text),  # who defined it, or took something last
                 Column("cursor", Text, nullable=False),  # JSON: the room's own
                 Column("paused", Boolean, nullable=False, default=False),
                 # JSON: {"done": how many rows were taken, "total": of how many}
@@ -181,8 +183,10 @@ class Tables:
                 Column("group_name", Text, nullable=False, index=True),
                 Column("seqs", Text, nullable=False),  # numbers of log rows, with commas
                 Column("attempt", Integer, nullable=False),
+                # Somebody may have handled some of it, and died of it, perhaps.
+                Column("again", Boolean, nullable=False, server_default=false()),
                 Column("owner", Text),  # who handles it now; NULL: it waits for its time
-                Column("renewed", Float),
+                Column("renewed", Float, nullable=False),  # or written
                 Column("due", Float, nullable=False),  # when anybody may take it
             ],
             prefix=prefix,

@@ -1,11 +1,15 @@
 """What a group promises, on every database."""
 
+import json
+import socket
+import subprocess
 import threading
 
 import pytest
 import sqlalchemy
 
-from pgevents import Hub, Registry, UsageError, signals
+from pgevents import Hub, Registry, UsageError, runner, signals
+from pgevents.ledger import Ledger
 
 from ..waiting import wait_for
 
@@ -373,6 +377,138 @@ def test_who_defines_a_group_otherwise_stands_by_and_says_so(orders, heard):
         wait_for(lambda: first.status()["groups"]["mailer"]["standing_by"])
 
     assert event.new["item"] == "a"
+
+
+def stands_by(hub, word):
+    """Tell whether a hub's group takes nothing, and says so with this word."""
+    return word in (hub.status()["groups"]["mailer"]["standing_by"] or "")
+
+
+def test_who_has_more_to_handle_goes_on_when_nobody_of_the_other_definition_is_there(
+    orders, registry, heard, monkeypatch
+):
+    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    less = Registry()
+    less.listen("orders", "after_insert", lambda event: None, group="mailer")
+    registry.listen("orders", "after_change", heard, group="mailer")
+
+    with Hub(orders.url, registry) as hub:
+        with Hub(orders.url, less):
+            wait_for(lambda: stands_by(hub, "it has no "))
+        insert(orders, "a")
+        event = heard.next(TIMEOUT)
+
+        assert event.new["item"] == "a"
+        assert hub.status()["groups"]["mailer"]["standing_by"] is None
+
+
+def test_who_went_without_a_word_is_succeeded_too(orders, registry, heard, monkeypatch):
+    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    registry.listen("orders", "after_insert", heard, group="mailer")
+
+    with Hub(orders.url, registry) as hub:
+        table = "pgevents_groups" if orders.kind == "sqlite" else "pgevents.groups"
+        other = {**hub.group("mailer").info(), "ordered": False}
+        definition = json.dumps({name: other[name] for name in ("ordered", "topics")})
+        owner = "{}:{}:1".format(socket.gethostname(), dead.pid)
+        orders.execute(
+            "UPDATE {} SET definition = %s, owner = %s".format(table), definition, owner)
+        insert(orders, "a")
+        event = heard.next(TIMEOUT)
+
+    assert event.new["item"] == "a"
+
+
+def test_who_has_less_to_handle_does_not_go_on_in_the_place_of_others(
+    orders, registry, heard, monkeypatch
+):
+    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    looks, claim = [], Ledger.claim
+    monkeypatch.setattr(Ledger, "claim", lambda *a, **b: looks.append(1) or claim(*a, **b))
+    more = Registry()
+    more.listen("orders", "after_change", heard, group="mailer")
+    registry.listen("orders", "after_insert", lambda event: None, group="mailer")
+
+    with Hub(orders.url, registry) as hub:
+        with Hub(orders.url, more):
+            wait_for(lambda: stands_by(hub, "orders (delete)"))
+        orders.execute("INSERT INTO orders (item) VALUES ('a')")
+        orders.execute("DELETE FROM orders")
+        looked = len(looks)
+        wait_for(lambda: len(looks) > looked + 4)
+        assert stands_by(hub, "orders (delete)")
+        with Hub(orders.url, more):
+            events = heard.take(2, TIMEOUT)
+
+    assert [event.operation for event in events] == ["insert", "delete"]
+
+
+def test_what_each_process_may_choose_keeps_nobody_from_working(orders, heard):
+    hubs = []
+    for options in ({}, {"max_attempts": 9, "batch_size": 7, "backoff": (5, 6), "lease": 3}):
+        registry = Registry()
+        registry.listen("orders", "after_insert", heard, group="mailer")
+        hubs.append(Hub(orders.url, registry))
+        hubs[-1].group("mailer", ordered=False, **options)
+
+    with hubs[0]:
+        with hubs[1]:
+            assert hubs[0].group("mailer").info()["max_attempts"] == 9
+        insert(orders, "a")
+        heard.next(TIMEOUT)
+        standing_by = hubs[0].status()["groups"]["mailer"]["standing_by"]
+
+    assert standing_by is None
+
+
+def test_a_wait_is_not_cut_short_by_a_process_with_shorter_ones(orders, heard):
+    def fail(event):
+        if event.new["item"] == "bad":
+            raise ValueError("not now")
+        heard(event)
+
+    hubs = []
+    for backoff in ((60, 600), (0.01, 0.02)):
+        registry = Registry()
+        registry.listen("orders", "after_insert", fail, group="mailer")
+        hubs.append(Hub(orders.url, registry))
+        hubs[-1].group("mailer", ordered=False, backoff=backoff)
+    with hubs[0] as hub:
+        insert(orders, "bad")
+        wait_for(lambda: hub.group("mailer").lag()[0] == 1)
+        leases = "pgevents_leases" if orders.kind == "sqlite" else "pgevents.leases"
+        wait_for(lambda: orders.execute("SELECT owner FROM {}".format(leases)) == [(None,)])
+
+    with hubs[1]:
+        insert(orders, "good")
+        heard.next(TIMEOUT)
+        waiting = orders.execute(
+            "SELECT attempt FROM {} WHERE owner IS NULL".format(leases))
+
+    assert waiting == [(2,)]
+
+
+def test_a_group_that_runs_is_not_dropped(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry) as hub:
+        with pytest.raises(UsageError, match="stop the hub"):
+            hub.group("mailer").drop()
+        insert(orders, "a")
+        heard.next(TIMEOUT)
+
+
+def test_a_group_that_another_process_drops_stands_by_without_a_traceback(
+    orders, registry, heard, caplog
+):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry) as hub:
+        Hub(orders.url, Registry()).group("mailer").drop()
+        insert(orders, "a")
+        wait_for(lambda: stands_by(hub, "there is no group 'mailer'"))
+
+    assert "Traceback" not in caplog.text
 
 
 def test_what_was_taken_and_not_begun_is_there_for_others_at_once(orders, heard):

@@ -156,6 +156,113 @@ def test_who_died_before_the_clock_was_set_back_is_taken_over_from(orders, regis
     assert (event.attempt, event.redelivered) == (2, True)
 
 
+def leave(database, positions, **values):
+    """Leave a lease behind as a process does that is killed."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    values = {
+        "group_name": "mailer", "seqs": ",".join(map(str, positions)), "attempt": 1,
+        "again": False, "owner": "{}:{}:1".format(socket.gethostname(), dead.pid),
+        "renewed": time.time() - 5, "due": time.time() + 60, **values}
+    database.execute(
+        "INSERT INTO {} ({}) VALUES ({})".format(
+            "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases",
+            ", ".join(values), ", ".join(["%s"] * len(values))),
+        *values.values())
+
+
+def handled(database, registry, heard, number):
+    """Let a group that has a single attempt handle some events; return it and their positions."""
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(database.url, registry)
+    hub.group("mailer", max_attempts=1)
+    with hub:
+        insert(database, *"abcdefgh"[:number])
+        positions = [event.position for event in heard.take(number, TIMEOUT)]
+        wait_for(lambda: leases(database, "id") == [])
+    return hub, positions
+
+
+def test_a_death_of_which_nobody_knows_the_cause_is_blamed_on_no_event(orders, registry, heard):
+    hub, positions = handled(orders, registry, heard, 3)
+    leave(orders, positions)
+
+    with hub:
+        events = heard.take(3, TIMEOUT)
+        wait_for(lambda: leases(orders, "id") == [])
+        dead = hub.group("mailer").dead_letters()
+
+    assert [event.position for event in events] == positions
+    assert {(event.attempt, event.redelivered) for event in events} == {(1, True)}
+    assert dead == []
+
+
+def test_a_second_death_is_blamed_on_the_event_that_was_handled(orders, registry, heard):
+    hub, positions = handled(orders, registry, heard, 3)
+    leave(orders, positions, again=True)
+
+    with hub:
+        events = heard.take(2, TIMEOUT)
+        (letter,) = hub.group("mailer").dead_letters()
+
+    assert letter.event.position == positions[0]
+    assert "attempts that ended with their process: 1" in letter.error
+    assert [event.position for event in events] == positions[1:]
+
+
+def test_what_a_dead_process_may_have_handled_is_redelivered_after_a_hand_over_too(
+    orders, registry, heard
+):
+    hub, positions = handled(orders, registry, heard, 2)
+    began, go_on = threading.Event(), threading.Event()
+    slow = Registry()
+
+    @slow.listens_for("orders", "after_insert", group="mailer")
+    def handle(event):
+        began.set()
+        assert go_on.wait(TIMEOUT)
+
+    leave(orders, positions)
+    first = Hub(orders.url, slow).start()
+    assert began.wait(TIMEOUT)
+    stopping = threading.Thread(target=first.stop)
+    stopping.start()
+    wait_for(lambda: first.status()["state"] == "stopped")
+    go_on.set()
+    stopping.join()
+
+    with hub:
+        event = heard.next(TIMEOUT)
+
+    assert (event.position, event.redelivered) == (positions[1], True)
+
+
+def test_what_is_finished_is_written_down_with_each_renewal(orders, registry, heard):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow_for_c(event):
+        if event.new["item"] == "c":
+            began.set()
+            assert go_on.wait(TIMEOUT)
+        heard(event)
+
+    registry.listen("orders", "after_insert", slow_for_c, group="mailer")
+    hub = Hub(orders.url, registry)
+    with hub:
+        hub.group("mailer").pause()
+        insert(orders, "a", "b", "c", "d")
+        hub.group("mailer").resume()
+        assert began.wait(TIMEOUT)
+        before = [event.position for event in heard.take(2, TIMEOUT)]
+        wait_for(lambda: leases(orders, "seqs")[0].count(",") == 1)
+        left = [int(number) for number in leases(orders, "seqs")[0].split(",")]
+        go_on.set()
+        after = [event.position for event in heard.take(2, TIMEOUT)]
+
+    assert left == after
+    assert max(before) < min(after)
+
+
 @pytest.mark.parametrize("seconds, calls", [(DAY, [False]), (-DAY, [False, True])])
 def test_who_works_while_the_clock_is_set(orders, seconds, calls):
     began, go_on = threading.Semaphore(0), threading.Event()

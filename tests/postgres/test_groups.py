@@ -115,7 +115,7 @@ def test_a_process_that_stands_by_writes_nothing(orders):
     options, ledger = Options(), hub._groups.ledger()
     topics = {"public.orders": ["insert"]}
     definition = options.definition(topics)
-    ledger.define("g", definition, "now", list)
+    ledger.define("g", "now", list, definition=definition, owner="one")
     insert(orders, 1)
     assert ledger.claim("g", definition, "one", list(topics), options).work
     number = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
