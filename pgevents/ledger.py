@@ -242,11 +242,12 @@ class Ledger:
     def drop(self, name: str) -> None:
         """Forget a group with all it has. Raises UsageError for an unknown one."""
         with self.transaction() as connection:
-            for table in (self._leases, self._dead):
-                connection.execute(delete(table).where(table.c.group_name == name))
+            # The group first: a claim that is under way has it locked.
             found = connection.execute(delete(self._groups).where(self._groups.c.name == name))
             if not found.rowcount:
                 raise NoGroup(f"there is no group {name!r}")
+            for table in (self._leases, self._dead):
+                connection.execute(delete(table).where(table.c.group_name == name))
 
     def rewind(self, name: str, to: Any) -> None:
         """Move the cursor: to "beginning", "now", a position (int) or a time (seconds, float).
@@ -255,6 +256,7 @@ class Ledger:
         cursor, or was to be skipped.
         """
         with self.transaction() as connection:
+            self._row(connection, name, lock=True)  # wait for a claim that is under way
             if isinstance(to, str):
                 cursor = self._log.cursor(connection, to)
             elif isinstance(to, int):

@@ -108,6 +108,30 @@ def test_a_backlog_larger_than_a_page_is_handled_exactly(orders, registry):
     assert sorted(handled) == list(range(1, 6002))
 
 
+@pytest.mark.parametrize("act", [
+    lambda group: group.drop(), lambda group: group.rewind("now")], ids=["drop", "rewind"])
+def test_a_claim_that_is_under_way_leaves_no_lease_behind(orders, registry, heard, act):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry):
+        pass
+    group = Hub(orders.url, Registry()).group("mailer")
+    claim = orders.connect()
+    cursor = claim.cursor()
+    cursor.execute("SELECT FROM pgevents.groups WHERE name = 'mailer' FOR UPDATE")
+
+    acting = threading.Thread(target=act, args=(group,))
+    acting.start()
+    wait_for(lambda: orders.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'") != [(0,)])
+    cursor.execute("INSERT INTO pgevents.leases (group_name, seqs, attempt, renewed, due)"
+                   " VALUES ('mailer', '1', 1, 0, 0)")
+    claim.commit()
+    acting.join()
+
+    assert orders.execute("SELECT count(*) FROM pgevents.leases") == [(0,)]
+
+
 def test_a_process_that_stands_by_writes_nothing(orders):
     hub = Hub(orders.url, Registry())
     hub.watch("orders")
