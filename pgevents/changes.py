@@ -41,6 +41,8 @@ class ChangeEvents(event.Events):  # type: ignore[type-arg]
     @classmethod
     def _listen(cls, event_key: Any, **kw: Any) -> None:
         changes, identifier = event_key.dispatch_target, event_key.identifier
+        if not kw.get("named"):  # else SQLAlchemy calls it, with keywords
+            Listener(event_key._listen_fn, changes.target)  # raises here, not at the first event
         bridge = _Bridge(changes, identifier)
         changes.registry.add(bridge, moments_of(identifier))
         event_key.base_listen(**kw)

@@ -77,6 +77,7 @@ class Listener:
         self.once = once
         self.group = group
         self.transactional = transactional
+        self._check_signature()
         self.order = 0  # its place among all listeners of the registry
         self.failing = False  # it raised at the last attempt for the event before
 
@@ -134,6 +135,25 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.sender}>"
+
+    def _check_signature(self) -> None:
+        """Raise UsageError if the function cannot take what it will be called with."""
+        given, words = 1, "one argument, the event"
+        if self.transactional:
+            given, words = 2, "two arguments, the event and a connection"
+        elif self.batch:
+            words = "one argument, a list of events"
+        try:
+            # A decorator's wrapper may take other arguments than what it wraps.
+            signature = inspect.signature(self.fn, follow_wrapped=False)
+        except Exception:
+            # Written in C, perhaps; and Python 3.14 evaluates annotations here, which may
+            # name what is imported for type checkers only. A call will tell.
+            return
+        try:
+            signature.bind(*[None] * given)
+        except TypeError:
+            raise UsageError(f"{self.name}{signature} has to take {words}") from None
 
     def _names(self, columns: Iterable[Any]) -> List[str]:
         return [self._column_name(column) for column in columns]

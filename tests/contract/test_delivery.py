@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import unittest.mock
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
@@ -385,6 +386,87 @@ class Asynchronous:
 def test_a_function_that_a_call_would_not_run_is_refused(registry, fn):
     with pytest.raises(UsageError, match="asynchronous"):
         registry.listen("orders", "after_insert", fn)
+
+
+def nothing():
+    pass
+
+
+def two(event, connection):
+    pass
+
+
+def named(*, event):
+    pass
+
+
+@pytest.mark.parametrize("fn, options, words", [
+    (nothing, {}, ["nothing", "one argument, the event"]),
+    (two, {}, ["two(event, connection)", "one argument, the event"]),
+    (named, {}, ["named(*, event)", "one argument, the event"]),
+    (nothing, {"batch": True}, ["nothing()", "one argument, a list of events"]),
+    (lambda event: None, {"group": "g", "transactional": True},
+     ["(event)", "two arguments, the event and a connection"]),
+], ids=["none", "two", "by name only", "batch", "transactional"])
+def test_a_function_that_cannot_take_what_it_is_called_with_is_refused(
+    registry, fn, options, words
+):
+    with pytest.raises(UsageError) as caught:
+        registry.listen("orders", "after_insert", fn, **options)
+
+    assert all(word in str(caught.value) for word in words)
+    assert not registry.contains("orders", "after_insert", fn)
+
+
+def test_sqlalchemy_s_listen_refuses_it_too(registry):
+    changes = pgevents.changes("orders", registry)
+
+    with pytest.raises(UsageError, match="one argument, the event"):
+        sqlalchemy_event.listen(changes, "after_insert", two)
+    sqlalchemy_event.listen(changes, "after_insert", lambda **kw: None, named=True)
+
+    assert not sqlalchemy_event.contains(changes, "after_insert", two)
+
+
+def given_more(fn):
+    """Decorate as many do: the wrapper takes other arguments than what it wraps."""
+
+    @functools.wraps(fn)
+    def wrapper(event):
+        return fn(event, "more")
+
+    return wrapper
+
+
+class Kept:
+    def __init__(self, event):
+        self.event = event
+
+    def method(self, event):
+        pass
+
+    def __call__(self, event, more=None):
+        pass
+
+
+class WithoutSignature:
+    @property
+    def __signature__(self):
+        raise NameError("an annotation that is not imported")
+
+    def __call__(self, event):
+        pass
+
+
+@pytest.mark.parametrize("fn", [
+    print, [].append, unittest.mock.Mock(), unittest.mock.create_autospec(Kept(None)), Kept,
+    Kept(None), Kept(None).method, functools.partial(two, connection=None), given_more(two), dict,
+    WithoutSignature(), functools.partial(print, end=""), lambda event, /, *more, **others: None,
+], ids=repr)
+def test_whatever_can_be_called_with_an_event_is_taken(registry, fn):
+    registry.listen("orders", "after_insert", fn)
+
+    assert registry.contains("orders", "after_insert", fn)
 
 
 def test_an_unknown_column_or_table_is_named_at_start(orders, registry):
