@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from typing import Any, Optional, Tuple, cast
+from typing import Any, FrozenSet, Optional, Tuple, cast
 
 from .errors import UsageError
 from .values import Row, Shape, from_tagged, parse_datetime, to_tagged
@@ -267,6 +267,22 @@ class Event:
         if not old or not new:
             return ()
         return tuple(name for name in new if name in old and old[name] != new[name])
+
+
+def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
+    """Say which of these columns the event's table has no more; None where it has them all."""
+    old, new = event._parsed()
+    row = old if new is None else new
+    if row is None or columns <= row.keys():
+        return None
+    now = event._shape.newest(row).columns
+    missing = sorted(columns - row.keys() - now)
+    if not missing or not now:
+        return None
+    return (
+        f"{event.topic}.{missing[0]}, which is no column any more; there are"
+        f" {', '.join(sorted(now))}"
+    )
 
 
 def _tagged(row: Optional[Row], raw: Any) -> Any:

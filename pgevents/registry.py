@@ -27,7 +27,7 @@ from sqlalchemy.schema import Column
 
 from . import checks
 from .errors import UsageError
-from .event import Event
+from .event import Event, gone
 from .target import ANY, MOMENTS, Target, as_target, moments_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -77,6 +77,7 @@ class Listener:
         self.once = once
         self.group = group
         self.transactional = transactional
+        self._mentioned = self.column_names()
         self._check_signature()
         self.order = 0  # its place among all listeners of the registry
         self.failing = False  # it raised at the last attempt for the event before
@@ -99,7 +100,11 @@ class Listener:
         return frozenset(names)
 
     def wants(self, event: Event) -> bool:
-        """Tell whether the event passes ``columns``, ``where`` and the mapped class."""
+        """Tell whether the event passes ``columns``, ``where`` and the mapped class.
+
+        Raises UsageError for a column that the table has no more.
+        """
+        self._check_columns(event)
         if self.columns is not None and event.operation == "update":
             if self.columns.isdisjoint(event.changed):
                 return False
@@ -135,6 +140,13 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.sender}>"
+
+    def _check_columns(self, event: Event) -> None:
+        # A where that names a column of some tables is right for ANY.
+        if self._mentioned and self.target is not None:
+            missing = gone(event, self._mentioned)
+            if missing is not None:
+                raise UsageError(f"{self.name} asks for {missing}")
 
     def _check_signature(self) -> None:
         """Raise UsageError if the function cannot take what it will be called with."""

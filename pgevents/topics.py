@@ -1,5 +1,6 @@
 """What a hub knows of the topics in its log: the table's shape, and who may mean it."""
 
+import functools
 import threading
 import time
 from typing import Dict, List, Optional, Tuple
@@ -39,7 +40,7 @@ class Topics:
         with self._lock:
             if shape is not None:
                 self._targets[topic] = best
-                self._shapes[topic] = shape
+                self._keep(topic, shape)
             keys = self._keys.get(topic, (topic,))
             if target.key not in keys:
                 self.version += 1
@@ -58,7 +59,7 @@ class Topics:
         """Return how a topic's rows are read; looks in the database if they are new to us."""
         shape = self._shapes.get(topic)
         if shape is None or (shape.stale and self._due(topic)):
-            shape = self._shapes[topic] = self._look_up(topic, shape)
+            shape = self._look_again(topic)
         return shape
 
     def known(self) -> List[str]:
@@ -71,6 +72,14 @@ class Topics:
 
     def _due(self, topic: str) -> bool:
         return time.monotonic() - self._refreshed.get(topic, float("-inf")) >= REFRESH
+
+    def _look_again(self, topic: str) -> Shape:
+        return self._keep(topic, self._look_up(topic, self._shapes.get(topic)))
+
+    def _keep(self, topic: str, shape: Shape) -> Shape:
+        shape.look_again = functools.partial(self._look_again, topic)
+        self._shapes[topic] = shape
+        return shape
 
     def _look_up(self, topic: str, former: Optional[Shape]) -> Shape:
         self._refreshed[topic] = time.monotonic()

@@ -8,7 +8,7 @@ import math
 import sys
 import uuid
 from enum import Enum
-from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Mapping, NoReturn, Optional, Tuple
 
 #: Turns a value as it stands in the log into what the ORM would give.
 Decoder = Callable[[Any], Any]
@@ -33,7 +33,7 @@ class Shape:
     ``key`` names the primary key's columns. ``decoders`` has one for each
     column whose value is not just what JSON gives. ``entity`` is the mapped
     class, if one is known. ``stale`` is set when a row did not fit: the table
-    was altered meanwhile.
+    was altered meanwhile. ``look_again()`` returns what the database says now.
     """
 
     def __init__(
@@ -54,6 +54,22 @@ class Shape:
         self.parse = parse
         self.entity = entity
         self.stale = False
+        self.look_again: Callable[[], "Shape"] = lambda: self
+        self._newest = self
+        self._judged: FrozenSet[FrozenSet[str]] = frozenset()  # columns of such rows
+
+    def newest(self, row: Mapping[str, Any]) -> "Shape":
+        """Return the shape by which to judge a row that lacks a column.
+
+        The table may have it all the same: the row is told by its key alone,
+        or was written before the column was added. So the database is asked,
+        once for all rows with the same columns.
+        """
+        columns = frozenset(row)
+        if columns not in self._judged:
+            self._newest = self.look_again()
+            self._judged = self._newest._judged = self._judged | {columns}
+        return self._newest
 
     def decode(self, raw: Mapping[str, Any]) -> Row:
         """Return the row in Python's types.
