@@ -4,6 +4,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import threading
 import time
 import weakref
@@ -37,6 +38,8 @@ START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on 
 HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
 EMPTY = 0.1  # seconds that threads with nothing to do may take to end
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
+
+_PLAIN = re.compile(r"[\w.-]+")  # a part of a URL that can hold nothing else
 
 
 class Hub:
@@ -90,6 +93,7 @@ class Hub:
         self._backend = _backend(
             bind, schema, bell, checks.seconds("poll_interval", poll_interval, 0.001)
         )
+        self._address = _address(bind)
         self._service = checks.name("service", service)
         self._may_install = install
         self._workers = checks.whole("workers", workers)
@@ -361,19 +365,12 @@ class Hub:
         self._notice_fork()
         source, dispatcher = self._source, self._dispatcher
         error = None if source is None else source.failure or source.error
-        dead = [w.name for w in (source, dispatcher) if w is not None and not w.alive]
-        if source is None:
-            state = "stopped"
-        elif dead:
-            state = "failed"
-        else:
-            state = "listening" if source.connected else "connecting"
         return {
-            "state": state,
+            "state": self._state(),
             "database": self._backend.dialect,
             "error": None if error is None else str(error),
             "pid": self._pid,
-            "threads_ended": dead,
+            "threads_ended": self._threads_ended(),
             "tables": self._topics.known(),
             "listeners": len(self.registry.all()),
             "groups": self._groups.status(),
@@ -381,6 +378,9 @@ class Hub:
             "queue_size": self._queue_size,
             **self.metrics.as_dict(),
         }
+
+    def __repr__(self) -> str:
+        return f"<Hub {self._address} {self._state()}>"
 
     def listener_added(self, listener: Listener, moments: Tuple[str, ...]) -> None:
         """Called by the registry, when the hub runs, before a new listener gets events."""
@@ -412,6 +412,18 @@ class Hub:
             self._groups.start(source.reader.owner)
 
     # Inside.
+
+    def _state(self) -> str:
+        source = self._source
+        if source is None:
+            return "stopped"
+        if self._threads_ended():
+            return "failed"
+        return "listening" if source.connected else "connecting"
+
+    def _threads_ended(self) -> List[str]:
+        threads = (self._source, self._dispatcher)
+        return [thread.name for thread in threads if thread is not None and not thread.alive]
 
     def _join_start(self, source: Source, wait: bool, timeout: float) -> "Hub":
         """Wait for the start that another thread has begun."""
@@ -613,6 +625,18 @@ def _backend(
 
         return SQLite(bind, schema)
     raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
+
+
+def _address(bind: Union[str, URL, Engine]) -> str:
+    """Return which database that is, without the password: it may stand in odd places."""
+    url = bind.url if isinstance(bind, Engine) else make_url(bind)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database}"
+    user, host, database = (
+        "…" if part and not _PLAIN.fullmatch(part) else part or ""
+        for part in (url.username, url.host, url.database)
+    )
+    return f"postgresql://{user and user + '@'}{host}/{database}"
 
 
 def _refuse_group(listener: Listener) -> None:

@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
+import sqlalchemy
 
-from pgevents import Hub, Unavailable, UsageError
+from pgevents import Hub, Registry, Unavailable, UsageError
 
 from ..waiting import wait_for
 
@@ -235,3 +236,33 @@ def test_an_idle_hub_stops_without_any_time_left(orders, registry, heard):
 
     assert hub.stop(timeout=0) == 0
     assert hub.stop() == 0
+
+
+def test_a_hub_s_repr_tells_its_database_and_its_state(orders, registry):
+    hub = Hub(orders.url, registry)
+    before = repr(hub)
+    with hub:
+        during = repr(hub)
+
+    if orders.kind == "sqlite":
+        assert before == "<Hub {} stopped>".format(orders.url)
+    else:
+        assert before.startswith("<Hub postgresql://") and orders.name in before
+    assert during == before.replace("stopped", "listening")
+
+
+@pytest.mark.parametrize("url, words", [
+    ("postgresql://shop:secret@db.example.com:5433/shop", "postgresql://shop@db.example.com/shop"),
+    ("postgresql+psycopg://shop:secret@db/shop", "postgresql://shop@db/shop"),
+    ("postgresql:///shop?host=db&password=secret", "postgresql:///shop"),
+    ("postgresql+psycopg2://", "postgresql:///"),
+    ("postgresql://shop:secret@secret@db/shop", "postgresql://shop@…/shop"),
+    ("postgresql://shop%3Asecret@db/shop", "postgresql://…@db/shop"),
+    ("postgresql://sh/op:secret@db/shop", "postgresql://sh/…"),
+    ("postgresql:///host=db password=secret", "postgresql:///…"),
+])
+def test_a_hub_s_repr_tells_no_password(url, words):
+    parsed = sqlalchemy.engine.make_url(url)
+    binds = [url, parsed, sqlalchemy.create_engine(parsed.set(drivername="postgresql+psycopg2"))]
+
+    assert [repr(Hub(bind, Registry())) for bind in binds] == ["<Hub {} stopped>".format(words)] * 3
