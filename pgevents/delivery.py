@@ -131,9 +131,10 @@ class Delivery:
                 break
             self._metrics.retried += 1
             logger.warning(
-                "%s failed for event %s, trying again in %.2f s: %r",
+                "%s failed for event %s of %s, trying again in %.2f s: %r",
                 listener.name,
                 events[0].id,
+                events[0].topic,
                 pause,
                 error,
             )
@@ -152,9 +153,10 @@ class Delivery:
     def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
         self._metrics.failed += 1
         logger.error(
-            "%s failed for event %s (%d in all), which it will not get again",
+            "%s failed for event %s of %s (%d in all), which it will not get again",
             listener.name,
             events[0].id,
+            events[0].topic,
             len(events),
             exc_info=error,
         )

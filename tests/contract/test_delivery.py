@@ -55,6 +55,23 @@ def test_one_that_raises_is_called_again_and_then_reported_and_the_other_hears(
     assert items(told[0]["events"]) == ["a"]
 
 
+def test_the_log_names_the_listener_and_the_table_and_nothing_of_the_row(
+    orders, registry, caplog
+):
+    def broken(event):
+        raise ValueError("no")
+
+    registry.listen("orders", "after_insert", broken)
+    with Hub(orders.url, registry, retry=Retry(attempts=2, first=0.001)) as hub:
+        insert(orders, "secret")
+        assert hub.drain(TIMEOUT)
+
+    again, failed = [r.getMessage() for r in caplog.records if "broken" in r.getMessage()]
+    assert "orders, trying again" in again
+    assert "orders (1 in all), which it will not get again" in failed
+    assert "secret" not in caplog.text
+
+
 class TimeLimit(BaseException):
     """What gevent, pytest and others raise is no Exception either."""
 
