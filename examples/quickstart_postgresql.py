@@ -6,6 +6,7 @@ The role needs CREATE on the database; what is created is removed at the end.
 """
 
 import os
+import sys
 
 from sqlalchemy import Column, Integer, Numeric, Text, create_engine
 from sqlalchemy.engine import make_url
@@ -34,6 +35,9 @@ def send_receipt(event):
 def ship(event):
     print(f"ship order {event.key}, says {event.context['user']}")
 
+
+if "DATABASE_URL" not in os.environ:
+    sys.exit("which database? DATABASE_URL=postgresql://me@localhost/test python " + sys.argv[0])
 
 # The driver is yours to choose; without one, SQLAlchemy 2.1 takes psycopg 3.
 url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg2")

@@ -40,22 +40,35 @@ def test_the_quickstart_on_postgresql(postgres, driver):
     assert left == []
 
 
+def test_the_quickstart_on_postgresql_asks_for_a_database(monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    process = start("quickstart_postgresql.py")
+
+    assert process.stderr.startswith("which database? DATABASE_URL=postgresql://")
+    assert process.returncode == 1
+
+
 def run(name, **environment):
     """Run an example; compare what it prints with the block at its end."""
-    path = EXAMPLES / name
-    _, _, block = path.read_text(encoding="utf-8").partition("\n# Output:\n")
+    _, _, block = (EXAMPLES / name).read_text(encoding="utf-8").partition("\n# Output:\n")
     expected = [line[2:] for line in block.splitlines()]
     assert expected
 
-    process = subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
+    process = start(name, **environment)
+
+    assert process.stderr == ""
+    assert process.stdout.splitlines() == expected
+    assert process.returncode == 0
+
+
+def start(name, **environment):
+    """Run an example to its end, whatever that is."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         env=command.environment(**environment),
         timeout=command.TIMEOUT,
     )
-
-    assert process.stderr == ""
-    assert process.stdout.splitlines() == expected
-    assert process.returncode == 0
