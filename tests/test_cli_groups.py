@@ -73,6 +73,32 @@ def test_an_unknown_group_and_place_are_named(mailer):
     assert place[0] == 1 and "'yesterday'" in place[2]
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["groups"], "mailer"),
+        (["dead", "mailer"], "poison"),
+        (["retry", "mailer"], "1 dead letter of mailer"),
+        (["retry", "mailer", "1"], "1 dead letter of mailer"),
+        (["rewind", "--yes", "mailer", "now"], "0 events wait"),
+        (["backfill", "mailer"], "no backfill"),
+    ],
+)
+def test_the_url_may_come_from_the_environment_for_groups_too(mailer, words, said):
+    code, out, err = command.run(*words, PGEVENTS_URL=mailer.url)
+
+    assert (code, err) == (0, "")
+    assert said in out
+
+
+def test_without_a_url_the_groups_name_is_not_taken_for_it():
+    for words in (["dead", "mailer"], ["retry", "mailer", "17"], ["rewind", "mailer", "now"]):
+        code, _, err = command.run(*words, PGEVENTS_URL="")
+
+        assert code == 2
+        assert "no database: give its URL first" in err
+
+
 def test_without_a_log_groups_says_so(orders):
     code, _, err = command.run("groups", orders.url)
 

@@ -15,7 +15,7 @@ LOOK = 0.5  # seconds between two looks
 STEP = 10  # per cent between two lines, where there is no terminal
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.argument("group")
 @options.schema

@@ -38,7 +38,7 @@ def named(url: str, schema: str, name: str) -> Iterator[Group]:
         yield hub.group(name)
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per group.")
 @options.schema
@@ -95,7 +95,7 @@ def _row(group: Group) -> Dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.argument("group")
 @click.option("--json", "as_json", is_flag=True, help="One dead letter as JSON per line.")
@@ -137,7 +137,7 @@ def _letter(letter: DeadLetter) -> Dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.argument("group")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
@@ -156,7 +156,7 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
     click.echo(f"{count} {letters} of {group} will be handled anew")
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.argument("group")
 @click.argument("to")

@@ -8,7 +8,7 @@ from ..hub import Hub
 from . import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.watching
 def install(hub: Hub, tables: Tuple[str, ...]) -> None:
     """Capture the changes of one or several tables.

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from typing import Any, Callable, Optional, Tuple, TypeVar
+from typing import Any, Callable, List, Optional, Tuple, TypeVar
 
 import click
 
@@ -10,30 +10,30 @@ from ..hub import Hub
 from ..registry import Registry
 from ..target import MOMENTS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 ENVIRONMENT = "PGEVENTS_URL"  # where a URL may be that is not on the command line
 
-#: A database's URL, and the names of tables in it.
-Place = Tuple[str, Tuple[str, ...]]
+
+class Command(click.Command):
+    """A command whose first word is a URL; left out, it comes from the environment."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        known = os.environ.get(ENVIRONMENT)
+        # Not by click's envvar: it would take the word that comes next for the URL.
+        if known and not any("://" in word for word in args):
+            args = [known, *args]
+        return super().parse_args(ctx, args)
 
 
-def _place(context: click.Context, _: click.Parameter, words: Tuple[str, ...]) -> Place:
-    """Tell the URL from the tables: it may have been left out."""
-    url: Optional[str] = os.environ.get(ENVIRONMENT)
-    if words and "://" in words[0]:
-        url, words = words[0], words[1:]
-    if not url:
-        raise click.UsageError(
-            f"no database: give its URL first, or set {ENVIRONMENT}", context
-        )
-    if not words:
-        raise click.UsageError("no table: name one or more after the URL", context)
-    return url, words
+def _url(context: click.Context, _: click.Parameter, word: Optional[str]) -> str:
+    if word is None or "://" not in word:
+        raise click.UsageError(f"no database: give its URL first, or set {ENVIRONMENT}", context)
+    return word
 
 
-place = click.argument("place", nargs=-1, metavar="URL TABLE...", callback=_place)
-url = click.argument("url", envvar=ENVIRONMENT)
+url = click.argument("url", required=False, metavar="URL", callback=_url)
+tables = click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 moments = click.option(
     "--moment",
     "moments",
@@ -54,10 +54,11 @@ schema = click.option(
 )
 
 
-def watching(command: Command) -> Command:
+def watching(command: Function) -> Function:
     """Ask what is to be captured; call the command with a hub that watches it, and the tables."""
 
-    @place
+    @url
+    @tables
     @moments
     @click.option("--include", multiple=True, metavar="COLUMN", help="Only these columns.")
     @click.option("--exclude", multiple=True, metavar="COLUMN", help="All columns but these.")
@@ -70,7 +71,8 @@ def watching(command: Command) -> Command:
     @schema
     @functools.wraps(command)
     def with_hub(
-        place: Place,
+        url: str,
+        tables: Tuple[str, ...],
         moments: Tuple[str, ...],
         include: Tuple[str, ...],
         exclude: Tuple[str, ...],
@@ -79,7 +81,6 @@ def watching(command: Command) -> Command:
         schema: str,
         **more: Any,
     ) -> Any:
-        url, tables = place
         hub = Hub(url, Registry(), schema, service=service)
         for table in tables:
             hub.watch(

@@ -8,7 +8,7 @@ from ..hub import Hub
 from . import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.watching
 @click.option("--role", help="Add the rights that a hub needs that runs as this role.")
 def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str]) -> None:

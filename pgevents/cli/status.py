@@ -21,7 +21,7 @@ _HINTS = {
 }
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per table.")
 @options.schema

@@ -18,8 +18,9 @@ from .lines import line
 LOOK = 0.5  # seconds between two looks whether the hub is still alive
 
 
-@click.command()
-@options.place
+@click.command(cls=options.Command)
+@options.url
+@options.tables
 @options.moments
 @click.option("--json", "as_json", is_flag=True, help="One event as JSON per line, with all of it.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
@@ -27,7 +28,8 @@ LOOK = 0.5  # seconds between two looks whether the hub is still alive
 @options.service
 @options.schema
 def tail(
-    place: options.Place,
+    url: str,
+    tables: Tuple[str, ...],
     moments: Tuple[str, ...],
     as_json: bool,
     count: Optional[int],
@@ -47,7 +49,6 @@ def tail(
       pgevents tail postgresql://me@host/shop orders sales.customers --moment after_delete
       PGEVENTS_URL=postgresql://me@host/shop pgevents tail orders --json --count 10
     """
-    url, tables = place
     moments = moments or MOMENTS
     registry = Registry()
     printer = Printer(as_json, count)

@@ -7,7 +7,7 @@ from ..registry import Registry
 from . import options
 
 
-@click.command()
+@click.command(cls=options.Command)
 @options.url
 @click.option("--everything", is_flag=True, help="What all services capture, and the log itself.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
