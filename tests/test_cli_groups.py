@@ -57,6 +57,28 @@ def test_dead_shows_why_and_retry_puts_it_back(mailer):
     assert "nothing" in after
 
 
+def test_retry_names_the_letters_that_there_are_not(mailer):
+    none = command.run("retry", mailer.url, "mailer", "999")
+    some = command.run("retry", mailer.url, "mailer", "999", "1", "998")
+
+    assert none == (1, "", "pgevents: mailer has no dead letter 999\n")
+    assert some == (
+        1,
+        "1 dead letter of mailer will be handled anew\n",
+        "pgevents: mailer has no dead letter 999, 998\n",
+    )
+
+
+def test_retry_says_what_cannot_be_handled_anew(mailer):
+    mailer.execute("DELETE FROM {}".format(
+        "pgevents_log" if mailer.kind == "sqlite" else "pgevents.log"))
+
+    code, out, err = command.run("retry", mailer.url, "mailer")
+
+    assert (code, out) == (1, "")
+    assert err == "pgevents: 1 dead letter of mailer stays: its event is in the log no more\n"
+
+
 @pytest.mark.parametrize("to, waiting", [("beginning", 2), ("now", 0), ("2001-01-01", 2)])
 def test_rewind_moves_a_group(mailer, to, waiting):
     code, out, err = command.run("rewind", mailer.url, "mailer", to, "--yes")

@@ -3,7 +3,7 @@
 import datetime
 import json
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Tuple, Union
 
 import click
 from rich import box
@@ -151,9 +151,28 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
       pgevents retry postgresql://me@host/shop mailer 17 18
     """
     with named(url, schema, group) as found:
+        there = [letter.id for letter in found.dead_letters()]
         count = found.retry_dead(*ids)
-    letters = "dead letter" if count == 1 else "dead letters"
-    click.echo(f"{count} {letters} of {group} will be handled anew")
+    complaints = [*_unknown(group, ids, there)]
+    stay = len([number for number in there if not ids or number in ids]) - count
+    if stay > 0:
+        their = "stays: its event is" if stay == 1 else "stay: their events are"
+        complaints.append(f"{_counted(stay)} of {group} {their} in the log no more")
+    if count or not complaints:
+        click.echo(f"{_counted(count)} of {group} will be handled anew")
+    if complaints:
+        raise UsageError("; ".join(complaints))
+
+
+def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
+    """Give the sentence that names the ids which no dead letter has, if there are any."""
+    unknown = ", ".join(str(number) for number in ids if number not in there)
+    if unknown:
+        yield f"{group} has no dead letter {unknown}"
+
+
+def _counted(letters: int) -> str:
+    return "1 dead letter" if letters == 1 else f"{letters} dead letters"
 
 
 @click.command(cls=options.Command)
