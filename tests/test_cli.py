@@ -431,7 +431,13 @@ def test_without_the_extra_it_says_how_to_install_it(missing):
     )
 
 
-@pytest.mark.parametrize("name", ["demo", "tail", "install", "uninstall", "status", "sql"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "demo", "tail", "install", "uninstall", "status", "sql", "groups", "backfill", "dead",
+        "retry", "pause", "resume", "rewind", "drop",
+    ],
+)
 def test_every_command_explains_itself(name):
     code, out, _ = command.run(name, "--help")
 

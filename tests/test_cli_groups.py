@@ -87,11 +87,39 @@ def test_rewind_moves_a_group(mailer, to, waiting):
     assert "{} events wait".format(waiting) in out
 
 
+def test_a_group_is_paused_and_resumed(mailer):
+    resumed = command.run("resume", mailer.url, "mailer")
+    (on,) = json.loads(command.run("groups", mailer.url, "--json")[1])
+    paused = command.run("pause", mailer.url, "mailer")
+    (off,) = json.loads(command.run("groups", mailer.url, "--json")[1])
+
+    assert resumed == (0, "the group mailer goes on\n", "")
+    assert paused == (0, "the group mailer is paused, until pgevents resume\n", "")
+    assert (on["paused"], off["paused"]) == (False, True)
+
+
+def test_drop_tells_what_is_lost_and_asks(mailer):
+    asked = command.run("drop", mailer.url, "mailer")
+    still = json.loads(command.run("groups", mailer.url, "--json")[1])
+    dropped = command.run("drop", mailer.url, "mailer", "--yes")
+    after = command.run("groups", mailer.url, "--json")[1]
+
+    assert asked[0] == 1
+    assert "1 waiting event and 1 dead letter are lost" in asked[1]
+    assert [row["group"] for row in still] == ["mailer"]
+    assert dropped == (
+        0, "the group mailer is dropped, with 1 waiting event and 1 dead letter\n", ""
+    )
+    assert json.loads(after) == []
+
+
 def test_an_unknown_group_and_place_are_named(mailer):
-    code, _, err = command.run("dead", mailer.url, "postman")
+    for word in ("dead", "retry", "pause", "resume", "drop"):
+        code, _, err = command.run(word, mailer.url, "postman")
+        assert code == 1 and "'postman'" in err and "mailer" in err
+
     place = command.run("rewind", mailer.url, "mailer", "yesterday", "--yes")
 
-    assert code == 1 and "'postman'" in err and "mailer" in err
     assert place[0] == 1 and "'yesterday'" in place[2]
 
 
@@ -104,6 +132,9 @@ def test_an_unknown_group_and_place_are_named(mailer):
         (["retry", "mailer", "1"], "1 dead letter of mailer"),
         (["rewind", "--yes", "mailer", "now"], "0 events wait"),
         (["backfill", "mailer"], "no backfill"),
+        (["pause", "mailer"], "paused"),
+        (["resume", "mailer"], "goes on"),
+        (["drop", "mailer", "--yes"], "dropped"),
     ],
 )
 def test_the_url_may_come_from_the_environment_for_groups_too(mailer, words, said):

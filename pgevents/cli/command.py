@@ -10,7 +10,7 @@ import click
 from ..errors import PgEventsError
 from .backfill import backfill
 from .demo import demo
-from .groups import dead, groups, retry, rewind
+from .groups import dead, drop, groups, pause, resume, retry, rewind
 from .install import install
 from .sql import sql
 from .status import status
@@ -41,7 +41,8 @@ def pgevents() -> None:
 
 
 for _command in (
-    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, rewind,
+    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, pause, resume,
+    rewind, drop,
 ):
     pgevents.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""``pgevents groups``, ``dead``, ``retry``, ``rewind``: looking after groups."""
+"""``pgevents groups``, ``pause``, ``resume``, ``rewind``, ``drop`` …: looking after groups."""
 
 import datetime
 import json
@@ -36,6 +36,17 @@ def named(url: str, schema: str, name: str) -> Iterator[Group]:
             there = ", ".join(names) or "none"
             raise UsageError(f"there is no group {name!r}; there are: {there}")
         yield hub.group(name)
+
+
+def belongings(group: Group) -> str:
+    """Say what is lost with a group."""
+    waiting, dead = group.lag()[0], len(group.dead_letters())
+    return f"{counted(waiting, 'waiting event')} and {counted(dead, 'dead letter')}"
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many of a thing there are."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 @click.command(cls=options.Command)
@@ -157,9 +168,9 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
     stay = len([number for number in there if not ids or number in ids]) - count
     if stay > 0:
         their = "stays: its event is" if stay == 1 else "stay: their events are"
-        complaints.append(f"{_counted(stay)} of {group} {their} in the log no more")
+        complaints.append(f"{counted(stay, 'dead letter')} of {group} {their} in the log no more")
     if count or not complaints:
-        click.echo(f"{_counted(count)} of {group} will be handled anew")
+        click.echo(f"{counted(count, 'dead letter')} of {group} will be handled anew")
     if complaints:
         raise UsageError("; ".join(complaints))
 
@@ -171,8 +182,39 @@ def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
         yield f"{group} has no dead letter {unknown}"
 
 
-def _counted(letters: int) -> str:
-    return "1 dead letter" if letters == 1 else f"{letters} dead letters"
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@options.schema
+def pause(url: str, group: str, schema: str) -> None:
+    """Let no process take anything more, until it is resumed.
+
+    What has been taken is finished. What comes meanwhile waits in the log, for
+    as long as the log keeps it for groups (Hub's group_retention).
+
+    \b
+    Examples:
+      pgevents pause postgresql://me@host/shop mailer
+    """
+    with named(url, schema, group) as found:
+        found.pause()
+    click.echo(f"the group {group} is paused, until pgevents resume")
+
+
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@options.schema
+def resume(url: str, group: str, schema: str) -> None:
+    """Let a group go on that was paused.
+
+    \b
+    Examples:
+      pgevents resume postgresql://me@host/shop mailer
+    """
+    with named(url, schema, group) as found:
+        found.resume()
+    click.echo(f"the group {group} goes on")
 
 
 @click.command(cls=options.Command)
@@ -199,6 +241,30 @@ def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
         found.rewind(place)
         waiting = found.lag()[0]
     click.echo(f"the group {group} is at {to}; {waiting} events wait")
+
+
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.schema
+def drop(url: str, group: str, yes: bool, schema: str) -> None:
+    """Forget a group, with what waits for it and what it has given up.
+
+    For a group whose listeners are gone from the program, for which the log is
+    kept all the same. Its processes have to be stopped before. A listener that
+    names it later begins it anew. Asks before.
+
+    \b
+    Examples:
+      pgevents drop postgresql://me@host/shop mailer
+    """
+    with named(url, schema, group) as found:
+        lost = belongings(found)
+        if not yes:
+            click.confirm(f"Drop the group {group}? {lost} are lost.", abort=True)
+        found.drop()
+    click.echo(f"the group {group} is dropped, with {lost}")
 
 
 def _place(to: str) -> Union[str, int, datetime.datetime]:
