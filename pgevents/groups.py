@@ -135,13 +135,15 @@ class Group:
 
         Those whose event is not in the log any more stay where they are.
         """
-        ids = [letter.id if isinstance(letter, DeadLetter) else letter for letter in letters]
-        for given in ids:
-            if type(given) is not int or not 0 <= given <= LAST:
-                raise UsageError(f"retry {given!r}: give dead letters, or their ids")
+        ids = _ids("retry", letters)
         count = self._groups.ledger().retry_dead(self.name, ids or None)
         self._groups.wake()
         return count
+
+    def discard_dead(self, *letters: Union[int, DeadLetter]) -> int:
+        """Forget these dead letters, or all: their events are never handled; return how many."""
+        ids = _ids("discard", letters)
+        return self._groups.ledger().discard_dead(self.name, ids or None)
 
     def drop(self) -> None:
         """Forget the group, its position and its dead letters. Its processes must be stopped."""
@@ -152,6 +154,14 @@ class Group:
 
     def _topics(self) -> List[str]:
         return sorted(self.info()["topics"])
+
+
+def _ids(verb: str, letters: Iterable[Union[int, DeadLetter]]) -> List[int]:
+    ids = [letter.id if isinstance(letter, DeadLetter) else letter for letter in letters]
+    for given in ids:
+        if type(given) is not int or not 0 <= given <= LAST:
+            raise UsageError(f"{verb} {given!r}: give dead letters, or their ids")
+    return ids
 
 
 class Groups:

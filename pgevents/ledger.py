@@ -441,10 +441,7 @@ class Ledger:
 
         Raises UsageError for an unknown group.
         """
-        dead = self._dead
-        chosen = dead.c.group_name == name
-        if ids is not None:
-            chosen = and_(chosen, dead.c.id.in_(ids))
+        dead, chosen = self._dead, self._chosen(name, ids)
         with self.transaction() as connection:
             self._row(connection, name)
             found = connection.execute(select(dead.c.seq).where(chosen).order_by(dead.c.id))
@@ -458,7 +455,27 @@ class Ledger:
             )
         return len(again)
 
+    def discard_dead(self, name: str, ids: Optional[List[int]] = None) -> int:
+        """Forget dead letters, all or these; return how many.
+
+        Raises UsageError for an unknown group.
+        """
+        pages: List[Optional[List[int]]] = [None]
+        if ids is not None:  # SQLite binds a thousand values at most
+            pages = [ids[first : first + 500] for first in range(0, len(ids), 500)]
+        with self.transaction() as connection:
+            self._row(connection, name)
+            return sum(
+                connection.execute(delete(self._dead).where(self._chosen(name, page))).rowcount
+                for page in pages
+            )
+
     # Inside.
+
+    def _chosen(self, name: str, ids: Optional[List[int]]) -> Any:
+        """Return the condition that these dead letters of a group fulfil, or all."""
+        mine = self._dead.c.group_name == name
+        return mine if ids is None else and_(mine, self._dead.c.id.in_(ids))
 
     def _taken(self, connection: Connection, name: str) -> List[int]:
         """Return the positions of what is taken and not finished, or waits for its time."""

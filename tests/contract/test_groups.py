@@ -703,8 +703,9 @@ def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
     hub.install()
     group = hub.group("nobody")
 
-    for call in (group.dead_letters, group.retry_dead, group.lag, group.info, group.progress,
-                 group.pause, group.resume, group.drop, lambda: group.rewind("now")):
+    for call in (group.dead_letters, group.retry_dead, group.discard_dead, group.lag, group.info,
+                 group.progress, group.pause, group.resume, group.drop,
+                 lambda: group.rewind("now")):
         with pytest.raises(UsageError, match="no group 'nobody'"):
             call()
     hub.stop()
@@ -712,8 +713,12 @@ def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
 
 @pytest.mark.parametrize("letter", ["a", None, -1, True, 10**30], ids=str)
 def test_a_dead_letter_is_named_by_its_number(orders, letter):
+    group = Hub(orders.url, Registry()).group("g")
+
     with pytest.raises(UsageError, match="retry"):
-        Hub(orders.url, Registry()).group("g").retry_dead(letter)
+        group.retry_dead(letter)
+    with pytest.raises(UsageError, match="discard"):
+        group.discard_dead(letter)
 
 
 @pytest.mark.parametrize("option, value", [
