@@ -435,7 +435,7 @@ def test_without_the_extra_it_says_how_to_install_it(missing):
     "name",
     [
         "demo", "tail", "install", "uninstall", "status", "sql", "groups", "backfill", "dead",
-        "retry", "pause", "resume", "rewind", "drop",
+        "retry", "discard", "pause", "resume", "rewind", "drop",
     ],
 )
 def test_every_command_explains_itself(name):

@@ -79,6 +79,28 @@ def test_retry_says_what_cannot_be_handled_anew(mailer):
     assert err == "pgevents: 1 dead letter of mailer stays: its event is in the log no more\n"
 
 
+def test_discard_asks_before_it_forgets_all(mailer):
+    asked = command.run("discard", mailer.url, "mailer")
+    still = command.run("dead", mailer.url, "mailer")[1]
+    discarded = command.run("discard", mailer.url, "mailer", "--yes")
+    after = command.run("discard", mailer.url, "mailer")
+
+    assert asked[0] == 1 and "Discard 1 dead letter of mailer?" in asked[1]
+    assert "poison" in still
+    assert discarded == (0, "1 dead letter of mailer discarded\n", "")
+    assert after == (0, "0 dead letters of mailer discarded\n", "")
+
+
+def test_discard_forgets_those_that_it_is_given_and_names_the_others(mailer):
+    none = command.run("discard", mailer.url, "mailer", "999")
+    some = command.run("discard", mailer.url, "mailer", "999", "1")
+
+    assert none == (1, "", "pgevents: mailer has no dead letter 999\n")
+    assert some[:2] == (1, "1 dead letter of mailer discarded\n")
+    assert some[2] == none[2]
+    assert "nothing" in command.run("dead", mailer.url, "mailer")[1]
+
+
 @pytest.mark.parametrize("to, waiting", [("beginning", 2), ("now", 0), ("2001-01-01", 2)])
 def test_rewind_moves_a_group(mailer, to, waiting):
     code, out, err = command.run("rewind", mailer.url, "mailer", to, "--yes")
@@ -114,7 +136,7 @@ def test_drop_tells_what_is_lost_and_asks(mailer):
 
 
 def test_an_unknown_group_and_place_are_named(mailer):
-    for word in ("dead", "retry", "pause", "resume", "drop"):
+    for word in ("dead", "retry", "discard", "pause", "resume", "drop"):
         code, _, err = command.run(word, mailer.url, "postman")
         assert code == 1 and "'postman'" in err and "mailer" in err
 
@@ -130,6 +152,7 @@ def test_an_unknown_group_and_place_are_named(mailer):
         (["dead", "mailer"], "poison"),
         (["retry", "mailer"], "1 dead letter of mailer"),
         (["retry", "mailer", "1"], "1 dead letter of mailer"),
+        (["discard", "mailer", "1"], "discarded"),
         (["rewind", "--yes", "mailer", "now"], "0 events wait"),
         (["backfill", "mailer"], "no backfill"),
         (["pause", "mailer"], "paused"),

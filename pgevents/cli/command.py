@@ -10,8 +10,9 @@ import click
 from ..errors import PgEventsError
 from .backfill import backfill
 from .demo import demo
-from .groups import dead, drop, groups, pause, resume, retry, rewind
+from .groups import drop, groups, pause, resume, rewind
 from .install import install
+from .letters import dead, discard, retry
 from .sql import sql
 from .status import status
 from .tail import tail
@@ -41,8 +42,8 @@ def pgevents() -> None:
 
 
 for _command in (
-    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, pause, resume,
-    rewind, drop,
+    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, discard,
+    pause, resume, rewind, drop,
 ):
     pgevents.add_command(_command)
 

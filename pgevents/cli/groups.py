@@ -3,7 +3,7 @@
 import datetime
 import json
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, Union
 
 import click
 from rich import box
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UsageError
-from ..groups import DeadLetter, Group
+from ..groups import Group
 from ..hub import Hub
 from ..registry import Registry
 from . import options
@@ -104,82 +104,6 @@ def _row(group: Group) -> Dict[str, Any]:
         "backfill": group.progress(),
         "tables": sorted(info["topics"]),
     }
-
-
-@click.command(cls=options.Command)
-@options.url
-@click.argument("group")
-@click.option("--json", "as_json", is_flag=True, help="One dead letter as JSON per line.")
-@click.option("--traceback", is_flag=True, help="With the whole traceback of each.")
-@options.schema
-def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> None:
-    """Show what a group has given up, oldest first.
-
-    \b
-    Examples:
-      pgevents dead sqlite:///shop.db mailer
-      pgevents dead postgresql://me@host/shop mailer --traceback
-    """
-    with named(url, schema, group) as found:
-        letters = found.dead_letters()
-    for letter in letters:
-        if as_json:
-            click.echo(json.dumps(_letter(letter)))
-            continue
-        event = letter.event
-        click.echo(
-            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S}  {event.moment} {event.topic}"
-            f" {event.key!r}  after {letter.attempts} attempts: {letter.error}"
-        )
-        if traceback:
-            click.echo(letter.traceback)
-    if not letters and not as_json:
-        click.echo(f"the group {group} has given nothing up")
-
-
-def _letter(letter: DeadLetter) -> Dict[str, Any]:
-    return {
-        "id": letter.id,
-        "at": letter.at.isoformat(),
-        "attempts": letter.attempts,
-        "error": letter.error,
-        "traceback": letter.traceback,
-        "event": json.loads(letter.event.to_json()),
-    }
-
-
-@click.command(cls=options.Command)
-@options.url
-@click.argument("group")
-@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
-@options.schema
-def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
-    """Let dead letters be handled anew: all of a group, or these.
-
-    \b
-    Examples:
-      pgevents retry postgresql://me@host/shop mailer
-      pgevents retry postgresql://me@host/shop mailer 17 18
-    """
-    with named(url, schema, group) as found:
-        there = [letter.id for letter in found.dead_letters()]
-        count = found.retry_dead(*ids)
-    complaints = [*_unknown(group, ids, there)]
-    stay = len([number for number in there if not ids or number in ids]) - count
-    if stay > 0:
-        their = "stays: its event is" if stay == 1 else "stay: their events are"
-        complaints.append(f"{counted(stay, 'dead letter')} of {group} {their} in the log no more")
-    if count or not complaints:
-        click.echo(f"{counted(count, 'dead letter')} of {group} will be handled anew")
-    if complaints:
-        raise UsageError("; ".join(complaints))
-
-
-def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
-    """Give the sentence that names the ids which no dead letter has, if there are any."""
-    unknown = ", ".join(str(number) for number in ids if number not in there)
-    if unknown:
-        yield f"{group} has no dead letter {unknown}"
 
 
 @click.command(cls=options.Command)

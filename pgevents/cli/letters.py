@@ -1,0 +1,120 @@
+"""``pgevents dead``, ``retry``, ``discard``: what a group has given up, and what becomes of it."""
+
+import json
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
+
+import click
+
+from ..errors import UsageError
+from ..groups import DeadLetter
+from . import options
+from .groups import counted, named
+
+
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@click.option("--json", "as_json", is_flag=True, help="One dead letter as JSON per line.")
+@click.option("--traceback", is_flag=True, help="With the whole traceback of each.")
+@options.schema
+def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> None:
+    """Show what a group has given up, oldest first.
+
+    \b
+    Examples:
+      pgevents dead sqlite:///shop.db mailer
+      pgevents dead postgresql://me@host/shop mailer --traceback
+    """
+    with named(url, schema, group) as found:
+        letters = found.dead_letters()
+    for letter in letters:
+        if as_json:
+            click.echo(json.dumps(_letter(letter)))
+            continue
+        event = letter.event
+        click.echo(
+            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S}  {event.moment} {event.topic}"
+            f" {event.key!r}  after {letter.attempts} attempts: {letter.error}"
+        )
+        if traceback:
+            click.echo(letter.traceback)
+    if not letters and not as_json:
+        click.echo(f"the group {group} has given nothing up")
+
+
+def _letter(letter: DeadLetter) -> Dict[str, Any]:
+    return {
+        "id": letter.id,
+        "at": letter.at.isoformat(),
+        "attempts": letter.attempts,
+        "error": letter.error,
+        "traceback": letter.traceback,
+        "event": json.loads(letter.event.to_json()),
+    }
+
+
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@options.schema
+def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
+    """Let dead letters be handled anew: all of a group, or these.
+
+    \b
+    Examples:
+      pgevents retry postgresql://me@host/shop mailer
+      pgevents retry postgresql://me@host/shop mailer 17 18
+    """
+    with named(url, schema, group) as found:
+        there = [letter.id for letter in found.dead_letters()]
+        count = found.retry_dead(*ids)
+    complaints = [*_unknown(group, ids, there)]
+    stay = len([number for number in there if not ids or number in ids]) - count
+    if stay > 0:
+        their = "stays: its event is" if stay == 1 else "stay: their events are"
+        complaints.append(f"{counted(stay, 'dead letter')} of {group} {their} in the log no more")
+    _report(f"{counted(count, 'dead letter')} of {group} will be handled anew", count, complaints)
+
+
+@click.command(cls=options.Command)
+@options.url
+@click.argument("group")
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.schema
+def discard(url: str, group: str, ids: Tuple[int, ...], yes: bool, schema: str) -> None:
+    """Forget dead letters: all of a group, or these.
+
+    Their events are never handled. Asks before it discards all.
+
+    \b
+    Examples:
+      pgevents discard postgresql://me@host/shop mailer 17 18
+      pgevents discard postgresql://me@host/shop mailer
+    """
+    with named(url, schema, group) as found:
+        letters = found.dead_letters()
+        chosen = [letter for letter in letters if not ids or letter.id in ids]
+        if chosen and not ids and not yes:
+            what = counted(len(chosen), "dead letter")
+            click.confirm(f"Discard {what} of {group}? None is ever handled.", abort=True)
+        # Those that were counted: others may have come since.
+        count = found.discard_dead(*chosen) if chosen else 0
+    complaints = [*_unknown(group, ids, [letter.id for letter in letters])]
+    _report(f"{counted(count, 'dead letter')} of {group} discarded", count, complaints)
+
+
+def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
+    """Give the sentence that names the ids which no dead letter has, if there are any."""
+    unknown = ", ".join(str(number) for number in ids if number not in there)
+    if unknown:
+        yield f"{group} has no dead letter {unknown}"
+
+
+def _report(done: str, count: int, complaints: List[str]) -> None:
+    """Say what was done with how many letters, and raise UsageError if there is to complain."""
+    if count or not complaints:
+        click.echo(done)
+    if complaints:
+        raise UsageError("; ".join(complaints))
