@@ -52,6 +52,7 @@ def test_dead_shows_why_and_retry_puts_it_back(mailer):
     after = command.run("dead", mailer.url, "mailer")[1]
 
     assert "poison" in out and "Traceback" in out
+    assert " UTC  after_insert" in out
     assert letter["event"]["new"]["item"] == "bad"
     assert retried[:2] == (0, "1 dead letter of mailer will be handled anew\n")
     assert "nothing" in after
@@ -107,6 +108,22 @@ def test_rewind_moves_a_group(mailer, to, waiting):
 
     assert (code, err) == (0, "")
     assert "{} events wait".format(waiting) in out
+
+
+def test_rewind_says_in_which_zone_a_time_is(mailer):
+    given = command.run("rewind", mailer.url, "mailer", "2001-01-01T07:00+02:00", "--yes")
+    local = command.run("rewind", mailer.url, "mailer", "2001-01-01", "--yes", TZ="XYZ-5:30")
+
+    assert "is at 2001-01-01 07:00:00+02:00;" in given[1]
+    assert "is at 2001-01-01 00:00:00+05:30;" in local[1]
+
+
+def test_rewind_refuses_a_time_that_is_to_come(mailer):
+    code, out, err = command.run("rewind", mailer.url, "mailer", "2099-01-01T00:00+00:00", "--yes")
+
+    assert (code, out) == (1, "")
+    assert "2099-01-01 00:00:00+00:00 is to come" in err
+    assert json.loads(command.run("groups", mailer.url, "--json")[1])[0]["waiting"] == 1
 
 
 def test_a_group_is_paused_and_resumed(mailer):

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Union
 
@@ -16,6 +17,8 @@ from ..groups import Group
 from ..hub import Hub
 from ..registry import Registry
 from . import options
+
+TOLERANCE = 60.0  # seconds that the database's clock may be ahead of ours
 
 
 @contextmanager
@@ -151,7 +154,12 @@ def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
     """Move a group's position: what comes after it is handled, perhaps again.
 
     TO is "beginning" (of what the log keeps), "now" (skip what waits), a
-    position, or a time such as 2026-11-21T08:00+00:00.
+    position, or a time such as 2026-11-21T08:00+00:00. A time without zone is
+    this machine's local time.
+
+    What has failed and waits to be tried again, and what a backfill has not
+    come to, is forgotten unless it comes after TO: with "now", all of it. Dead
+    letters stay. Asks before.
 
     \b
     Examples:
@@ -161,10 +169,10 @@ def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
     with named(url, schema, group) as found:
         place = _place(to)
         if not yes:
-            click.confirm(f"Move the group {group} to {to}?", abort=True)
+            click.confirm(f"Move the group {group} to {place}?", abort=True)
         found.rewind(place)
         waiting = found.lag()[0]
-    click.echo(f"the group {group} is at {to}; {waiting} events wait")
+    click.echo(f"the group {group} is at {place}; {waiting} events wait")
 
 
 @click.command(cls=options.Command)
@@ -203,4 +211,7 @@ def _place(to: str) -> Union[str, int, datetime.datetime]:
             f'no place to go to: {to!r}. Give "beginning", "now", a position, or a time'
         ) from None
     # A time without zone is the one on the wall of who types it.
-    return place if place.tzinfo else place.astimezone()
+    place = place if place.tzinfo else place.astimezone()
+    if place.timestamp() > time.time() + TOLERANCE:
+        raise UsageError(f'{place} is to come: to skip what waits, give "now"')
+    return place

@@ -33,7 +33,7 @@ def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> N
             continue
         event = letter.event
         click.echo(
-            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S}  {event.moment} {event.topic}"
+            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S %Z}  {event.moment} {event.topic}"
             f" {event.key!r}  after {letter.attempts} attempts: {letter.error}"
         )
         if traceback:
