@@ -624,7 +624,7 @@ def _backend(
         from .sqlite.backend import SQLite
 
         return SQLite(bind, schema)
-    raise UsageError(f"no backend for {name!r}: pgevents knows postgresql and sqlite")
+    raise UsageError(f"no backend for {name!r}: write postgresql://… or sqlite:///…")
 
 
 def _address(bind: Union[str, URL, Engine]) -> str:

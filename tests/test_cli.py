@@ -409,6 +409,28 @@ def test_without_a_url_the_way_to_give_one_is_told(words):
     assert "URL" in err
 
 
+@pytest.mark.parametrize(
+    "word, url",
+    [
+        ("shop.db", "sqlite:///shop.db"),
+        ("/var/shop.sqlite3", "sqlite:////var/shop.sqlite3"),
+        (__file__, "sqlite:///" + __file__),
+    ],
+)
+def test_a_path_in_place_of_a_url_is_answered_with_its_url(word, url):
+    code, _, err = command.run("tail", word, "orders", PGEVENTS_URL="")
+
+    assert code == 2
+    assert "no database: give its URL first, {}, or set".format(url) in err
+
+
+def test_the_former_name_of_postgresql_is_answered_with_its_own():
+    code, _, err = command.run("status", "postgres://me@127.0.0.1:1/shop")
+
+    assert code == 1
+    assert err == "pgevents: no backend for 'postgres': write postgresql://… or sqlite:///…\n"
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_it_says_how_to_install_it(missing):
     program = (

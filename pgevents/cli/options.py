@@ -28,8 +28,15 @@ class Command(click.Command):
 
 def _url(context: click.Context, _: click.Parameter, word: Optional[str]) -> str:
     if word is None or "://" not in word:
-        raise click.UsageError(f"no database: give its URL first, or set {ENVIRONMENT}", context)
+        hint = f" sqlite:///{word}," if word and _is_path(word) else ""
+        raise click.UsageError(
+            f"no database: give its URL first,{hint} or set {ENVIRONMENT}", context
+        )
     return word
+
+
+def _is_path(word: str) -> bool:
+    return word.endswith((".db", ".sqlite", ".sqlite3")) or os.path.isfile(word)
 
 
 url = click.argument("url", required=False, metavar="URL", callback=_url)
