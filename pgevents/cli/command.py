@@ -62,7 +62,7 @@ def run(words: List[str]) -> int:
         _complain(text.getvalue().rstrip())
         return error.exit_code
     except click.Abort:
-        _complain("pgevents: ended before it was done")
+        _complain("aborted")
         return 1
     except PgEventsError as error:
         # A server's sentence may have several lines.
