@@ -192,6 +192,50 @@ def test_without_a_url_the_groups_name_is_not_taken_for_it():
         assert "no database: give its URL first" in err
 
 
+def test_uninstall_of_everything_tells_which_groups_are_lost(mailer):
+    code, out, _ = command.run("uninstall", mailer.url, "--everything")
+    still = json.loads(command.run("groups", mailer.url, "--json")[1])
+    done = command.run("uninstall", mailer.url, "--everything", "--yes")
+
+    assert code == 1
+    assert "no longer captured, for all services: default\n" in out
+    assert "the log: deleted, with the events that nobody has read yet\n" in out
+    assert "the group mailer: deleted, with 1 waiting event and 1 dead letter\n" in out
+    assert [row["group"] for row in still] == ["mailer"]
+    assert done[0] == 0 and "kept" not in done[1]
+    assert "log is not there" in command.run("groups", mailer.url)[2]
+
+
+def test_uninstall_of_a_service_tells_that_groups_are_kept(mailer):
+    command.run("install", mailer.url, "orders", "--service", "reports")
+
+    asked = command.run("uninstall", mailer.url)
+    done = command.run("uninstall", mailer.url, "--yes")
+    (row,) = json.loads(command.run("groups", mailer.url, "--json")[1])
+
+    assert asked[0] == 1
+    assert "no longer captured, for the service default\n" in asked[1]
+    assert "the log:" not in asked[1]
+    for out in asked[1], done[1]:
+        assert "the groups mailer: kept; --everything deletes them, too\n" in out
+    assert (row["group"], row["waiting"], row["dead"]) == ("mailer", 1, 1)
+
+
+def test_uninstall_leaves_groups_whose_tables_are_captured_no_more(mailer):
+    mailer.execute("DELETE FROM {}".format(
+        "pgevents_watch" if mailer.kind == "sqlite" else "pgevents.watch"))
+
+    done = command.run("uninstall", mailer.url)
+
+    assert done == (
+        0,
+        "nothing was captured here\n"
+        "the groups mailer: kept; --everything deletes them, too\n",
+        "",
+    )
+    assert "mailer" in command.run("groups", mailer.url)[1]
+
+
 def test_without_a_log_groups_says_so(orders):
     code, _, err = command.run("groups", orders.url)
 

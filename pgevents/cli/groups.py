@@ -22,8 +22,9 @@ TOLERANCE = 60.0  # seconds that the database's clock may be ahead of ours
 
 
 @contextmanager
-def _hub(url: str, schema: str) -> Iterator[Hub]:
-    hub = Hub(url, Registry(), schema, install=False)
+def hub_of(url: str, schema: str, service: str = "default") -> Iterator[Hub]:
+    """Give a hub to ask about groups."""
+    hub = Hub(url, Registry(), schema, service=service, install=False)
     try:
         yield hub
     finally:
@@ -33,7 +34,7 @@ def _hub(url: str, schema: str) -> Iterator[Hub]:
 @contextmanager
 def named(url: str, schema: str, name: str) -> Iterator[Group]:
     """Give the group of this name. Raises UsageError with the names there are."""
-    with _hub(url, schema) as hub:
+    with hub_of(url, schema) as hub:
         names = [group.name for group in hub.groups()]
         if name not in names:
             there = ", ".join(names) or "none"
@@ -64,7 +65,7 @@ def groups(url: str, as_json: bool, schema: str) -> None:
       pgevents groups sqlite:///shop.db
       pgevents groups postgresql://me@host/shop --json
     """
-    with _hub(url, schema) as hub:
+    with hub_of(url, schema) as hub:
         rows = [_row(group) for group in hub.groups()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -1,10 +1,16 @@
 """``pgevents uninstall``: take the triggers back, and the log with the last of them."""
 
+from typing import Any, Dict, Iterator, List
+
 import click
 
+from ..errors import NotInstalled
+from ..groups import Group
 from ..hub import Hub
-from ..registry import Registry
 from . import options
+from .groups import belongings, hub_of
+
+KEPT = "the groups {}: kept; --everything deletes them, too"
 
 
 @click.command(cls=options.Command)
@@ -17,7 +23,9 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
     """Stop capturing what a service has captured.
 
     Removes the triggers that no other service needs; when no service is left,
-    the log too, and with it the events that nobody has read yet. Asks before.
+    the log too, and with it the events that nobody has read yet. While there
+    are groups, they and the log stay, unless --everything is given. Tells what
+    is lost, and asks before.
 
     \b
     Examples:
@@ -25,14 +33,62 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
       pgevents uninstall postgresql://owner@host/shop --service reports
       pgevents uninstall postgresql://owner@host/shop --everything --yes
     """
-    hub = Hub(url, Registry(), schema, service=service)
-    rows = hub.installed()
-    ours = [row["table"] for row in rows if everything or service in row["services"]]
-    if rows and not ours:
-        others = sorted({name for row in rows for name in row["services"]})
-        click.echo(f"the service {service!r} captures nothing here; there is {', '.join(others)}")
-        return
-    if ours and not yes:
-        click.confirm(f"Stop capturing {', '.join(ours)}?", abort=True)
-    hub.uninstall(everything)
-    click.echo(f"no longer captured: {', '.join(ours)}" if ours else "nothing was captured here")
+    with hub_of(url, schema, service) as hub:
+        rows, groups = hub.installed(), _groups(hub)
+        ours = [row for row in rows if everything or service in row["services"]]
+        if rows and not ours:
+            click.echo(
+                f"the service {service!r} captures nothing here; there is {_services(rows)}"
+            )
+            return
+        if not yes and (ours or everything and groups):
+            for line in _losses(rows, ours, groups, service, everything):
+                click.echo(line)
+            click.confirm("Uninstall?", abort=True)
+        # With nothing captured, only the log is left: for groups, it stays.
+        if ours or everything or not groups:
+            hub.uninstall(everything)
+        kept = _groups(hub)
+    click.echo(f"no longer captured: {_tables(ours)}" if ours else "nothing was captured here")
+    if kept:
+        click.echo(KEPT.format(_names(kept)))
+
+
+def _losses(
+    rows: List[Dict[str, Any]],
+    ours: List[Dict[str, Any]],
+    groups: List[Group],
+    service: str,
+    everything: bool,
+) -> Iterator[str]:
+    """Give a line for each thing that is lost, or kept though one might fear for it."""
+    if ours:
+        whom = f"all services: {_services(rows)}" if everything else f"the service {service}"
+        yield f"{_tables(ours)}: no longer captured, for {whom}"
+    alone = all(row["services"] == [service] for row in rows)
+    if everything or alone and not groups:
+        yield "the log: deleted, with the events that nobody has read yet"
+    if everything:
+        for group in groups:
+            yield f"the group {group.name}: deleted, with {belongings(group)}"
+    elif groups:
+        yield KEPT.format(_names(groups))
+
+
+def _groups(hub: Hub) -> List[Group]:
+    try:
+        return hub.groups()
+    except NotInstalled:
+        return []
+
+
+def _services(rows: List[Dict[str, Any]]) -> str:
+    return ", ".join(sorted({name for row in rows for name in row["services"]}))
+
+
+def _tables(rows: List[Dict[str, Any]]) -> str:
+    return ", ".join(row["table"] for row in rows)
+
+
+def _names(groups: List[Group]) -> str:
+    return ", ".join(group.name for group in groups)
