@@ -122,10 +122,30 @@ def test_tail_ends_after_the_count_even_in_the_middle_of_a_transaction(orders):
 
 def test_tail_says_that_it_installed_triggers_and_where_they_are_does_not(orders):
     with tailing(orders.url, "orders") as first:
-        assert first.said[0] == "installed triggers; pgevents uninstall removes them\n"
+        assert first.said[0] == (
+            "installed the log pgevents, and triggers on orders, for the service default:"
+            " pgevents uninstall URL takes back all of that service\n"
+        )
 
     with tailing(orders.url, "orders") as second:
         assert second.said == ["listening to orders, ctrl-C ends\n"]
+
+
+def test_tail_names_the_options_that_take_back_what_it_installed(orders):
+    command.run("install", orders.url, "orders", "--moment", "after_insert", "--schema", "shoplog")
+    words = ("--service", "looker", "--schema", "shoplog")
+
+    with tailing(orders.url, "orders", *words) as process:
+        said = process.said[0]
+    code = command.run("uninstall", orders.url, *words, "--yes")[0]
+    (row,) = Hub(orders.url, Registry(), "shoplog").installed()
+
+    assert said == (
+        "installed triggers on orders, for the service looker: pgevents uninstall URL"
+        " --service looker --schema shoplog takes back all of that service\n"
+    )
+    assert code == 0
+    assert (row["services"], row["operations"]) == (["default"], ["insert"])
 
 
 def test_tail_does_not_install_where_it_is_told_not_to(orders):

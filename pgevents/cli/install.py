@@ -15,7 +15,8 @@ def install(hub: Hub, tables: Tuple[str, ...]) -> None:
 
     Creates the log, if it is not there, and triggers on the tables. What is
     current is not touched, so it may be run at every deployment. What was
-    installed for the same service before is kept, and this added.
+    installed for the same service before is kept, and this added. On
+    PostgreSQL, whoever installs owns the log.
 
     A program's Hub does the same when it starts; this is for programs that
     may not create anything, Hub(..., install=False).

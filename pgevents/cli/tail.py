@@ -40,8 +40,12 @@ def tail(
     """Show the changes of tables, live.
 
     Goes on until ctrl-C. Each line has the time, the moment, the table, the key, and what changed.
-    Where nobody captures a table yet, its triggers are installed, and stay;
-    pgevents uninstall removes them.
+    Where nobody captures a table yet, its triggers are installed, and the log where there is none.
+    They stay; pgevents uninstall removes them.
+
+    On PostgreSQL, whoever installs owns the log. Where a program's role is to run a hub, let that
+    role install first, or the tables' owner with pgevents sql --role: after a superuser has looked
+    with tail, the program may not read the log.
 
     \b
     Examples:
@@ -75,8 +79,9 @@ def tail(
         except NotInstalled:
             if no_install:
                 raise
+            had_log = _has_log(hub)
             hub.install()
-            click.echo("installed triggers; pgevents uninstall removes them", err=True)
+            click.echo(_installed(had_log, tables, service, schema), err=True)
             hub.start()
         logging.basicConfig(format="pgevents: %(message)s")
         click.echo(f"listening to {', '.join(tables)}, ctrl-C ends", err=True)
@@ -91,6 +96,25 @@ def tail(
         hub.stop()
     if printer.error is not None:
         raise printer.error
+
+
+def _has_log(hub: Hub) -> bool:
+    try:
+        hub.groups()
+    except NotInstalled:
+        return False
+    return True
+
+
+def _installed(had_log: bool, tables: Tuple[str, ...], service: str, schema: str) -> str:
+    """Say what has been installed, and which command takes it back."""
+    log = "" if had_log else f"the log {schema}, and "
+    options = "" if service == "default" else f" --service {service}"
+    options += "" if schema == "pgevents" else f" --schema {schema}"
+    return (
+        f"installed {log}triggers on {', '.join(tables)}, for the service {service}:"
+        f" pgevents uninstall URL{options} takes back all of that service"
+    )
 
 
 class Printer:
