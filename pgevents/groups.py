@@ -86,6 +86,15 @@ class Group:
         progress = self._groups.ledger().progress(self.name)
         return progress._asdict() if progress.done < progress.total else None
 
+    def served_by(self) -> List[str]:
+        """Return the processes that are known to serve it, as "host:pid"; none if nobody does.
+
+        Those that handle something now, and the one that did last or has
+        defined it. After that one has ended, another is known in some seconds.
+        """
+        owners = self._groups.ledger().owners(self.name)
+        return sorted({owner.rpartition(":")[0] for owner in owners})
+
     def pause(self) -> None:
         """Let no process claim anything more, until ``resume()``."""
         self._groups.ledger().pause(self.name, True)

@@ -364,6 +364,15 @@ class Ledger:
             work = Work(int(key[0]), owner, rows, 1, False)
             return Claim(work, held, row.backfill if read else Progress())
 
+    def owners(self, name: str) -> List[str]:
+        """Return who has the say about a group, and who holds its leases: those that live."""
+        leases = self._leases
+        holders = select(leases.c.owner).where(leases.c.group_name == name)
+        with self.transaction() as connection:
+            found = {self._row(connection, name).owner}
+            found.update(row[0] for row in connection.execute(holders))
+            return [owner for owner in found if owner and self._lives(connection, owner)]
+
     def renew(self, work: Work, seconds: float, finished: int = 0) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 
@@ -43,6 +44,22 @@ def test_groups_shows_what_waits_and_what_was_given_up(mailer):
     assert (code, err) == (0, "")
     assert (row["group"], row["waiting"], row["dead"], row["paused"]) == ("mailer", 1, 1, True)
     assert "mailer (paused)" in text
+
+
+def test_groups_shows_who_serves_a_group(orders):
+    registry = Registry()
+    registry.listen("orders", "after_insert", lambda event: None, group="mailer")
+
+    with Hub(orders.url, registry):
+        served = command.run("groups", orders.url, "--json")[1]
+        text = command.run("groups", orders.url, COLUMNS="200")[1]
+    deserted = command.run("groups", orders.url, "--json")[1]
+    nobody = command.run("groups", orders.url, COLUMNS="200")[1]
+
+    us = "{}:{}".format(socket.gethostname(), os.getpid())
+    assert [json.loads(out)[0]["served_by"] for out in (served, deserted)] == [[us], []]
+    assert us in text
+    assert "nobody" in nobody
 
 
 def test_dead_shows_why_and_retry_puts_it_back(mailer):

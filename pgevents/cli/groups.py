@@ -58,7 +58,11 @@ def counted(number: int, thing: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list with an object per group.")
 @options.schema
 def groups(url: str, as_json: bool, schema: str) -> None:
-    """Show the groups: what waits, for how long, and what was given up.
+    """Show the groups: what waits, for how long, what was given up, and who serves them.
+
+    Where nobody does, all its processes are down, or its listeners are gone
+    from the program. What waits for such a group grows, and keeps the log (for
+    two weeks, or Hub's group_retention) until pgevents drop forgets it.
 
     \b
     Examples:
@@ -73,8 +77,8 @@ def groups(url: str, as_json: bool, schema: str) -> None:
     if not rows:
         click.echo("there are no groups here: a listener with group=… makes one")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("group", "waiting", "oldest", "dead", "order", "tables"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title in ("group", "waiting", "oldest", "dead", "order", "served by", "tables"):
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(
@@ -83,6 +87,7 @@ def groups(url: str, as_json: bool, schema: str) -> None:
             f"{row['oldest']:.0f} s" if row["waiting"] else "",
             Text(str(row["dead"]), style="red" if row["dead"] else ""),
             "ordered" if row["ordered"] else "any",
+            Text(", ".join(row["served_by"])) if row["served_by"] else Text("nobody", "red"),
             Text(", ".join(row["tables"])),
         )
     Console().print(table)
@@ -105,6 +110,7 @@ def _row(group: Group) -> Dict[str, Any]:
         "dead": len(group.dead_letters()),
         "ordered": info["ordered"],
         "paused": info["paused"],
+        "served_by": group.served_by(),
         "backfill": group.progress(),
         "tables": sorted(info["topics"]),
     }

@@ -1,6 +1,7 @@
 """What a group promises, on every database."""
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -674,6 +675,18 @@ def test_a_group_without_backfill_tells_of_none(orders, registry, heard):
         assert hub.status()["groups"]["mailer"]["backfill"] is None
 
 
+def test_a_group_names_the_processes_that_serve_it(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    asked = Hub(orders.url, Registry())
+    with Hub(orders.url, registry):
+        meanwhile = asked.group("mailer").served_by()
+    afterwards = asked.group("mailer").served_by()
+    asked.stop()
+
+    assert meanwhile == ["{}:{}".format(socket.gethostname(), os.getpid())]
+    assert afterwards == []
+
+
 def test_many_hubs_that_begin_a_group_at_once_make_one(orders, heard):
     hubs = []
     for _ in range(6):
@@ -704,7 +717,7 @@ def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
     group = hub.group("nobody")
 
     for call in (group.dead_letters, group.retry_dead, group.discard_dead, group.lag, group.info,
-                 group.progress, group.pause, group.resume, group.drop,
+                 group.progress, group.served_by, group.pause, group.resume, group.drop,
                  lambda: group.rewind("now")):
         with pytest.raises(UsageError, match="no group 'nobody'"):
             call()
