@@ -169,6 +169,18 @@ def test_drop_tells_what_is_lost_and_asks(mailer):
     assert json.loads(after) == []
 
 
+def test_drop_names_the_processes_that_serve_the_group(sqlite):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+    registry = Registry()
+    registry.listen("orders", "after_insert", lambda event: None, group="mailer")
+
+    with Hub(sqlite.url, registry):
+        code, out, _ = command.run("drop", sqlite.url, "mailer")
+
+    assert code == 1
+    assert ":{} serves it: stop it first.".format(os.getpid()) in out
+
+
 def test_an_unknown_group_and_place_are_named(mailer):
     for word in ("dead", "retry", "discard", "pause", "resume", "drop"):
         code, _, err = command.run(word, mailer.url, "postman")

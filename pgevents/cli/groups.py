@@ -201,6 +201,8 @@ def drop(url: str, group: str, yes: bool, schema: str) -> None:
     with named(url, schema, group) as found:
         lost = belongings(found)
         if not yes:
+            for process in found.served_by():
+                click.echo(f"{process} serves it: stop it first.")
             click.confirm(f"Drop the group {group}? {lost} are lost.", abort=True)
         found.drop()
     click.echo(f"the group {group} is dropped, with {lost}")
