@@ -70,7 +70,8 @@ class Options:
             {
                 "ordered": self.ordered,
                 "topics": {topic: sorted(topics[topic]) for topic in sorted(topics)},
-            }
+            },
+            ensure_ascii=False,  # not every database's encoding can read \u00e9
         )
 
     def own(self) -> str:

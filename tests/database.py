@@ -46,10 +46,10 @@ class Postgres(Database):
 
     kind = "postgresql"
 
-    def __init__(self, server):
+    def __init__(self, server, encoding="UTF8"):
         super().__init__()
         self.server = server
-        self.name = server.create_database()
+        self.name = server.create_database(encoding)
         self.url = server.url(self.name)
 
     def execute(self, sql, *params):

@@ -345,11 +345,11 @@ class Server:
         finally:
             connection.close()
 
-    def create_database(self):
-        """Create an empty database in UTF-8 and return its name."""
+    def create_database(self, encoding="UTF8"):
+        """Create an empty database, in UTF-8 unless told otherwise, and return its name."""
         name = "test_{}_{}".format(os.getpid(), next(self._names))
-        self.execute(pgsql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(
-            pgsql.Identifier(name)))
+        self.execute(pgsql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+            pgsql.Identifier(name), pgsql.Literal(encoding)))
         return name
 
     def drop_database(self, name):

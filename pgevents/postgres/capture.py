@@ -24,7 +24,7 @@ from ..backend import Relation, Wish, union_of
 from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
-from .catalog import find_topic
+from .catalog import find_topic, quoted
 
 logger = logging.getLogger("pgevents")
 
@@ -237,7 +237,7 @@ class Capture:
         return data.decode("utf-8").replace(':"schema"', self.schema)
 
     def _grants(self, role: str) -> str:
-        name = '"' + role.replace('"', '""') + '"'
+        name = quoted(role)
         log, watch = self.tables.name("log"), self.tables.name("watch")
         ours = ", ".join(
             self.tables.name(table) for table in ("retention", "groups", "leases", "dead")
@@ -430,7 +430,7 @@ def _transaction(cursor: Any) -> Iterator[None]:
 
 
 def _quoted(relation: Relation) -> str:
-    return ".".join('"' + n.replace('"', '""') + '"' for n in (relation.schema, relation.name))
+    return quoted(relation.schema, relation.name)
 
 
 def _literal(text: str) -> str:
@@ -446,7 +446,7 @@ def _json(value: Any) -> str:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _trigger_mark(trigger: str) -> str:

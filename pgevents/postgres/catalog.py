@@ -3,8 +3,6 @@
 import difflib
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
-from psycopg2 import sql
-
 from ..backend import Relation
 from ..errors import UsageError
 from ..target import Target
@@ -52,9 +50,7 @@ def find(cursor: Any, target: Target) -> Relation:
     Raises UsageError, with the nearest names, if there is no such table.
     """
     parts = [target.name] if target.schema is None else [target.schema, target.name]
-    cursor.execute(
-        _RELATION + " WHERE c.oid = to_regclass(%s)", (sql.Identifier(*parts).as_string(cursor),)
-    )
+    cursor.execute(_RELATION + " WHERE c.oid = to_regclass(%s)", (quoted(*parts),))
     row = cursor.fetchone()
     if row is None:
         raise UsageError(f"there is no table {target.key!r} here{_nearest(cursor, target)}")
@@ -75,6 +71,11 @@ def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
     )
     row = cursor.fetchone()
     return None if row is None else _relation(row)
+
+
+def quoted(*parts: str) -> str:
+    """Return a name for SQL. psycopg2 would refuse what its codec does not know."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:

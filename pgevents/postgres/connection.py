@@ -15,8 +15,11 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import DatabaseError, Denied, NotInstalled, PgEventsError, Unavailable, Unsupported
 from ..threads import Waker
+from .encoding import RawCursor, encoding_of
 
 CONNECT_TIMEOUT = 10.0  # seconds; a server that takes longer is as good as none
+
+_AS_STORED = "SET client_encoding = '{}'"
 
 #: Unless the URL says otherwise. A peer that vanished is noticed by the
 #: kernel, too, where the reader's own probe does not come to it first.
@@ -28,11 +31,14 @@ _DEFAULTS: Dict[str, Any] = {
     "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": 10000,
-    "client_encoding": "UTF8",
 }
 
+#: Whatever the URL says: to us a letter that the application does not use counts, too.
+_ALWAYS = {"client_encoding": "UTF8"}
+
 #: An event reads its JSON and its time itself, when it is asked for them.
-_AS_TEXT = psycopg2.extensions.new_type((114, 1184), "TEXT", psycopg2.extensions.UNICODE)
+_OWN_READING = (114, 1184)
+_AS_TEXT = psycopg2.extensions.new_type(_OWN_READING, "TEXT", psycopg2.extensions.UNICODE)
 
 _NO_TABLE = "42P01"
 #: What a server says, in any language, when a right is missing.
@@ -69,7 +75,7 @@ class Address:
         """Return psycopg2's arguments. Raises a DatabaseError."""
         known = self._known
         if known is None:
-            known = self._known = {**_DEFAULTS, **self._given()}
+            known = self._known = {**_DEFAULTS, **self._given(), **_ALWAYS}
         return known
 
     def forget(self) -> None:
@@ -100,7 +106,6 @@ def _used_by(engine: Engine) -> Dict[str, Any]:
             connection = pool.connect()
         info = connection.driver_connection.info  # type: ignore[union-attr]
         used = {name: value for name, value in info.dsn_parameters.items() if value != ""}
-        used.pop("client_encoding", None)
         if info.password:
             used["password"] = info.password
         connection.close()
@@ -120,12 +125,27 @@ def _writing(connection: Any, autocommit: bool) -> Any:
     # refuses READ WRITE, before we can say what it is.
     with translated():
         connection.autocommit = True
+        _convert_nothing(connection)
         connection.cursor().execute(
             "SET default_transaction_isolation = 'read committed';"
             " SET default_transaction_read_only = off; SET default_transaction_deferrable = off"
         )
         connection.autocommit = autocommit
     return connection
+
+
+def _convert_nothing(connection: Any) -> None:
+    """Let text come as it is stored, where that is not UTF-8: see encoding.py."""
+    encoding = encoding_of(connection)
+    if encoding is None:
+        return
+    if encoding.name == "SQL_ASCII":
+        # Not so that psycopg2 knows, who would take all for ASCII: a transactional
+        # listener may read values that do not come through RawCursor's hands.
+        connection.cursor().execute(_AS_STORED.format(encoding.name))
+    else:
+        connection.set_client_encoding(encoding.name)
+    connection.cursor_factory = RawCursor
 
 
 def engine(address: Address, **options: Any) -> Engine:
@@ -202,8 +222,7 @@ class Listening:
         try:
             with translated():
                 self._finish(CONNECT_TIMEOUT)
-                self._cursor = self._connection.cursor()
-                psycopg2.extensions.register_type(_AS_TEXT, self._cursor)
+                self._cursor = self._new_cursor()
         except BaseException as error:
             self.close()
             if isinstance(error, Denied):
@@ -273,6 +292,19 @@ class Listening:
                 os.dup2(devnull, connection.fileno())
         finally:
             os.close(devnull)
+
+    def _new_cursor(self) -> Any:
+        connection = self._connection
+        cursor = connection.cursor()
+        encoding = encoding_of(connection)
+        if encoding is None:
+            psycopg2.extensions.register_type(_AS_TEXT, cursor)
+            return cursor
+        cursor.execute(_AS_STORED.format(encoding.name))
+        self._finish(CONNECT_TIMEOUT)
+        raw = connection.cursor(cursor_factory=RawCursor)
+        raw.leave_as_text(*_OWN_READING)
+        return raw
 
     def _finish(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
+from .catalog import quoted
 from .connection import Address, engine, translated
 from .snapshot import Cursor, Snapshot
 
@@ -132,7 +133,7 @@ class PostgresGroupLog(GroupLog):
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a table may be large
         count = 0
         for relation, columns in tables:
-            table = f"{_quoted(relation.schema)}.{_quoted(relation.name)}"
+            table = quoted(relation.schema, relation.name)
             row = self._row_sql(connection, relation, include=columns)
             key = self._row_sql(connection, relation, keys=True)
             sql = f"SELECT %s, 'read', coalesce({row}, {key}) FROM {table} r".replace("%", "%%")
@@ -219,7 +220,7 @@ class PostgresGroupLog(GroupLog):
         """Return SQL for the JSON of a row r, as the triggers make it: it must not fail, either."""
         wish["careful"] = relation.more["risky"]
         function = f"{self._schema}.row_sql(%(oid)s, %(wish)s)"
-        values = {"oid": relation.more["oid"], "wish": json.dumps(wish)}
+        values = {"oid": relation.more["oid"], "wish": json.dumps(wish, ensure_ascii=False)}
         return str(self._one(connection, f"SELECT {function}", **values))
 
     def _backfilled(
@@ -291,10 +292,6 @@ def _info(connection: Connection) -> Any:
 
 def _since(since: Snapshot) -> Dict[str, Any]:
     return {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(place: Cursor, backfill: Optional[int] = None) -> str:
