@@ -320,6 +320,7 @@ class Groups:
     def status(self) -> Dict[str, Any]:
         """Return for each group that runs here how much it has taken, and why it stands by.
 
+        ``error`` is why it cannot work, while it cannot.
         ``backfill`` is how far it was when this process took something last.
         """
         found = {}
@@ -328,6 +329,7 @@ class Groups:
             found[name] = {
                 "taken": 0 if work is None else len(work.rows),
                 "standing_by": runner.standing_by,
+                "error": runner.trouble,
                 "backfill": backfill._asdict() if backfill.total else None,
             }
         return found

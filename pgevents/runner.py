@@ -106,6 +106,7 @@ class Runner(Worker):
         self.finished = 0  # of its rows, the first ones that need not be handled again
         self.lost = False  # … but somebody took it over
         self.standing_by: Optional[str] = None  # why this process takes nothing
+        self.trouble: Optional[str] = None  # why the last turn failed
         self.backfill = Progress()  # as it was when this process took something last
         self.options = options
         self._topics = sorted(topics)
@@ -151,17 +152,20 @@ class Runner(Worker):
                 self._check_gap()
                 wait = self._turn()
                 works, waits = True, iter(Backoff())
+                self.trouble = None
             except DatabaseError as error:
                 wait = next(waits)
+                self.trouble = str(error)
                 logger.warning(
                     "group %s cannot work, trying again in %.1f s: %s", self.group, wait, error
                 )
             except NoGroup as error:  # somebody dropped it
                 wait = IDLE
                 self._stand_by(str(error))
-            except Exception:
+            except Exception as error:
                 # Our own mistake: a thread that ends would leave the group to others.
                 wait = next(waits)
+                self.trouble = str(error)
                 logger.exception("group %s failed, trying again in %.1f s", self.group, wait)
             if wait and not self.stopping:
                 self._woken.wait(wait)

@@ -200,3 +200,19 @@ def installed(database):
     return database.execute(
         "SELECT 1 FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgname = 'pgevents_insert'"
         " AND to_regclass('pgevents.groups') IS NOT NULL")
+
+
+def test_a_group_that_cannot_work_says_why(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard, group="g")
+
+    with Hub(orders.url, registry) as hub:
+        wait_for(lambda: "error" in hub.status()["groups"]["g"])
+        assert hub.status()["groups"]["g"]["error"] is None
+        orders.execute("ALTER TABLE pgevents.leases RENAME TO gone")
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        wait_for(lambda: hub.status()["groups"]["g"]["error"])
+        assert "leases" in hub.status()["groups"]["g"]["error"]
+        orders.execute("ALTER TABLE pgevents.gone RENAME TO leases")
+
+        assert heard.next().new["item"] == "tea"
+        wait_for(lambda: hub.status()["groups"]["g"]["error"] is None)
