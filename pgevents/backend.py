@@ -18,7 +18,12 @@ class Wish:
     """What a service wants captured of a table.
 
     ``include`` is None for all columns but ``exclude``; ``old`` tells whether old rows are
-    kept whole, or only their keys.
+    kept whole, or only their keys; None: no opinion. ``open``: no opinion about columns, but
+    that ``include`` be among them. What nobody has an opinion about is captured whole:
+
+        open, nothing else             whole
+        open | exclude=["card"]        all but card
+        whole | exclude=["card"]       whole: somebody said so
     """
 
     def __init__(
@@ -26,14 +31,18 @@ class Wish:
         operations: Iterable[str] = OPERATIONS,
         include: Optional[Iterable[str]] = None,
         exclude: Iterable[str] = (),
-        old: bool = True,
+        old: Optional[bool] = True,
+        open: bool = False,
     ) -> None:
         self.operations = tuple(o for o in OPERATIONS if o in set(operations))
+        if open and include is None:
+            include = ()
         excluded = set(exclude)
         # With include, what is left of it says everything.
         self.include = None if include is None else tuple(sorted(set(include) - excluded))
         self.exclude = tuple(sorted(excluded)) if include is None else ()
         self.old = old
+        self.open = open
 
     def __or__(self, other: "Wish") -> "Wish":
         """Return what serves both."""
@@ -45,23 +54,49 @@ class Wish:
             excluded = set(other.exclude) - set(self.include)
         elif other.include is not None:
             excluded = set(self.exclude) - set(other.include)
+        opinions = [old for old in (self.old, other.old) if old is not None]
         return Wish(
-            self.operations + other.operations, include, excluded, self.old or other.old
+            self.operations + other.operations,
+            include,
+            excluded,
+            any(opinions) if opinions else None,
+            self.open and other.open,
         )
+
+    def settled(self) -> "Wish":
+        """Return the same with an opinion about everything: this is captured if nobody objects."""
+        include = None if self.open else self.include
+        return Wish(self.operations, include, self.exclude, self.old is not False)
 
     def with_key(self, key: Iterable[str]) -> "Wish":
         """Return the same with these columns in any case: an event has to say which row it was."""
-        if self.include is None:
-            return self
-        return Wish(self.operations, {*self.include, *key}, self.exclude, self.old)
+        include: Optional[Iterable[str]] = self.include
+        if include is not None and not self.open:
+            include = {*include, *key}
+        return Wish(
+            self.operations, include, set(self.exclude) - set(key), self.old, self.open
+        )
 
     def of(self, columns: Iterable[str]) -> List[str]:
-        """Return those of a table's columns that are captured."""
+        """Return those of a table's columns that are captured, if nobody objects."""
+        settled = self.settled()
         return [
             name
             for name in columns
-            if (self.include is None or name in self.include) and name not in self.exclude
+            if (settled.include is None or name in settled.include) and name not in self.exclude
         ]
+
+    def insists_on(self, columns: Iterable[str]) -> Set[str]:
+        """Return those of a table's columns that have to be captured, whoever objects."""
+        return set(self.include or ()) & set(columns) if self.open else set(self.of(columns))
+
+    def serves(self, other: "Wish", columns: Iterable[str]) -> bool:
+        """Tell whether all that another wants of a table with these columns is in this."""
+        return (
+            set(self.operations) >= set(other.operations)
+            and set(self.of(columns)) >= other.insists_on(columns)
+            and (self.old is not False or not other.old)
+        )
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as JSON types; ``Wish(**that)`` gives it back."""
@@ -70,6 +105,7 @@ class Wish:
             "include": None if self.include is None else list(self.include),
             "exclude": list(self.exclude),
             "old": self.old,
+            **({"open": True} if self.open else {}),
         }
 
     def __eq__(self, other: object) -> bool:
@@ -80,11 +116,11 @@ class Wish:
 
 
 def union_of(wishes: Iterable[Wish]) -> Wish:
-    """Return what serves them all; nothing, if there are none."""
-    union: Optional[Wish] = None
+    """Return what is captured to serve them all; nothing, if there are none."""
+    union = Wish(operations=(), old=None, open=True)
     for wish in wishes:
-        union = wish if union is None else union | wish
-    return Wish(operations=()) if union is None else union
+        union |= wish
+    return union.settled()
 
 
 class Relation:
@@ -296,9 +332,13 @@ class Backend:
         """Return a reader of the log, not opened yet."""
         raise NotImplementedError
 
-    def wish(self, topic: str) -> Wish:
-        """Return what all services together want captured of a table; no operations: nothing."""
+    def watched(self, topic: str) -> Dict[str, Wish]:
+        """Return what each service wants captured of a table."""
         raise NotImplementedError
+
+    def wish(self, topic: str) -> Wish:
+        """Return what is captured of a table for all services; no operations: nothing."""
+        return union_of(self.watched(topic).values())
 
     def captured(self, topic: str) -> Optional[Captured]:
         """Return a table and the columns of it that are captured; None if it is gone."""

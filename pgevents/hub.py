@@ -267,12 +267,15 @@ class Hub:
         """Capture a table, or say what of it is captured, whoever listens.
 
         Without ``moments``, all. ``include``: only these columns and the key;
-        ``exclude``: all but these. ``old=False``: of old rows, keep only the
-        key, so ``event.changed`` and ``columns=`` cannot work. To be called
-        before ``start()``. Where services, or several calls, differ, the
-        union is captured; what a service once asked for stays captured until
-        ``uninstall()``. Listeners alone take a table as it is captured
-        already, and whole where it is not. Raises UsageError.
+        ``exclude``: all but these; neither: all. ``old=False``: of old rows,
+        keep only the key, so ``event.changed`` and ``columns=`` cannot work.
+        To be called before ``start()``. Where services, or several calls,
+        differ, the union is captured; what a service once asked for here stays
+        captured until ``uninstall()``. Where that is more than this service
+        asks for, a warning says so. Listeners alone take a table as others
+        want it, and whole if nobody says what; a column that they name is
+        captured. Raises UsageError, in ``start()`` for columns that there are
+        not, and for the key's in ``exclude``.
         """
         self._wishes.watch(target, moments, include, exclude, old)
 
@@ -289,7 +292,7 @@ class Hub:
             wishes = self._wishes.all()
             if sql_only:
                 return self._backend.install_sql(self._service, wishes, role)
-            self._backend.install(self._service, wishes)
+            self._ensure(wishes, install=True)
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
@@ -393,7 +396,7 @@ class Hub:
         try:
             with self._backend.session():
                 relation = self._backend.find(target)
-                self._ensure(self._wishes.one(listener, moments, relation))
+                self._ensure(self._wishes.one(listener, moments, relation), self._may_install)
                 self._topics.learn(target, relation)
         except Unavailable:
             # What is registered before the first connection is installed by it.
@@ -517,7 +520,7 @@ class Hub:
             self._groups.start(source.reader.owner)
 
     def _check_and_install(self) -> None:
-        self._ensure(self._wishes.all())
+        self._ensure(self._wishes.all(), self._may_install)
         for listener, _ in self.registry.all():
             if listener.target is not None:
                 self._topics.learn(listener.target, self._backend.find(listener.target))
@@ -525,13 +528,18 @@ class Hub:
         if healed:
             self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
 
-    def _ensure(self, wishes: Wanted) -> None:
-        if self._may_install:
+    def _ensure(self, wishes: Wanted, install: bool) -> None:
+        """See to it that this is captured; say what is captured although it was left out."""
+        if install:
             self._backend.install(self._service, wishes)
-            return
-        missing = self._backend.missing(None, wishes)
-        if missing:
-            raise NotInstalled("; ".join(missing) + ". Let somebody with the rights install it")
+        else:
+            missing = self._backend.missing(None, wishes)
+            if missing:
+                raise NotInstalled(
+                    "; ".join(missing) + ". Let somebody with the rights install it"
+                )
+        for sentence in self._wishes.overruled(self._service, wishes):
+            logger.warning("%s", sentence)
 
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
@@ -560,7 +568,7 @@ class Hub:
             missing = self._backend.missing(None, wishes)
             if missing:
                 self._tell("gap", reason="; ".join(missing))
-                self._ensure(wishes)
+                self._ensure(wishes, self._may_install)
 
     def _find_again(self, target: Target) -> Optional[Relation]:
         """Look a table up that was there; tell once if it is gone."""

@@ -1,8 +1,8 @@
 """What a hub wants captured: what was said with watch(), and what its listeners hear."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from .backend import Backend, Relation, Wish
+from .backend import Backend, Relation, Wish, union_of
 from .errors import UsageError
 from .registry import Listener, Registry
 from .target import OPERATIONS, Target, as_target, moments_of
@@ -53,6 +53,7 @@ class Wishes:
                 _check_columns(
                     f"watch({target.key!r})", {*(wish.include or ()), *wish.exclude}, relation
                 )
+                _check_key(target, wish, relation)
                 want(relation, wish.with_key(relation.key))
         said = {topic: wish for topic, (_, wish) in wishes.items()}
         for listener, moments in self._registry.all():
@@ -67,26 +68,71 @@ class Wishes:
         told = self._backend.wish(relation.topic)
         return [(relation, _heard(listener, moments, relation, told))]
 
+    def overruled(self, service: str, wanted: Wanted) -> List[str]:
+        """Tell of what is captured though it was left out: a sentence for each table."""
+        found = []
+        for relation, wish in wanted:
+            if wish.open:
+                continue
+            known = self._backend.watched(relation.topic)
+            captured = union_of(known.values()).with_key(relation.key)
+            columns = set(captured.of(relation.columns)) - set(wish.of(relation.columns))
+            old = captured.old is True and wish.old is False
+            if columns or old:
+                what = ", ".join(sorted(columns) + ["old rows"] * old)
+                why = _who_wants(columns, old, service, relation, known)
+                found.append(
+                    f"{relation.label}: left out here, and captured all the same: {what}; {why}"
+                )
+        return found
+
+
+def _who_wants(
+    columns: Set[str], old: bool, service: str, relation: Relation, known: Dict[str, Wish]
+) -> str:
+    wanting = {
+        name
+        for name, wish in known.items()
+        if wish.insists_on(relation.columns) & columns or (old and wish.old)
+    }
+    others = ", ".join(repr(name) for name in sorted(wanting - {service}))
+    reasons = [f"wanted by the service {others}"] if others else []
+    if service in wanting:
+        reasons.append(
+            f"the service {service!r} itself asked for it earlier, which only uninstall() forgets"
+        )
+    return ", and ".join(reasons) or "whoever installed it did not leave it out"
+
 
 def _heard(
     listener: Listener, moments: Tuple[str, ...], relation: Relation, told: Wish
 ) -> Wish:
     """Return what a listener needs captured of a table; ``told`` is what is said of it already.
 
-    A listener has no opinion about columns: where some were left out, they
-    stay out. Raises UsageError if it asks for one of those.
+    A listener has no opinion about columns, but for those that it names: where
+    some were left out, they stay out. Raises UsageError if it asks for one of those.
     """
-    _check_columns(listener.name, listener.column_names(), relation)
-    operations = [moment[len("after_") :] for moment in moments]
-    if not told.operations:
-        return Wish(operations)
-    left_out = sorted(listener.column_names() - set(told.of(relation.columns)))
+    names = listener.column_names()
+    _check_columns(listener.name, names, relation)
+    left_out = sorted(names - set(told.of(relation.columns)))
     if left_out:
         raise UsageError(
             f"{listener.name} asks for {relation.topic}.{left_out[0]}, which is not captured:"
             " hub.watch() says what is"
         )
-    return Wish(operations, told.include, told.exclude, told.old or listener.columns is not None)
+    operations = [moment[len("after_") :] for moment in moments]
+    # What has changed is known by the old row alone.
+    old = True if listener.columns is not None else None
+    return Wish(operations, names, old=old, open=True)
+
+
+def _check_key(target: Target, wish: Wish, relation: Relation) -> None:
+    excluded = sorted(set(wish.exclude) & set(relation.key))
+    if excluded:
+        raise UsageError(
+            f"watch({target.key!r}) leaves out {relation.topic}.{excluded[0]}, which is its key:"
+            " an event has to say which row it was, so the key is always captured"
+        )
 
 
 def _check_columns(who: str, names: Iterable[str], relation: Relation) -> None:

@@ -211,7 +211,7 @@ def test_snapshots_compare_as_the_sets_of_what_they_see(one, other, more):
 columns = st.sampled_from("abcd")
 wishes = st.builds(
     Wish, st.sets(st.sampled_from(OPERATIONS)), st.none() | st.sets(columns), st.sets(columns),
-    st.booleans())
+    st.none() | st.booleans(), st.booleans())
 
 
 @bounded(max_examples=500)
@@ -223,10 +223,19 @@ def test_the_union_of_wishes_serves_each_in_any_order(one, two, three):
     assert Wish(**json.loads(json.dumps((one | two).as_dict()))) == one | two
     union = one | two
     for wish in (one, two):
-        assert set(union.operations) >= set(wish.operations)
-        assert set(union.of("abcde")) >= set(wish.of("abcde"))
-        assert union.old >= wish.old
-    assert set(union.of("abcde")) == set(one.of("abcde")) | set(two.of("abcde"))
+        assert union.serves(wish, "abcde") and union.settled().serves(wish, "abcde")
+        assert set(union.of("abcde")) >= wish.insists_on("abcde")
+    if not union.open:
+        assert union.insists_on("abcde") == one.insists_on("abcde") | two.insists_on("abcde")
+    assert union.settled().insists_on("abcde") == set(union.of("abcde"))
+
+
+@bounded(max_examples=300)
+@given(wishes)
+def test_a_wish_without_an_opinion_yields_to_one_with_an_opinion(wish):
+    silent = Wish(wish.operations, open=True, old=None)
+
+    assert silent | wish == wish
 
 
 @bounded(max_examples=300)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..backend import Backend, Reader, Relation, Wish
+from ..backend import Backend, Reader, Relation, Wish, union_of
 from ..errors import UsageError
 from ..grouplog import Captured, GroupLog
 from ..tables import Tables
@@ -104,15 +104,17 @@ class PostgreSQL(Backend):
     def reader(self) -> Reader:
         return LogReader(self._address, self.tables, self._poll_interval)
 
-    def wish(self, topic: str) -> Wish:
+    def watched(self, topic: str) -> Dict[str, Wish]:
         with self._cursor() as cursor:
-            return self._capture.wish(cursor, topic)
+            return self._capture.watched(cursor, topic)
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self._cursor() as cursor:
             relation = catalog.find_topic(cursor, topic)
-            wish = self._capture.wish(cursor, topic)
-        return None if relation is None else Captured(relation, wish.of(relation.columns))
+            wish = union_of(self._capture.watched(cursor, topic).values())
+        if relation is None:
+            return None
+        return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return PostgresGroupLog(self._address, self.tables)

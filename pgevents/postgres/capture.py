@@ -65,8 +65,8 @@ class Capture:
         for relation, wish in wishes:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            mine = known.get(service) if service is not None else union
-            if mine is None or mine | wish != mine:
+            if not (union.serves(wish, relation.columns) if service is None else
+                    service in known and known[service] | wish == known[service]):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif not self._up_to_date(cursor, relation, union):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")
@@ -91,10 +91,10 @@ class Capture:
             )
         return result
 
-    def wish(self, cursor: Any, topic: str) -> Wish:
-        """Return what all services together want captured of a table."""
+    def watched(self, cursor: Any, topic: str) -> Dict[str, Wish]:
+        """Return what each service wants captured of a table."""
         watched = self._watched(cursor) if self._exists(cursor) else {}
-        return union_of(watched.get(topic, {}).values())
+        return watched.get(topic, {})
 
     # Changing.
 
@@ -306,6 +306,7 @@ class Capture:
 
     def _triggers(self, relation: Relation, wish: Wish) -> List[Tuple[str, str]]:
         """Return name and definition of each trigger that a wish needs."""
+        wish = wish.settled().with_key(relation.key)
         limited = wish.include is not None or bool(wish.exclude)
         columns = {"include": wish.include, "exclude": wish.exclude} if limited else {}
         careful = {"careful": True} if relation.more["risky"] else {}

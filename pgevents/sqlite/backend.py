@@ -9,7 +9,7 @@ from sqlalchemy import MetaData, Table, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..backend import Backend, Reader, Relation, Wish
+from ..backend import Backend, Reader, Relation, Wish, union_of
 from ..errors import UsageError
 from ..grouplog import Captured, GroupLog
 from ..tables import Tables
@@ -100,15 +100,17 @@ class SQLite(Backend):
         self._readers.add(reader)
         return reader
 
-    def wish(self, topic: str) -> Wish:
+    def watched(self, topic: str) -> Dict[str, Wish]:
         with self.connection() as connection:
-            return self._capture.wish(connection, topic)
+            return self._capture.watched(connection, topic)
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self.connection() as connection:
             relation = catalog.find_topic(connection, topic)
-            wish = self._capture.wish(connection, topic)
-        return None if relation is None else Captured(relation, wish.of(relation.columns))
+            wish = union_of(self._capture.watched(connection, topic).values())
+        if relation is None:
+            return None
+        return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return SqliteGroupLog(self._path, self.tables, self._gate)

@@ -39,8 +39,8 @@ class Capture:
         for relation, wish in wishes:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            mine = known.get(service) if service is not None else union
-            if mine is None or mine | wish != mine:
+            if not (union.serves(wish, relation.columns) if service is None else
+                    service in known and known[service] | wish == known[service]):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif self._there(connection, relation) != self._triggers(relation, union):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")
@@ -64,10 +64,10 @@ class Capture:
             )
         return result
 
-    def wish(self, connection: Any, topic: str) -> Wish:
-        """Return what all services together want captured of a table."""
+    def watched(self, connection: Any, topic: str) -> Dict[str, Wish]:
+        """Return what each service wants captured of a table."""
         watched = self._watched(connection) if self._exists(connection) else {}
-        return union_of(watched.get(topic, {}).values())
+        return watched.get(topic, {})
 
     def install(self, connection: sqlite3.Connection, service: str, wishes: Wishes) -> None:
         """Create and replace what is missing."""
@@ -178,6 +178,7 @@ class Capture:
 
     def _triggers(self, relation: Relation, wish: Wish) -> Dict[str, str]:
         """Return name and definition of each trigger that a wish needs."""
+        wish = wish.settled().with_key(relation.key)
         columns = {name: quoted(name) for name in wish.of(relation.columns)}
         kept = columns if wish.old else {name: quoted(name) for name in relation.key}
         settings = self.tables.name("settings")
