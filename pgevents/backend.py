@@ -309,7 +309,10 @@ class Backend:
         raise NotImplementedError
 
     def uninstall(self, service: str, everything: bool) -> None:
-        """Remove what no other service wants; with ``everything`` the log itself, too."""
+        """Remove what no other service wants; with ``everything`` all.
+
+        The log goes with the last service, unless there are groups.
+        """
         raise NotImplementedError
 
     def installed(self) -> List[Dict[str, Any]]:

@@ -296,10 +296,13 @@ class Hub:
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
-        """Take back what this service had captured; if no other is left, the log too.
+        """Take back what this service had captured.
 
-        ``everything`` removes other services' captures as well. Raises
-        UsageError while the hub runs.
+        If no other service is left, the log goes, too; but not while the
+        database has groups: they go on where they were after ``install()``.
+        ``everything`` removes other services' captures, the groups with what
+        waits for them and their dead letters, and the log. Raises UsageError
+        while the hub runs.
         """
         self._notice_fork()
         if self._source is not None:

@@ -112,7 +112,7 @@ class Capture:
                 self._remove_orphans(cursor)
 
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
-        """Take this service's wishes back; with no service left, or ``everything``, all."""
+        """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
         with connection.cursor() as cursor:
             if not self._exists(cursor):
                 return
@@ -129,8 +129,12 @@ class Capture:
                     if relation is not None:
                         self._retry(cursor, topic, lambda: self._apply(cursor, relation))
                 self._remove_orphans(cursor)
-                cursor.execute(f"SELECT count(*) FROM {watch}")
-                if cursor.fetchone()[0] == 0:
+                # A group's place, and what waits for it, are worth more than a tidy schema.
+                cursor.execute(
+                    f"SELECT EXISTS (SELECT FROM {watch})"
+                    f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
+                )
+                if everything or not cursor.fetchone()[0]:
                     self._drop_log(cursor)
 
     def script(self, service: str, wishes: Wishes, role: Optional[str] = None) -> str:

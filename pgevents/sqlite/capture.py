@@ -86,7 +86,7 @@ class Capture:
             self._remove_orphans(connection)
 
     def uninstall(self, connection: sqlite3.Connection, service: str, everything: bool) -> None:
-        """Take this service's wishes back; with no service left, or ``everything``, all."""
+        """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
         if not self._exists(connection):
             return
         watch = self.tables.name("watch")
@@ -104,7 +104,12 @@ class Capture:
                 if relation is not None:
                     self._apply(connection, relation)
             self._remove_orphans(connection)
-            if connection.execute(f"SELECT count(*) FROM {watch}").fetchone()[0] == 0:
+            # A group's place, and what waits for it, are worth more than a tidy file.
+            needed = connection.execute(
+                f"SELECT EXISTS (SELECT 1 FROM {watch})"
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})"
+            ).fetchone()[0]
+            if everything or not needed:
                 for table in self.tables.metadata.sorted_tables:
                     connection.execute(f"DROP TABLE {table.name}")
 

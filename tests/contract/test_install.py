@@ -132,6 +132,54 @@ def test_everything_goes_even_what_others_want_and_tables_that_are_gone(orders):
     assert names(orders) == []
 
 
+def test_what_groups_have_is_kept_when_the_last_service_leaves(orders, heard):
+    def handle(event):
+        if event.new["item"] == "poison":
+            raise ValueError("poison")
+        heard(event)
+
+    registry = Registry()
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=1)
+    with hub:
+        orders.execute("INSERT INTO orders (item) VALUES ('poison')")
+        wait_for(group.dead_letters)
+    orders.execute("INSERT INTO orders (item) VALUES ('waiting')")
+
+    hub.uninstall()
+    between = triggers(orders), hub.installed(), group.lag()[0]
+    orders.execute("ALTER TABLE orders DROP COLUMN status")
+    hub.install()
+    orders.execute("INSERT INTO orders (item) VALUES ('later')")
+    with hub:
+        items = [event.new["item"] for event in heard.take(2)]
+
+    assert between == (set(), [], 1)
+    assert items == ["waiting", "later"]
+    assert len(group.dead_letters()) == 1
+
+
+def test_everything_takes_the_groups_along_and_so_does_the_last_service_without_any(orders, heard):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    hub = Hub(orders.url, registry)
+    with hub:
+        pass
+    hub.uninstall()
+    kept = names(orders)
+
+    hub.uninstall(everything=True)
+    gone = names(orders)
+    with hub:
+        pass
+    hub.group("mailer").drop()
+    hub.uninstall()
+
+    assert kept
+    assert gone == names(orders) == []
+
+
 def test_uninstalling_where_nothing_is_installed_does_nothing(orders):
     before = objects(orders)
 
