@@ -448,8 +448,8 @@ class Hub:
         self._housekeeper = Housekeeper(
             "pgevents-housekeeper",
             min(HOUSEKEEPING, self._retention / 4),
-            self._clean,
             self._check_capture,
+            self._clean,
         )
         self._dispatcher = Dispatcher(
             "pgevents-dispatcher", self._delivery, self._queue_size, self._workers

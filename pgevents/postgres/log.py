@@ -19,6 +19,7 @@ from ..errors import NotInstalled, Unavailable, Unsupported
 from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
+from .alterations import Alterations
 from .connection import Address, Listening, connect, primary_only
 from .snapshot import Cursor, Snapshot
 
@@ -42,7 +43,8 @@ _COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 _PREPARE = """
 DEALLOCATE ALL;
 PREPARE pgevents_fresh (xid8, xid8[]) AS {fresh};
-PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page}
+PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page};
+{look}
 """
 
 #: Not ORDER BY xid: that would be the number in the SELECT list, which no index has.
@@ -152,6 +154,7 @@ class LogReader(Reader):
         self._waiting_since: Optional[float] = None  # for a writer, without a row
         self._found: List[LogRow] = []  # read while lying down
         self._behind = False
+        self._alterations = Alterations(tables)
         self._gap: Optional[str] = None
         self._cleaned: Optional[str] = None
         names = {
@@ -164,7 +167,7 @@ class LogReader(Reader):
         fresh, page, self._first, self._skim, self._begin, self._crashed = (
             sql.format(**names) for sql in (_FRESH, _PAGE, _FIRST, _SKIM, _BEGIN, _CRASHED)
         )
-        self._prepare = _PREPARE.format(fresh=fresh, page=page)
+        self._prepare = _PREPARE.format(fresh=fresh, page=page, look=self._alterations.prepare)
 
     @property
     def is_open(self) -> bool:
@@ -198,6 +201,8 @@ class LogReader(Reader):
             self._cursor = Cursor(Snapshot.parse(now), newest=newest)
         else:
             self._cursor = self._after_crash(self._cursor)
+        # Now, not at the first read: what a migration does in between has to show.
+        self._alterations.look(self._run)
 
     def read(self) -> List[LogRow]:
         assert self._cursor is not None, "open() comes first"
@@ -206,6 +211,7 @@ class LogReader(Reader):
         if self._found:
             found, self._found = self._found, []
             return found
+        self._alterations.look(self._run)
         found = self._read_fresh() if self._cursor.upto is None else self._read_page()
         self._behind = self._cursor.upto is not None
         return found
@@ -217,6 +223,7 @@ class LogReader(Reader):
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())
+        self._alterations.look(self._run)
         since = self._cursor.since
         values = {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
         now, new, cleaned, newest = self._run(self._skim, values)[0]
@@ -267,6 +274,9 @@ class LogReader(Reader):
     def interrupt(self) -> None:
         self._connection.interrupted = True
         self._waker.wake()
+
+    def altered(self) -> bool:
+        return self._alterations.noticed()
 
     def missed(self) -> Optional[str]:
         gap, self._gap = self._gap, None

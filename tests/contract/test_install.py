@@ -3,6 +3,7 @@
 import pytest
 
 from pgevents import Hub, Registry, UsageError, signals
+from pgevents import hub as hub_module
 
 from ..waiting import wait_for
 
@@ -318,6 +319,48 @@ def test_a_table_made_anew_while_the_hub_runs_gets_its_triggers_back(orders, hea
 
     assert event.new["item"] == "tea"
     assert topic(orders) in gaps[0]
+
+
+ANEW = {
+    "made anew": ["DROP TABLE orders", "CREATE TABLE orders (id int PRIMARY KEY, item text)"],
+    "swapped": [
+        "CREATE TABLE young (id int PRIMARY KEY, item text)",
+        "ALTER TABLE orders RENAME TO old",
+        "ALTER TABLE young RENAME TO orders",
+    ],
+}
+
+
+@pytest.mark.parametrize("change", ANEW.values(), ids=ANEW)
+def test_a_running_hub_does_not_wait_for_its_housekeeping_to_notice(orders, heard, gaps, change):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+
+    with Hub(orders.url, registry) as hub:
+        for statement in change:
+            orders.execute(statement)
+        wait_for(lambda: gaps, timeout=hub_module.HOUSEKEEPING / 3)
+        wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
+        orders.execute("INSERT INTO orders VALUES (7, 'tea')")
+
+        assert heard.next().key == 7
+        assert triggers(orders, "old") == set()
+
+
+def test_a_table_that_somebody_forgot_before_it_was_made_anew_is_noticed(orders, heard, gaps):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+    orders.execute("CREATE TABLE items (id int PRIMARY KEY)")
+
+    with Hub(orders.url, registry):
+        orders.execute("DROP TABLE orders")
+        wait_for(lambda: gaps, timeout=hub_module.HOUSEKEEPING / 3)
+        hub_of(orders, table="items").install()
+        orders.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        wait_for(lambda: triggers(orders), timeout=hub_module.HOUSEKEEPING / 3)
+        orders.execute("INSERT INTO orders VALUES (7)")
+
+        assert heard.next().key == 7
 
 
 def test_a_listener_that_comes_while_the_hub_runs_has_its_table_installed(orders, heard):

@@ -1,0 +1,66 @@
+"""Noticing, within seconds, that a captured table was made anew, swapped or altered.
+
+PostgreSQL has nothing like SQLite's PRAGMA schema_version. One statement asks
+the catalog for what our capture depends on: which table bears each watched
+name, and which triggers of ours it has. Every step of it is on an index,
+whatever else the catalog holds: 0.06 ms for one table with 12,000 triggers of
+foreign keys, 2 ms for 300 tables.
+"""
+
+import time
+from typing import Any, Callable, List, Optional
+
+from ..tables import Tables
+
+LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its probe
+
+#: The names of before, too: who installs meanwhile forgets a table that is gone,
+#: and it may be about to be made anew. A topic is a schema and a name, and both
+#: may contain dots. OFFSET 0 keeps the planner from any other way than the indexes.
+_LOOK = r"""
+SELECT coalesce(array_agg(w.relation), '{{}}'),
+       md5(string_agg(concat(w.relation, ' ', f.mark), ' ' ORDER BY w.relation))
+  FROM (SELECT relation FROM {watch} UNION SELECT unnest($1)) w
+  LEFT JOIN LATERAL (
+       SELECT string_agg(concat(c.oid, ' ', t.mark), ' ') AS mark
+         FROM (SELECT string_to_array(w.relation, '.') AS words OFFSET 0) p,
+              generate_series(1, cardinality(p.words) - 1) k,
+              LATERAL (SELECT c.oid FROM pg_class c
+                        WHERE relname = array_to_string(p.words[k + 1:], '.')::name
+                          AND relnamespace = (
+                              SELECT n.oid FROM pg_namespace n
+                               WHERE nspname = array_to_string(p.words[:k], '.')::name)
+                       OFFSET 0) c,
+              LATERAL (SELECT string_agg(concat(oid, ' ', tgname, tgenabled), ' '
+                                         ORDER BY tgname) AS mark
+                         FROM pg_trigger
+                        WHERE tgrelid = c.oid AND tgname LIKE '{prefix}\_%') t
+       ) f ON true
+"""
+
+
+class Alterations:
+    """What became of the captured tables. The thread that reads the log uses it."""
+
+    def __init__(self, tables: Tables) -> None:
+        look = _LOOK.format(watch=tables.name("watch"), prefix=tables.schema.replace("_", r"\_"))
+        self.prepare = "PREPARE pgevents_look (text[]) AS " + look
+        self._topics: List[str] = []
+        self._mark: Optional[str] = None
+        self._looked_at: Optional[float] = None
+        self._altered = False
+
+    def look(self, run: Callable[[str, Any], List[Any]]) -> None:
+        """Ask the catalog, with ``run(sql, values)``, unless it was asked a moment ago."""
+        now = time.monotonic()
+        if self._looked_at is not None and now - self._looked_at < LOOK:
+            return
+        topics, mark = run("EXECUTE pgevents_look (%s)", (self._topics,))[0]
+        if self._looked_at is not None and mark != self._mark:
+            self._altered = True
+        self._looked_at, self._topics, self._mark = now, topics, mark
+
+    def noticed(self) -> bool:
+        """Tell, once, that something is not as it was."""
+        altered, self._altered = self._altered, False
+        return altered
