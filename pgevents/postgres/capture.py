@@ -69,7 +69,7 @@ class Capture:
                     service in known and known[service] | wish == known[service]):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif not self._up_to_date(cursor, relation, union):
-                found.append(f"a trigger of {relation.topic} is missing or outdated")
+                found.append(f"a trigger of {relation.topic} is missing, disabled or outdated")
         return found
 
     def installed(self, cursor: Any) -> List[Dict[str, Any]]:
@@ -290,23 +290,40 @@ class Capture:
             if name not in wanted:
                 cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {_quoted(relation)}")
         for name, trigger in wanted.items():
-            if there.get(name) != _trigger_mark(trigger):
+            mark, fires = there.get(name, (None, None))
+            alter = f"ALTER TABLE {_quoted(relation)} ENABLE"
+            if mark != _trigger_mark(trigger):
                 cursor.execute(trigger)
                 cursor.execute(_comment_sql(name, relation, trigger))
+                if fires == "A":  # one that was replaced fires as usual
+                    cursor.execute(f"{alter} ALWAYS TRIGGER {name}")
+            elif fires == "D":
+                cursor.execute(f"{alter} TRIGGER {name}")
 
     def _up_to_date(self, cursor: Any, relation: Relation, wish: Wish) -> bool:
         wanted = {n: _trigger_mark(t) for n, t in self._triggers(relation, wish)}
-        return self._there(cursor, relation) == wanted
+        there = self._there(cursor, relation)
+        return wanted == {name: mark for name, (mark, fires) in there.items() if fires != "D"}
 
-    def _there(self, cursor: Any, relation: Relation) -> Dict[str, Optional[str]]:
-        """Return our triggers on the table: name → comment."""
+    def _there(self, cursor: Any, relation: Relation) -> Dict[str, Tuple[Optional[str], str]]:
+        """Return our triggers on the table: name → comment, and when they fire.
+
+        "O": for everybody who writes. "A": also for what replication applies.
+        "D": not for everybody; disabled, for replication alone, or on a partition.
+        """
         cursor.execute(
-            "SELECT tgname, obj_description(t.oid, 'pg_trigger') FROM pg_trigger t"
-            " JOIN pg_proc p ON p.oid = tgfoid WHERE tgrelid = %s AND tgparentid = 0"
+            "SELECT tgname, obj_description(t.oid, 'pg_trigger'), CASE WHEN EXISTS ("
+            "   WITH RECURSIVE copies (oid) AS (SELECT t.oid UNION"
+            "       SELECT objid FROM copies JOIN pg_depend ON refobjid = copies.oid"
+            "       AND refclassid = 'pg_trigger'::regclass AND classid = 'pg_trigger'::regclass)"
+            "   SELECT FROM copies JOIN pg_trigger USING (oid) WHERE tgenabled IN ('D', 'R'))"
+            " THEN 'D' ELSE t.tgenabled::text END"
+            " FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid"
+            " WHERE tgrelid = %s AND tgparentid = 0"
             " AND p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'",
             (relation.more["oid"], self.schema),
         )
-        return dict(cursor.fetchall())
+        return {name: (comment, fires) for name, comment, fires in cursor.fetchall()}
 
     def _triggers(self, relation: Relation, wish: Wish) -> List[Tuple[str, str]]:
         """Return name and definition of each trigger that a wish needs."""

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pgevents import Hub, Registry, Unavailable
+from pgevents import Hub, Registry, Unavailable, signals
 from pgevents.postgres import capture
 
 from ..waiting import wait_for
@@ -217,3 +217,83 @@ def test_a_partitioned_table_and_its_partitions_may_be_watched_together(postgres
     assert sorted(tables) == ["old", "young"]
     assert states == ["ok", "ok", "ok"]
     assert postgres.execute("SELECT count(*) FROM pg_trigger") == [(0,)]
+
+
+def enabled(database, table="orders"):
+    """How the triggers of a table fire: O is usual, A always, D and R are not for us."""
+    return {row[0] for row in database.execute(
+        "SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass", table)}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    "disable", ["DISABLE TRIGGER USER", "ENABLE REPLICA TRIGGER pgevents_insert"])
+def test_a_disabled_trigger_is_outdated_and_install_enables_it(orders, disable, heard):
+    hub = hub_of(orders, listener=heard)
+    hub.install()
+    orders.execute("ALTER TABLE orders " + disable)
+
+    before = hub.installed()[0]["state"]
+    hub.install()
+
+    assert before == "outdated"
+    assert hub.installed()[0]["state"] == "ok"
+    assert enabled(orders) == {"O"}
+
+
+def test_a_running_hub_enables_what_was_disabled_and_tells(orders, heard):
+    told = []
+
+    def tell(hub, reason):
+        told.append(reason)
+
+    with hub_of(orders, listener=heard) as hub, signals.gap.connected_to(tell):
+        orders.execute("ALTER TABLE orders DISABLE TRIGGER USER")
+        wait_for(lambda: told)
+        wait_for(lambda: enabled(orders) == {"O"})
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        event = heard.next()
+
+    assert "a trigger of public.orders is missing, disabled or outdated" in told[0]
+    assert event.new["item"] == "tea"
+    assert hub.installed()[0]["state"] == "ok"
+
+
+@pytest.mark.every_server
+def test_a_trigger_that_always_fires_is_left_so(orders):
+    hub_of(orders).install()
+    orders.execute("ALTER TABLE orders ENABLE ALWAYS TRIGGER pgevents_insert")
+    before = orders.execute("SELECT oid, xmin::text FROM pg_trigger ORDER BY oid")
+
+    hub_of(orders).install()
+    after = orders.execute("SELECT oid, xmin::text FROM pg_trigger ORDER BY oid")
+    narrower = hub_of(orders)
+    narrower.watch("orders", "after_insert", exclude=["item"])
+    narrower.install()
+
+    assert after == before
+    assert enabled(orders) == {"A"}
+    assert narrower.installed()[0]["state"] == "ok"
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("table", ["orders", "young"])
+def test_a_trigger_that_was_disabled_on_a_partition_is_enabled(postgres, table, heard):
+    for statement in (
+        "CREATE TABLE orders (id int, item text) PARTITION BY RANGE (id)",
+        "CREATE TABLE young PARTITION OF orders FOR VALUES FROM (10) TO (20)"
+        " PARTITION BY RANGE (id)",
+        "CREATE TABLE youngest PARTITION OF young DEFAULT",
+    ):
+        postgres.execute(statement)
+    hub = hub_of(postgres, listener=heard)
+    hub.install()
+    for disabled in {table, "youngest"}:
+        postgres.execute("ALTER TABLE {} DISABLE TRIGGER USER".format(disabled))
+
+    before = hub.installed()[0]["state"]
+    hub.install()
+
+    assert before == "outdated"
+    assert hub.installed()[0]["state"] == "ok"
+    assert [enabled(postgres, name) for name in ("orders", "young", "youngest")] == [{"O"}] * 3
