@@ -286,8 +286,17 @@ class Backend:
         """Return how the rows of a table are read; ``target`` may know its mapped types."""
         raise NotImplementedError
 
-    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
-        """Create what is missing, replace what is outdated, and touch nothing that is current."""
+    def install(
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        deadline: Optional[float] = None,
+    ) -> None:
+        """Create what is missing, replace what is outdated, and touch nothing that is current.
+
+        Raises Unavailable, which names it, when a lock has not come until
+        ``deadline`` (``time.monotonic()``).
+        """
         raise NotImplementedError
 
     def install_sql(

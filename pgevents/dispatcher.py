@@ -23,6 +23,7 @@ class Lane(Worker):
         self._deliver = deliver
         self._queue: "queue.Queue[Optional[List[Event]]]" = queue.Queue(size)
         self._ending = False
+        self._delivering = False
         self._put = 0  # pages
         self._done = 0
         self._changed = threading.Condition()
@@ -31,7 +32,9 @@ class Lane(Worker):
         while not (self._ending and self._queue.empty()):
             page = self._queue.get()
             if page is not None:
+                self._delivering = True
                 self._deliver(page)
+                self._delivering = False
                 with self._changed:
                     self._done += 1
                     self._changed.notify_all()
@@ -70,6 +73,11 @@ class Lane(Worker):
         """How many events are in the queue."""
         with self._queue.mutex:
             return sum(len(page) for page in self._queue.queue if page is not None)
+
+    @property
+    def delivering(self) -> int:
+        """How many pages are being delivered at this moment."""
+        return int(self._delivering and self.alive)
 
 
 class Dispatcher(Lane):
@@ -122,6 +130,10 @@ class Dispatcher(Lane):
     @property
     def waiting(self) -> int:
         return super().waiting + sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def delivering(self) -> int:
+        return super().delivering + sum(lane.delivering for lane in self._lanes)
 
     @property
     def current(self) -> bool:

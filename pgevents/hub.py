@@ -144,14 +144,16 @@ class Hub:
                 if self._reader is not None:
                     self._reader.close()  # poll() goes on where start() begins
                 self.registry.attach(self)
-                source = self._launch(self._reader or self._backend.reader(), persistent=not wait)
+                start_by = time.monotonic() + timeout if wait else None
+                source = self._launch(self._reader or self._backend.reader(), start_by)
                 self._reader = None
         if running is not None:
             return self._join_start(running, wait, timeout)
         if wait:
-            error = source.wait_first(timeout)
+            # What has kept it tells so at the very end of that time.
+            error = source.wait_first(timeout + EMPTY)
             if not source.connected:
-                self.stop(timeout=EXIT_TIMEOUT)
+                self.stop(timeout=EMPTY)
                 raise error or Unavailable(f"not connected within {timeout:.0f} s")
         self._tell("started")
         return self
@@ -186,9 +188,11 @@ class Hub:
         dispatcher.finish()
         left = 0
         # A listener cannot wait for itself: the others are not waited for, either.
-        if not dispatcher.current and not dispatcher.join(deadline):
-            left = dispatcher.waiting + 1
+        # The source may have used the time up: one that has nothing to do ends all the same.
+        if not dispatcher.current and not dispatcher.join(max(deadline, time.monotonic() + EMPTY)):
+            left = dispatcher.waiting + dispatcher.delivering
             delivery.stop.set()
+        if left:
             logger.warning(
                 "stopped after %.1f s with %d or more events taken but not handled", timeout, left
             )
@@ -439,10 +443,10 @@ class Hub:
                 raise error
         return self
 
-    def _launch(self, reader: Reader, persistent: bool) -> Source:
+    def _launch(self, reader: Reader, start_by: Optional[float] = None) -> Source:
         """Make the threads and start them; ``reader`` goes on where it is.
 
-        ``persistent``: the source goes on trying though it has never connected.
+        The source tries to connect for ever, or until ``start_by``.
         """
         self._delivery = self._new_delivery()
         self._housekeeper = Housekeeper(
@@ -465,7 +469,7 @@ class Hub:
             noticed=self._groups.wake,
             check_capture=self._housekeeper.wake,
             behind_after=self._behind_after,
-            persistent=persistent,
+            start_by=start_by,
         )
         self._dispatcher.start()
         self._source.start()
@@ -514,16 +518,18 @@ class Hub:
         self._prepare()
         return self._backend.reader()
 
-    def _prepare(self) -> None:
+    def _prepare(self, deadline: Optional[float] = None) -> None:
         """Check what is listened to against the database, and install what is missing."""
         with self._backend.session():
-            self._check_and_install()
+            if deadline is not None and time.monotonic() > deadline:
+                raise Unavailable("connected too late: start() has given up")
+            self._check_and_install(deadline)
         source = self._source
         if source is not None:
             self._groups.start(source.reader.owner)
 
-    def _check_and_install(self) -> None:
-        self._ensure(self._wishes.all(), self._may_install)
+    def _check_and_install(self, deadline: Optional[float]) -> None:
+        self._ensure(self._wishes.all(), self._may_install, deadline)
         for listener, _ in self.registry.all():
             if listener.target is not None:
                 self._topics.learn(listener.target, self._backend.find(listener.target))
@@ -531,10 +537,12 @@ class Hub:
         if healed:
             self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
 
-    def _ensure(self, wishes: Wanted, install: bool) -> None:
+    def _ensure(
+        self, wishes: Wanted, install: bool, deadline: Optional[float] = None
+    ) -> None:
         """See to it that this is captured; say what is captured although it was left out."""
         if install:
-            self._backend.install(self._service, wishes)
+            self._backend.install(self._service, wishes, deadline)
         else:
             missing = self._backend.missing(None, wishes)
             if missing:
@@ -610,7 +618,7 @@ class Hub:
         if source is not None:
             copy = source.reader.copy()
             source.reader.abandon()
-            self._launch(copy, persistent=True)
+            self._launch(copy)
 
 
 def _backend(

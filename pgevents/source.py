@@ -20,21 +20,21 @@ BREATH = 1.0  # seconds between two looks at the socket while the queue is full
 class Source(Worker):
     """Reads a log for ever and hands its rows on, through lost connections.
 
-    ``prepare()`` is called before the first connection, again when it failed.
+    ``prepare(start_by)`` is called before the first connection, again when it failed.
     ``events(rows)`` makes events; ``offer(events, timeout)`` hands them on,
     removes from the list what it has handed on, and returns False when there
     was no room in time. ``tell(name, **details)`` sends a signal;
     ``wanted()`` tells whether anybody needs the rows; if not, ``noticed()`` is
     called when there are some. ``check_capture()`` asks somebody to look
-    whether tables were altered. Unless ``persistent``, it ends when it cannot
-    connect at first.
+    whether tables were altered. With ``start_by`` (``time.monotonic()``) it
+    ends when it cannot connect at first.
     """
 
     def __init__(
         self,
         name: str,
         reader: Reader,
-        prepare: Callable[[], None],
+        prepare: Callable[[Optional[float]], None],
         events: Callable[[List[LogRow]], List[Event]],
         offer: Callable[[List[Event], float], bool],
         tell: Callable[..., None],
@@ -42,7 +42,7 @@ class Source(Worker):
         noticed: Callable[[], None],
         check_capture: Callable[[], None],
         behind_after: float,
-        persistent: bool,
+        start_by: Optional[float],
     ) -> None:
         super().__init__(name)
         self.reader = reader
@@ -57,7 +57,7 @@ class Source(Worker):
         self._noticed = noticed
         self._check_capture = check_capture
         self._behind_after = behind_after
-        self._persistent = persistent
+        self._start_by = start_by
         self._rows: List[LogRow] = []  # read, but no events yet …
         self._waiting: List[Event] = []  # … and events that had no room
         self._progress = False  # since the last failure
@@ -106,7 +106,7 @@ class Source(Worker):
     @property
     def gave_up(self) -> bool:
         """Tell whether the first attempt failed, and there will be no other."""
-        return self._failed_once and not (self._persistent or self._ever_connected)
+        return self._failed_once and self._start_by is not None
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until all that is committed at the time of the call was handed on."""
@@ -120,9 +120,10 @@ class Source(Worker):
 
     def _connect(self) -> None:
         if not self.prepared:
-            self._prepare()
+            self._prepare(self._start_by)
         self.reader.open()
         self.prepared = True
+        self._start_by = None
         self.failure = None
         with self._changed:
             self.connected = self._ever_connected = True

@@ -70,9 +70,14 @@ class PostgreSQL(Backend):
             entity=target.entity if target else None,
         )
 
-    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
+    def install(
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        deadline: Optional[float] = None,
+    ) -> None:
         with self.connection() as connection:
-            self._capture.install(connection, service, wishes)
+            self._capture.install(connection, service, wishes, deadline)
 
     def install_sql(
         self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None

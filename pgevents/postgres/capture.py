@@ -98,18 +98,23 @@ class Capture:
 
     # Changing.
 
-    def install(self, connection: Any, service: str, wishes: Wishes) -> None:
-        """Create and replace what is missing. Raises Denied without the rights."""
+    def install(
+        self, connection: Any, service: str, wishes: Wishes, deadline: Optional[float] = None
+    ) -> None:
+        """Create and replace what is missing, until ``deadline`` if there is one.
+
+        Raises Denied without the rights, Unavailable without a lock.
+        """
         with _advised("may not install"), connection.cursor() as cursor:
             if not self.missing(cursor, service, wishes):
                 return
-            with self._alone(cursor):
-                self._install_log(cursor)
+            with self._alone(cursor, deadline):
+                self._install_log(cursor, deadline)
                 for relation, wish in wishes:
                     if self.missing(cursor, service, [(relation, wish)]):
                         self._retry(cursor, relation.topic, lambda: self._watch(
-                            cursor, service, relation, wish))
-                self._remove_orphans(cursor)
+                            cursor, service, relation, wish), deadline)
+                self._remove_orphans(cursor, deadline)
 
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
         """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
@@ -180,12 +185,12 @@ class Capture:
         # A newer pgevents keeps its own; we must not undo it.
         return int(words[1]) > VERSION or mark == self._mark()
 
-    def _install_log(self, cursor: Any) -> None:
+    def _install_log(self, cursor: Any, deadline: Optional[float]) -> None:
         if self._current(cursor):
             return
         log = self.tables.name("log")
         # All who write to watched tables hold a lock on an older log.
-        self._retry(cursor, log, lambda: self._create_log(cursor))
+        self._retry(cursor, log, lambda: self._create_log(cursor), deadline)
         logger.info("installed the log %s", log)
 
     def _create_log(self, cursor: Any) -> None:
@@ -359,7 +364,7 @@ class Capture:
                 found.append((name, f"{head} {on} {tail}"))
         return found
 
-    def _remove_orphans(self, cursor: Any) -> None:
+    def _remove_orphans(self, cursor: Any, deadline: Optional[float] = None) -> None:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""
         watch = self.tables.name("watch")
         cursor.execute(
@@ -380,24 +385,43 @@ class Capture:
             relation = find_topic(cursor, topic)
             if relation is not None:
                 logger.info("taking the triggers from %s, which nobody watches", topic)
-                self._retry(cursor, topic, lambda: self._apply(cursor, relation))
+                self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
 
     # Locks.
 
     @contextlib.contextmanager
-    def _alone(self, cursor: Any) -> Iterator[None]:
+    def _alone(self, cursor: Any, deadline: Optional[float] = None) -> Iterator[None]:
         """Let the others who install wait. Only they use this lock."""
         key = f"hashtextextended({_literal('pgevents install ' + self.schema)}, 0)"
-        cursor.execute(f"SELECT pg_advisory_lock({key})")
+        if deadline is not None:
+            left = max(1, int((deadline - time.monotonic()) * 1000))
+            cursor.execute(f"SET lock_timeout = {left}")
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({key})")
+        except psycopg2.errors.LockNotAvailable as error:
+            raise Unavailable(
+                f"another process has been installing {self.schema} all the time: it waits for a"
+                " table's lock itself, perhaps"
+            ) from error
+        finally:
+            if deadline is not None:
+                cursor.execute("RESET lock_timeout")
         try:
             yield
         finally:
             with contextlib.suppress(psycopg2.Error):
                 cursor.execute(f"SELECT pg_advisory_unlock({key})")
 
-    def _retry(self, cursor: Any, table: str, change: Callable[[], Any]) -> None:
+    def _retry(
+        self,
+        cursor: Any,
+        table: str,
+        change: Callable[[], Any],
+        deadline: Optional[float] = None,
+    ) -> None:
         """Change a table in a transaction of its own, trying for its lock in short turns."""
-        give_up = time.monotonic() + PATIENCE
+        begun = time.monotonic()
+        give_up = begun + PATIENCE if deadline is None else min(begun + PATIENCE, deadline)
         for pause in Backoff(0.05, 2.0):
             try:
                 with _advised(f"may not change {table}"), _transaction(cursor):
@@ -405,9 +429,12 @@ class Capture:
                     change()
                 return
             except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
-                if time.monotonic() > give_up:
+                now = time.monotonic()
+                # The last turn has to be over when we give up.
+                pause = min(pause, give_up - LOCK_TIMEOUT - now)
+                if pause <= 0:
                     raise Unavailable(
-                        f"no lock on {table} for {PATIENCE:.0f} s to install triggers:"
+                        f"no lock on {table} for {now - begun:.0f} s to install triggers:"
                         " a transaction that wrote to it has been open all the time"
                     ) from error
                 logger.info("%s is in use, trying again in %.1f s", table, pause)

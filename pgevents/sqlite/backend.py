@@ -66,9 +66,14 @@ class SQLite(Backend):
             target.entity if target is not None else None,
         )
 
-    def install(self, service: str, wishes: List[Tuple[Relation, Wish]]) -> None:
+    def install(
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        deadline: Optional[float] = None,
+    ) -> None:
         with self.connection() as connection:
-            self._capture.install(connection, service, wishes)
+            self._capture.install(connection, service, wishes, deadline)
 
     def install_sql(
         self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None

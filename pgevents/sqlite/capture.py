@@ -69,11 +69,17 @@ class Capture:
         watched = self._watched(connection) if self._exists(connection) else {}
         return watched.get(topic, {})
 
-    def install(self, connection: sqlite3.Connection, service: str, wishes: Wishes) -> None:
-        """Create and replace what is missing."""
+    def install(
+        self,
+        connection: sqlite3.Connection,
+        service: str,
+        wishes: Wishes,
+        deadline: Optional[float] = None,
+    ) -> None:
+        """Create and replace what is missing; wait for other writers until ``deadline``."""
         if not self.missing(connection, service, wishes):
             return
-        with writing(connection):
+        with writing(connection, deadline):
             for statement in self._tables_sql():
                 connection.execute(statement)
             for relation, wish in wishes:

@@ -80,9 +80,25 @@ def busy(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run the block in a transaction that may write, committed at its end."""
-    connection.execute("BEGIN IMMEDIATE")
+def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) -> Iterator[None]:
+    """Run the block in a transaction that may write, committed at its end.
+
+    Raises Unavailable when another writer is at it until ``deadline``
+    (``time.monotonic()``), or for BUSY seconds.
+    """
+    patience = BUSY if deadline is None else max(0.0, deadline - time.monotonic())
+    connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if not busy(error):
+            raise
+        raise Unavailable(
+            f"no lock on the SQLite file for {patience:.0f} s: a transaction that writes to it has"
+            " been open all the time"
+        ) from error
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
     try:
         yield
     except BaseException:

@@ -266,3 +266,54 @@ def test_a_hub_s_repr_tells_no_password(url, words):
     binds = [url, parsed, sqlalchemy.create_engine(parsed.set(drivername="postgresql+psycopg2"))]
 
     assert [repr(Hub(bind, Registry())) for bind in binds] == ["<Hub {} stopped>".format(words)] * 3
+
+
+def test_start_gives_up_in_time_and_names_the_lock_that_it_waited_for(
+    orders, registry, heard, caplog
+):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    writer = orders.connect()
+    writer.cursor().execute("INSERT INTO orders (item) VALUES ('open')")
+    begun = time.monotonic()
+
+    with pytest.raises(Unavailable) as caught:
+        hub.start(timeout=1)
+    took = time.monotonic() - begun
+    writer.commit()
+    hub.install()
+
+    what = "the SQLite file" if orders.kind == "sqlite" else "public.orders"
+    assert "no lock on {} for 1 s".format(what) in str(caught.value)
+    assert 0.5 < took < 1.7
+    assert "not handled" not in caplog.text
+    assert hub.status()["state"] == "stopped"
+    with hub:
+        insert(orders, "tea")
+        assert items([heard.next()]) == ["tea"]
+
+
+def test_a_start_with_time_waits_for_a_writer(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+    writer = orders.connect()
+    writer.cursor().execute("INSERT INTO orders (item) VALUES ('open')")
+    end = threading.Timer(0.5, writer.commit)
+    end.start()
+
+    with Hub(orders.url, registry):
+        end.join()
+        insert(orders, "tea")
+        assert items([heard.next()]) == ["tea"]
+
+
+def test_stop_does_not_blame_an_idle_listener_for_a_source_that_takes_long(
+    orders, registry, heard, caplog, monkeypatch
+):
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry).start()
+    monkeypatch.setattr(hub._source, "join", lambda deadline: time.sleep(0.3))
+
+    left = hub.stop(timeout=0.2)
+
+    assert left == 0
+    assert "not handled" not in caplog.text

@@ -122,6 +122,16 @@ def test_a_lock_that_never_comes_is_reported(orders, monkeypatch):
         hub_of(orders).install()
 
 
+def test_start_names_another_process_that_has_been_installing_all_the_time(orders):
+    slow = orders.connect()
+    slow.cursor().execute("INSERT INTO orders (item) VALUES ('slow')")
+
+    with Starting(hub_of(orders), slow):
+        wait_for(lambda: waits_for_a_lock(orders))
+        with pytest.raises(Unavailable, match="another process has been installing pgevents"):
+            hub_of(orders).start(timeout=0.5)
+
+
 def test_a_trigger_more_is_made_without_touching_the_others(orders):
     hub_of(orders, "after_insert").install()
     sql = "SELECT oid, xmin::text FROM pg_trigger WHERE tgname = 'pgevents_insert'"
