@@ -45,6 +45,12 @@ class PostgreSQL(Backend):
         self._poll_interval = poll_interval
         self._dialect: Optional[Dialect] = None
 
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Any]:
+        with super().connection() as connection, connection.cursor() as cursor:
+            with self._capture.advised(cursor, "may not use the log"):
+                yield connection
+
     def find(self, target: Target) -> Relation:
         with self._cursor() as cursor:
             relation = catalog.find(cursor, target)

@@ -105,7 +105,7 @@ class Capture:
 
         Raises Denied without the rights, Unavailable without a lock.
         """
-        with _advised("may not install"), connection.cursor() as cursor:
+        with connection.cursor() as cursor, self.advised(cursor, "may not install"):
             if not self.missing(cursor, service, wishes):
                 return
             with self._alone(cursor, deadline):
@@ -387,6 +387,32 @@ class Capture:
                 logger.info("taking the triggers from %s, which nobody watches", topic)
                 self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
 
+    # Rights.
+
+    @contextlib.contextmanager
+    def advised(self, cursor: Any, sentence: str) -> Iterator[None]:
+        """Where a right is missing, raise Denied and say who can help."""
+        try:
+            yield
+        except psycopg2.errors.InsufficientPrivilege as error:
+            advice = (
+                "Let the tables' owner install (`pgevents sql` prints the statements) and use"
+                " Hub(…, install=False)"
+            )
+            # Not to_regclass(): it asks for the very right that may be missing.
+            cursor.execute(
+                "SELECT pg_get_userbyid(nspowner), current_user FROM pg_namespace"
+                " WHERE nspname = %s AND NOT pg_has_role(nspowner, 'USAGE')",
+                (self.schema,),
+            )
+            for owner, user in cursor.fetchall():
+                advice = (
+                    f"the log {self.schema} belongs to {owner}, who has to run what"
+                    f" `pgevents sql URL TABLE --role {user}` prints; then use"
+                    " Hub(…, install=False)"
+                )
+            raise Denied(f"{sentence}: {str(error).strip()}. {advice}") from error
+
     # Locks.
 
     @contextlib.contextmanager
@@ -424,7 +450,7 @@ class Capture:
         give_up = begun + PATIENCE if deadline is None else min(begun + PATIENCE, deadline)
         for pause in Backoff(0.05, 2.0):
             try:
-                with _advised(f"may not change {table}"), _transaction(cursor):
+                with self.advised(cursor, f"may not change {table}"), _transaction(cursor):
                     cursor.execute(f"SET LOCAL lock_timeout = '{int(LOCK_TIMEOUT * 1000)}ms'")
                     change()
                 return
@@ -453,18 +479,6 @@ _FUNCTIONS = [
     "capture_truncate",
     "ring",
 ]
-
-
-@contextlib.contextmanager
-def _advised(sentence: str) -> Iterator[None]:
-    """Where a right is missing, raise Denied and say who can help."""
-    try:
-        yield
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise Denied(
-            f"{sentence}: {str(error).strip()}. Let the tables' owner install (`pgevents sql`"
-            " prints the statements) and use Hub(…, install=False)"
-        ) from error
 
 
 @contextlib.contextmanager

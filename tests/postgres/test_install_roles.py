@@ -148,6 +148,34 @@ def test_a_program_without_rights_on_the_log_is_denied(orders, owner, program, h
         hub_as(orders, program, heard, install=False).start()
 
 
+@pytest.mark.parametrize("install", [True, False])
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_log_of_somebody_else_is_denied_with_its_owner_and_the_way_out(
+    orders, owner, program, heard, install, usage
+):
+    hub_as(orders, "postgres", heard).install()
+    if usage:
+        orders.execute(sql.SQL("GRANT USAGE ON SCHEMA pgevents TO {}").format(
+            sql.Identifier(owner)))
+
+    with pytest.raises(Denied) as caught:
+        hub_as(orders, owner, heard, install=install).start()
+
+    sentence = str(caught.value)
+    assert "the log pgevents belongs to postgres" in sentence
+    assert "pgevents sql" in sentence and "--role {}".format(owner) in sentence
+    assert "install=False" in sentence
+
+
+def test_who_may_read_the_log_of_somebody_else_and_not_install_is_told_whose_it_is(
+    orders, owner, program, heard
+):
+    run_printed(orders, "postgres", hub_as(orders, "postgres", heard), owner)
+
+    with pytest.raises(Denied, match="the log pgevents belongs to postgres"):
+        hub_as(orders, owner, heard, "after_delete").start()
+
+
 def test_a_log_that_was_never_installed_is_named(orders, program, heard):
     with pytest.raises(NotInstalled, match="log pgevents.log is not installed"):
         hub_as(orders, program, heard, install=False).start()
