@@ -65,6 +65,7 @@ class Source(Worker):
         self._answered = 0
         self._failed_once = False
         self._ever_connected = False
+        self._log_gone = False
         self._changed = threading.Condition()
 
     def run(self) -> None:
@@ -129,6 +130,12 @@ class Source(Worker):
             self.connected = self._ever_connected = True
             self._changed.notify_all()
         self._tell("connected")
+        if self._log_gone:
+            self._log_gone = False
+            self.reader.missed()  # the same, in other words
+            self._tell(
+                "gap", reason="the log was gone, and what was committed meanwhile is in no log"
+            )
 
     def _follow(self) -> None:
         # Read before the first wait: what was committed while we were away
@@ -179,7 +186,9 @@ class Source(Worker):
     def _lost(self, error: Exception, pause: float) -> None:
         self.failure = error
         # Somebody dropped the log, or put another database in its place.
-        self.prepared = self.prepared and not isinstance(error, NotInstalled)
+        if isinstance(error, NotInstalled):
+            self.prepared = False
+            self._log_gone = self._ever_connected
         self.reader.close()
         with self._changed:
             was_connected, self.connected = self.connected, False

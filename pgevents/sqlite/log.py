@@ -212,6 +212,9 @@ class LogReader(Reader):
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
         last = connection.execute(self._last).fetchone()[0]
         connection.execute("COMMIT")
+        if self._cursor is not None and last < self._cursor:
+            # Its numbers begin again: we would hear nothing until they are as high.
+            raise NotInstalled("the log was dropped and made anew")
         self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
         self._notice_schema(schema_version)
         if cleaned is not None and self._cursor is not None and cleaned > self._cursor:

@@ -397,3 +397,25 @@ def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, hea
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
 
         assert heard.next().new["item"] == "tea"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
+def test_a_hub_whose_reader_finds_the_log_gone_tells_and_recovers(orders, heard, gaps, again):
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+
+    with Hub(orders.url, registry) as hub:
+        for _ in range(3):
+            orders.execute("INSERT INTO orders (item) VALUES ('before')")
+        heard.take(3)
+        hub_of(orders).uninstall(everything=True)
+        orders.execute("INSERT INTO orders (item) VALUES ('lost')")
+        if again:
+            hub_of(orders).install()
+        hub._source.wake()
+        wait_for(lambda: gaps)
+        wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
+        hub.wait_ready()
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+
+        assert heard.next().new["item"] == "tea"
