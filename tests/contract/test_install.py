@@ -318,7 +318,7 @@ def test_a_table_made_anew_while_the_hub_runs_gets_its_triggers_back(orders, hea
         event = heard.next()
 
     assert event.new["item"] == "tea"
-    assert topic(orders) in gaps[0]
+    assert "orders" in gaps[0]  # gone first, or without its triggers
 
 
 ANEW = {
