@@ -106,6 +106,7 @@ class Hub:
         self._retry = retry or Retry()
         self._wishes = Wishes(self._backend, self.registry)
         self._gone: Set[str] = set()  # tables that were told to be gone
+        self._oids: Dict[str, Optional[int]] = {}  # of the tables as we know them
         self._topics = Topics(self._backend)
         self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
         self._pid = os.getpid()
@@ -529,7 +530,9 @@ class Hub:
             self._groups.start(source.reader.owner)
 
     def _check_and_install(self, deadline: Optional[float]) -> None:
-        self._ensure(self._wishes.all(), self._may_install, deadline)
+        wishes = self._wishes.all()
+        self._ensure(wishes, self._may_install, deadline)
+        self._oids = {relation.topic: relation.oid for relation, _ in wishes}
         for listener, _ in self.registry.all():
             if listener.target is not None:
                 self._topics.learn(listener.target, self._backend.find(listener.target))
@@ -577,9 +580,21 @@ class Hub:
         with self._backend.session():
             wishes = self._wishes.all(self._find_again)
             missing = self._backend.missing(None, wishes)
+            # Another process may have brought the triggers back: we missed as much.
+            anew = self._made_anew(wishes)
+            if missing or anew:
+                self._tell("gap", reason="; ".join(anew + missing))
             if missing:
-                self._tell("gap", reason="; ".join(missing))
                 self._ensure(wishes, self._may_install)
+
+    def _made_anew(self, wishes: Wanted) -> List[str]:
+        """Tell which tables are not those of the last call: a sentence each."""
+        anew = []
+        for relation, _ in wishes:
+            if self._oids.setdefault(relation.topic, relation.oid) != relation.oid:
+                self._oids[relation.topic] = relation.oid
+                anew.append(f"{relation.topic} was made anew")
+        return anew
 
     def _find_again(self, target: Target) -> Optional[Relation]:
         """Look a table up that was there; tell once if it is gone."""

@@ -326,7 +326,7 @@ class Capture:
             " FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid"
             " WHERE tgrelid = %s AND tgparentid = 0"
             " AND p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'",
-            (relation.more["oid"], self.schema),
+            (relation.oid, self.schema),
         )
         return {name: (comment, fires) for name, comment, fires in cursor.fetchall()}
 

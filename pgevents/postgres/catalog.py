@@ -137,7 +137,7 @@ def column_types(cursor: Any, relation: Relation) -> Dict[str, Type]:
     cursor.execute(
         "SELECT attname, atttypid::int8 FROM pg_attribute"
         " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        (relation.more["oid"],),
+        (relation.oid,),
     )
     columns = cursor.fetchall()
     known = _load(cursor, [oid for _, oid in columns])

@@ -269,6 +269,22 @@ def test_a_running_hub_enables_what_was_disabled_and_tells(orders, heard):
     assert hub.installed()[0]["state"] == "ok"
 
 
+def test_each_of_several_hubs_tells_that_a_table_was_made_anew_whoever_saw_to_it(orders, heard):
+    told = []
+
+    def tell(hub, reason):
+        told.append((hub, reason))
+
+    hubs = [hub_of(orders, listener=heard) for _ in range(3)]
+    with hubs[0], hubs[1], hubs[2], signals.gap.connected_to(tell):
+        orders.execute("DROP TABLE orders; CREATE TABLE orders (id int PRIMARY KEY, item text)")
+        hub_of(orders).install()
+        wait_for(lambda: len(told) == 3)
+
+    assert {hub for hub, _ in told} == set(hubs)
+    assert {reason for _, reason in told} == {"public.orders was made anew"}
+
+
 @pytest.mark.every_server
 def test_a_trigger_that_always_fires_is_left_so(orders):
     hub_of(orders).install()
