@@ -389,6 +389,7 @@ def test_who_has_more_to_handle_goes_on_when_nobody_of_the_other_definition_is_t
     orders, registry, heard, monkeypatch
 ):
     monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    monkeypatch.setattr(runner, "IDLE", 0.1)
     less = Registry()
     less.listen("orders", "after_insert", lambda event: None, group="mailer")
     registry.listen("orders", "after_change", heard, group="mailer")
@@ -405,6 +406,7 @@ def test_who_has_more_to_handle_goes_on_when_nobody_of_the_other_definition_is_t
 
 def test_who_went_without_a_word_is_succeeded_too(orders, registry, heard, monkeypatch):
     monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    monkeypatch.setattr(runner, "IDLE", 0.1)
     dead = subprocess.Popen(["true"])
     dead.wait()
     registry.listen("orders", "after_insert", heard, group="mailer")
@@ -426,6 +428,7 @@ def test_who_has_less_to_handle_does_not_go_on_in_the_place_of_others(
     orders, registry, heard, monkeypatch
 ):
     monkeypatch.setattr(runner, "SUCCESSION", 0.1)
+    monkeypatch.setattr(runner, "IDLE", 0.1)
     looks, claim = [], Ledger.claim
     monkeypatch.setattr(Ledger, "claim", lambda *a, **b: looks.append(1) or claim(*a, **b))
     more = Registry()

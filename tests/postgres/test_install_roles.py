@@ -115,7 +115,7 @@ def test_a_group_works_with_the_rights_that_were_printed(orders, owner, program,
         dead = wait_for(group.dead_letters)
         group.retry_dead()
         wait_for(group.dead_letters)
-        group.drop()
+    group.drop()
 
     assert items == ["before", "after"]
     assert [letter.event.new["item"] for letter in dead] == ["poison"]
