@@ -1,9 +1,12 @@
 """The command, run as users run it: in a process of its own."""
 
+import functools
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT = 30  # seconds in which a command has to end
@@ -29,7 +32,29 @@ def start(*words, **more):
 
 def run(*words, **more):
     """Run `pgevents` with these words to its end; return exit code, stdout and stderr."""
-    return finish(start(*words, **more))
+    server = forkserver()
+    with tempfile.TemporaryDirectory() as directory:
+        files = [pathlib.Path(directory, name) for name in ("out", "err")]
+        for file in files:
+            file.touch()
+        order = [words, environment(**more), *map(str, files), TIMEOUT]
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return (code, *(file.read_text(encoding="utf-8") for file in files))
+
+
+@functools.lru_cache(maxsize=None)
+def forkserver():
+    """Start forkserver.py once; it ends with this process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.forkserver"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=str(ROOT),
+        env=environment(),
+    )
 
 
 def finish(process):
