@@ -5,7 +5,11 @@ import pytest
 from pgevents import Hub, Registry
 from pgevents.testing import Recorder
 
+from ..servers import wanted_majors
 from .test_writes import KINDS, make
+
+#: On one server of a run: what is this large takes its time.
+pytestmark = pytest.mark.parametrize("shared", wanted_majors()[-1:], indirect=True, scope="module")
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 
