@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import weakref
 from typing import Any, Iterator, List, Optional, Tuple
 
 from sqlalchemy import create_engine, literal_column
@@ -46,6 +47,8 @@ class SqliteGroupLog(GroupLog):
             pool_size=2,
             max_overflow=100,
         )
+        # A hub that was only asked about its groups is never stopped.
+        weakref.finalize(self, self._engine.dispose).atexit = False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:

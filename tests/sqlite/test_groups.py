@@ -1,13 +1,15 @@
 """Groups on SQLite: whether a process lives is asked of the system."""
 
+import gc
 import pathlib
 import socket
 import subprocess
 import time
+import warnings
 
 import pytest
 
-from pgevents import Hub
+from pgevents import Hub, Registry
 
 from ..waiting import wait_for
 
@@ -39,3 +41,17 @@ def test_a_process_whose_end_nobody_has_noticed_yet_is_dead(sqlite, registry, he
     dead.wait()
 
     assert event.redelivered
+
+
+def test_a_hub_that_was_only_asked_leaves_no_connection_open(sqlite):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    hub = Hub(sqlite.url, Registry())
+    hub.install()
+
+    with warnings.catch_warnings(record=True) as told:  # from Python 3.13 on
+        warnings.simplefilter("always")
+        assert hub.groups() == []
+        del hub
+        gc.collect()
+
+    assert [str(warning.message) for warning in told] == []
