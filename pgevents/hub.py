@@ -37,6 +37,7 @@ BEHIND_AFTER = 10.0  # seconds that the queue may be full before ``fallen_behind
 START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on a quiet day
 HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
 EMPTY = 0.1  # seconds that threads with nothing to do may take to end
+TELLING = 0.5  # seconds that an attempt that gave up in time may take to say why, on a busy machine
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
 _PLAIN = re.compile(r"[\w.-]+")  # a part of a URL that can hold nothing else
@@ -152,7 +153,7 @@ class Hub:
             return self._join_start(running, wait, timeout)
         if wait:
             # What has kept it tells so at the very end of that time.
-            error = source.wait_first(timeout + EMPTY)
+            error = source.wait_first(timeout + TELLING)
             if not source.connected:
                 self.stop(timeout=EMPTY)
                 raise error or Unavailable(f"not connected within {timeout:.0f} s")
