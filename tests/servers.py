@@ -45,6 +45,11 @@ SETTINGS = {
     "timezone": "UTC",
 }
 
+# A place for data that nobody needs after a power cut, and the bytes free there that are enough
+# for a whole run: a container often has a few megabytes only.
+MEMORY = Path("/dev/shm")
+ENOUGH = 8 << 30
+
 # Members of this role need their password, everybody else is trusted.
 PASSWORD_ROLE = "needs_password"
 HBA = """\
@@ -85,8 +90,8 @@ class NotInstalled(LookupError):
 class Home:
     """A temporary directory that ends with this process, and the servers in it too."""
 
-    def __init__(self):
-        self.path = Path(tempfile.mkdtemp(prefix="pgevents-"))
+    def __init__(self, parent=None):
+        self.path = Path(tempfile.mkdtemp(prefix="pgevents-", dir=parent))
         self.path.chmod(0o755)  # root's servers run as nobody
         self._numbers = itertools.count(1)
         self._reaper = subprocess.Popen(
@@ -115,16 +120,27 @@ class Home:
 
 @functools.lru_cache(maxsize=None)
 def home():
-    """The one directory in which this process keeps its servers."""
+    """The one directory in which this process keeps its servers and their programs."""
     return Home()
+
+
+@functools.lru_cache(maxsize=None)
+def memory():
+    """The one directory for servers that need no disk: in memory, where there is enough of it."""
+    try:
+        free = shutil.disk_usage(str(MEMORY)).free
+    except OSError:
+        return home()  # not on this system
+    return Home(MEMORY) if free >= ENOUGH and os.access(str(MEMORY), os.W_OK) else home()
 
 
 def close():
     """End and remove everything; at the latest this happens when the process ends."""
-    if home.cache_info().currsize:
-        home().close()
-        home.cache_clear()
-        installations.cache_clear()
+    for place in (memory, home):
+        if place.cache_info().currsize:
+            place().close()
+            place.cache_clear()
+    installations.cache_clear()
 
 
 class Installation:
@@ -251,12 +267,14 @@ class Server:
         self.installation = installation
         self.host = "127.0.0.1"
         self.port = free_port()
-        self.directory = home().directory("postgres{}".format(installation.major))
+        settings = dict(SETTINGS, **settings)
+        place = memory() if settings["fsync"] == "off" else home()
+        self.directory = place.directory("postgres{}".format(installation.major))
         self.data = self.directory / "data"
         self.log = self.directory / "log"
         self._process = None
         self._names = itertools.count(1)
-        self._initdb(dict(SETTINGS, **settings))
+        self._initdb(settings)
 
     def __repr__(self):
         return "<server of PostgreSQL {} at port {}>".format(self.version, self.port)

@@ -111,7 +111,7 @@ def test_a_killed_test_run_leaves_nothing_behind(server):
     script = (
         "from tests.servers import *; import os, sys, signal\n"
         "server = Server(Installation(sys.argv[1])).start()\n"
-        "print(home().path, server._process.pid, flush=True)\n"
+        "print(server.directory.parent, home().path, server._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     bin = str(server.installation.bin)
@@ -119,8 +119,8 @@ def test_a_killed_test_run_leaves_nothing_behind(server):
     killed = subprocess.run([sys.executable, "-c", script, bin], stdout=subprocess.PIPE,
                             cwd=os.path.dirname(os.path.dirname(__file__)))
 
-    path, pid = killed.stdout.split()
-    wait_until(lambda: not os.path.exists(path))
+    *paths, pid = killed.stdout.split()
+    wait_until(lambda: not any(map(os.path.exists, paths)))
     assert not os.path.exists("/proc/{}/cwd".format(pid.decode()))
 
 
