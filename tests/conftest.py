@@ -56,6 +56,15 @@ def pytest_unconfigure():
     postgresql.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Make what a test logged fit to be sent to another process, half characters too."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def no_thread_left():
     """Fail a test whose threads outlive it: the next one would meet them."""

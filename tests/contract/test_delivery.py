@@ -479,7 +479,7 @@ class WithoutSignature:
     print, [].append, unittest.mock.Mock(), unittest.mock.create_autospec(Kept(None)), Kept,
     Kept(None), Kept(None).method, functools.partial(two, connection=None), given_more(two), dict,
     WithoutSignature(), functools.partial(print, end=""), lambda event, /, *more, **others: None,
-], ids=repr)
+])
 def test_whatever_can_be_called_with_an_event_is_taken(registry, fn):
     registry.listen("orders", "after_insert", fn)
 

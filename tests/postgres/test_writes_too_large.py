@@ -8,8 +8,12 @@ from pgevents.testing import Recorder
 from ..servers import wanted_majors
 from .test_writes import KINDS, make
 
-#: On one server of a run: what is this large takes its time.
-pytestmark = pytest.mark.parametrize("shared", wanted_majors()[-1:], indirect=True, scope="module")
+#: On one server of a run, as what is this large takes its time; one after the other, as it takes
+#: gigabytes.
+pytestmark = [
+    pytest.mark.parametrize("shared", wanted_majors()[-1:], indirect=True, scope="module"),
+    pytest.mark.xdist_group("gigabytes"),
+]
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 
