@@ -33,8 +33,10 @@ rooms do not see each other.
     groups         groups: one process of many gets each event
     housekeeper    the thread that cleans
     wishes         what a hub wants captured
+    upkeep         sees to it that it is, and stays so
     postgres       the room for PostgreSQL
     sqlite         the room for SQLite
+    bind           which room a URL or an Engine means
     hub            the house: where all of it comes together
     testing        for the tests of applications
     cli            the command

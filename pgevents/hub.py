@@ -4,19 +4,19 @@ import atexit
 import json
 import logging
 import os
-import re
 import threading
 import time
 import weakref
 from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tuple, Union
 
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import URL, Engine
 
 from . import checks, signals
-from .backend import Backend, Reader, Relation
+from .backend import Reader
+from .bind import address_of, backend_for
 from .delivery import Delivery
 from .dispatcher import QUEUE_SIZE, Dispatcher
-from .errors import NotInstalled, Unavailable, UsageError
+from .errors import Unavailable, UsageError
 from .event import Event, LogRow
 from .groups import Group, Groups
 from .housekeeper import Housekeeper
@@ -25,9 +25,8 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
-from .target import Target
 from .topics import Topics
-from .wishes import Wanted, Wishes
+from .upkeep import Upkeep
 
 logger = logging.getLogger("pgevents")
 
@@ -39,8 +38,6 @@ HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
 EMPTY = 0.1  # seconds that threads with nothing to do may take to end
 TELLING = 0.5  # seconds that an attempt that gave up in time may take to say why, on a busy machine
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
-
-_PLAIN = re.compile(r"[\w.-]+")  # a part of a URL that can hold nothing else
 
 
 class Hub:
@@ -91,12 +88,11 @@ class Hub:
                 raise UsageError(f"{name}={thing!r}: give a {kind.__name__}")
         self.registry = default_registry if registry is None else registry
         self.metrics = Metrics()
-        self._backend = _backend(
+        self._backend = backend_for(
             bind, schema, bell, checks.seconds("poll_interval", poll_interval, 0.001)
         )
-        self._address = _address(bind)
+        self._address = address_of(bind)
         self._service = checks.name("service", service)
-        self._may_install = install
         self._workers = checks.whole("workers", workers)
         self._queue_size = checks.whole("queue_size", queue_size)
         self._retention = checks.seconds("retention", retention, 1.0)
@@ -105,10 +101,10 @@ class Hub:
         )
         self._behind_after = checks.seconds("behind_after", behind_after)
         self._retry = retry or Retry()
-        self._wishes = Wishes(self._backend, self.registry)
-        self._gone: Set[str] = set()  # tables that were told to be gone
-        self._oids: Dict[str, Optional[int]] = {}  # of the tables as we know them
         self._topics = Topics(self._backend)
+        self._upkeep = Upkeep(
+            self._backend, self.registry, self._topics, self._service, install, self._tell
+        )
         self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards start, stop and the fields below
@@ -283,7 +279,7 @@ class Hub:
         captured. Raises UsageError, in ``start()`` for columns that there are
         not, and for the key's in ``exclude``.
         """
-        self._wishes.watch(target, moments, include, exclude, old)
+        self._upkeep.wishes.watch(target, moments, include, exclude, old)
 
     def install(self, sql_only: bool = False, role: Optional[str] = None) -> str:
         """Install the log, and triggers for all that is watched or listened to.
@@ -295,10 +291,10 @@ class Hub:
         """
         self._notice_fork()
         with self._backend.session():
-            wishes = self._wishes.all()
             if sql_only:
-                return self._backend.install_sql(self._service, wishes, role)
-            self._ensure(wishes, install=True)
+                wanted = self._upkeep.wishes.all()
+                return self._backend.install_sql(self._service, wanted, role)
+            self._upkeep.install()
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
@@ -401,12 +397,9 @@ class Hub:
             _refuse_group(listener)
         if (source is None and self._reader is None) or listener.target is None:
             return
-        target = listener.target
         try:
             with self._backend.session():
-                relation = self._backend.find(target)
-                self._ensure(self._wishes.one(listener, moments, relation), self._may_install)
-                self._topics.learn(target, relation)
+                self._upkeep.add(listener, listener.target, moments)
         except Unavailable:
             # What is registered before the first connection is installed by it.
             if source is None or source.prepared:
@@ -525,36 +518,10 @@ class Hub:
         with self._backend.session():
             if deadline is not None and time.monotonic() > deadline:
                 raise Unavailable("connected too late: start() has given up")
-            self._check_and_install(deadline)
+            self._upkeep.begin(deadline)
         source = self._source
         if source is not None:
             self._groups.start(source.reader.owner)
-
-    def _check_and_install(self, deadline: Optional[float]) -> None:
-        wishes = self._wishes.all()
-        self._ensure(wishes, self._may_install, deadline)
-        self._oids = {relation.topic: relation.oid for relation, _ in wishes}
-        for listener, _ in self.registry.all():
-            if listener.target is not None:
-                self._topics.learn(listener.target, self._backend.find(listener.target))
-        healed = self._backend.heal()
-        if healed:
-            self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
-
-    def _ensure(
-        self, wishes: Wanted, install: bool, deadline: Optional[float] = None
-    ) -> None:
-        """See to it that this is captured; say what is captured although it was left out."""
-        if install:
-            self._backend.install(self._service, wishes, deadline)
-        else:
-            missing = self._backend.missing(None, wishes)
-            if missing:
-                raise NotInstalled(
-                    "; ".join(missing) + ". Let somebody with the rights install it"
-                )
-        for sentence in self._wishes.overruled(self._service, wishes):
-            logger.warning("%s", sentence)
 
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
@@ -577,37 +544,8 @@ class Hub:
             logger.debug("%d old rows are gone from the log", deleted)
 
     def _check_capture(self) -> None:
-        """Bring triggers back that were lost: a migration may have made a table anew."""
         with self._backend.session():
-            wishes = self._wishes.all(self._find_again)
-            missing = self._backend.missing(None, wishes)
-            # Another process may have brought the triggers back: we missed as much.
-            anew = self._made_anew(wishes)
-            if missing or anew:
-                self._tell("gap", reason="; ".join(anew + missing))
-            if missing:
-                self._ensure(wishes, self._may_install)
-
-    def _made_anew(self, wishes: Wanted) -> List[str]:
-        """Tell which tables are not those of the last call: a sentence each."""
-        anew = []
-        for relation, _ in wishes:
-            if self._oids.setdefault(relation.topic, relation.oid) != relation.oid:
-                self._oids[relation.topic] = relation.oid
-                anew.append(f"{relation.topic} was made anew")
-        return anew
-
-    def _find_again(self, target: Target) -> Optional[Relation]:
-        """Look a table up that was there; tell once if it is gone."""
-        try:
-            relation = self._backend.find(target)
-        except UsageError as error:
-            if target.key not in self._gone:
-                self._gone.add(target.key)
-                self._tell("gap", reason=f"what was listened to is gone: {error}")
-            return None
-        self._gone.discard(target.key)
-        return relation
+            self._upkeep.check()
 
     # Forks.
 
@@ -635,43 +573,6 @@ class Hub:
             copy = source.reader.copy()
             source.reader.abandon()
             self._launch(copy)
-
-
-def _backend(
-    bind: Any, schema: str, bell: Optional[bool], poll_interval: float
-) -> Backend:
-    """Return the backend that a URL or an Engine needs."""
-    if isinstance(bind, str):
-        try:
-            bind = make_url(bind)
-        except Exception as error:
-            # The text may hold a password: it is not repeated.
-            raise UsageError("that is no database URL: write postgresql://… or sqlite:///…"
-                             ) from error
-    if not isinstance(bind, (URL, Engine)):
-        raise UsageError(f"a hub is bound to a URL or an Engine, not to {type(bind).__name__}")
-    name = bind.dialect.name if isinstance(bind, Engine) else bind.get_backend_name()
-    if name == "postgresql":
-        from .postgres.backend import PostgreSQL
-
-        return PostgreSQL(bind, schema, bell, poll_interval)
-    if name == "sqlite":
-        from .sqlite.backend import SQLite
-
-        return SQLite(bind, schema)
-    raise UsageError(f"no backend for {name!r}: write postgresql://… or sqlite:///…")
-
-
-def _address(bind: Union[str, URL, Engine]) -> str:
-    """Return which database that is, without the password: it may stand in odd places."""
-    url = bind.url if isinstance(bind, Engine) else make_url(bind)
-    if url.get_backend_name() == "sqlite":
-        return f"sqlite:///{url.database}"
-    user, host, database = (
-        "…" if part and not _PLAIN.fullmatch(part) else part or ""
-        for part in (url.username, url.host, url.database)
-    )
-    return f"postgresql://{user and user + '@'}{host}/{database}"
 
 
 def _refuse_group(listener: Listener) -> None:

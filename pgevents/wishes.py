@@ -1,6 +1,7 @@
 """What a hub wants captured: what was said with watch(), and what its listeners hear."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+import contextlib
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .backend import Backend, Relation, Wish, union_of
 from .errors import UsageError
@@ -34,11 +35,16 @@ class Wishes:
         operations = [m[len("after_") :] for m in moments_of(moments)] if moments else OPERATIONS
         self._watched.append((as_target(target), Wish(operations, include, exclude or (), old)))
 
-    def all(self, find: Optional[Callable[[Target], Optional[Relation]]] = None) -> Wanted:
+    def all(
+        self,
+        find: Optional[Callable[[Target], Optional[Relation]]] = None,
+        unfit: Optional[Callable[[UsageError], None]] = None,
+    ) -> Wanted:
         """Return what to capture of each table.
 
         ``find`` looks tables up; one that it does not find is left out.
-        Raises UsageError for a column that a table does not have.
+        Raises UsageError for a column that cannot be captured, such as one that there is
+        not; or gives it to ``unfit``, and the rest of that wish counts.
         """
         find = find or self._backend.find
         wishes: Dict[str, Tuple[Relation, Wish]] = {}
@@ -50,23 +56,23 @@ class Wishes:
         for target, wish in self._watched:
             relation = find(target)
             if relation is not None:
-                _check_columns(
-                    f"watch({target.key!r})", {*(wish.include or ()), *wish.exclude}, relation
-                )
-                _check_key(target, wish, relation)
+                with _given_to(unfit):
+                    _check_watch(target, wish, relation)
                 want(relation, wish.with_key(relation.key))
         said = {topic: wish for topic, (_, wish) in wishes.items()}
         for listener, moments in self._registry.all():
             relation = None if listener.target is None else find(listener.target)
             if relation is not None:
                 told = said.get(relation.topic) or self._backend.wish(relation.topic)
-                want(relation, _heard(listener, moments, relation, told))
+                with _given_to(unfit):
+                    _check_listener(listener, relation, told)
+                want(relation, _heard(listener, moments))
         return list(wishes.values())
 
     def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wanted:
         """Return what one more listener wants. Raises UsageError."""
-        told = self._backend.wish(relation.topic)
-        return [(relation, _heard(listener, moments, relation, told))]
+        _check_listener(listener, relation, self._backend.wish(relation.topic))
+        return [(relation, _heard(listener, moments))]
 
     def overruled(self, service: str, wanted: Wanted) -> List[str]:
         """Tell of what is captured though it was left out: a sentence for each table."""
@@ -104,14 +110,30 @@ def _who_wants(
     return ", and ".join(reasons) or "whoever installed it did not leave it out"
 
 
-def _heard(
-    listener: Listener, moments: Tuple[str, ...], relation: Relation, told: Wish
-) -> Wish:
-    """Return what a listener needs captured of a table; ``told`` is what is said of it already.
+def _heard(listener: Listener, moments: Tuple[str, ...]) -> Wish:
+    """Return what a listener needs captured of a table.
 
     A listener has no opinion about columns, but for those that it names: where
-    some were left out, they stay out. Raises UsageError if it asks for one of those.
+    some were left out, they stay out.
     """
+    operations = [moment[len("after_") :] for moment in moments]
+    # What has changed is known by the old row alone.
+    old = True if listener.columns is not None else None
+    return Wish(operations, listener.column_names(), old=old, open=True)
+
+
+@contextlib.contextmanager
+def _given_to(unfit: Optional[Callable[[UsageError], None]]) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if unfit is None:
+            raise
+        unfit(error)
+
+
+def _check_listener(listener: Listener, relation: Relation, told: Wish) -> None:
+    """Refuse a listener to what is not captured; ``told`` is what is said of the table already."""
     names = listener.column_names()
     _check_columns(listener.name, names, relation)
     left_out = sorted(names - set(told.of(relation.columns)))
@@ -120,13 +142,11 @@ def _heard(
             f"{listener.name} asks for {relation.topic}.{left_out[0]}, which is not captured:"
             " hub.watch() says what is"
         )
-    operations = [moment[len("after_") :] for moment in moments]
-    # What has changed is known by the old row alone.
-    old = True if listener.columns is not None else None
-    return Wish(operations, names, old=old, open=True)
 
 
-def _check_key(target: Target, wish: Wish, relation: Relation) -> None:
+def _check_watch(target: Target, wish: Wish, relation: Relation) -> None:
+    named = {*(wish.include or ()), *wish.exclude}
+    _check_columns(f"watch({target.key!r})", named, relation)
     excluded = sorted(set(wish.exclude) & set(relation.key))
     if excluded:
         raise UsageError(

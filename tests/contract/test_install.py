@@ -321,6 +321,27 @@ def test_a_table_made_anew_while_the_hub_runs_gets_its_triggers_back(orders, hea
     assert "orders" in gaps[0]  # gone first, or without its triggers
 
 
+def test_a_listener_whose_column_is_gone_keeps_no_other_table_from_getting_its_triggers_back(
+    orders, heard, gaps, caplog
+):
+    orders.execute("CREATE TABLE tea (id integer PRIMARY KEY)")
+    registry = Registry()
+    registry.listen("orders", "after_update", print, columns=["status"])
+    registry.listen("tea", "after_insert", heard)
+
+    with Hub(orders.url, registry, retention=1):
+        orders.execute("ALTER TABLE orders RENAME COLUMN status TO state")
+        wait_for(lambda: "print asks for" in caplog.text)
+        orders.execute("DROP TABLE tea")
+        orders.execute("CREATE TABLE tea (id integer PRIMARY KEY)")
+        wait_for(lambda: triggers(orders, "tea"))
+        orders.execute("INSERT INTO tea VALUES (1)")
+
+        assert heard.next().key == 1
+    assert any("tea" in gap for gap in gaps)
+    assert caplog.text.count("status, which is no column") == 1
+
+
 ANEW = {
     "made anew": ["DROP TABLE orders", "CREATE TABLE orders (id int PRIMARY KEY, item text)"],
     "swapped": [

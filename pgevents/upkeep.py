@@ -1,0 +1,113 @@
+"""Sees to it that what a hub wants is captured: when it starts, and as long as it runs."""
+
+import logging
+from typing import Callable, Dict, List, Optional, Set, Tuple
+
+from .backend import Backend, Relation
+from .errors import NotInstalled, UsageError
+from .registry import Listener, Registry
+from .target import Target
+from .topics import Topics
+from .wishes import Wanted, Wishes
+
+logger = logging.getLogger("pgevents")
+
+
+class Upkeep:
+    """Installs what one hub wants, or finds it missing; notices what was lost or altered."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        registry: Registry,
+        topics: Topics,
+        service: str,
+        may_install: bool,
+        tell: Callable[..., None],
+    ) -> None:
+        self.wishes = Wishes(backend, registry)
+        self._backend = backend
+        self._registry = registry
+        self._topics = topics
+        self._service = service
+        self._may_install = may_install
+        self._tell = tell
+        self._gone: Set[str] = set()  # tables that were told to be gone
+        self._unfit: Set[str] = set()  # what the last look found to ask for columns that are gone
+        self._oids: Dict[str, Optional[int]] = {}  # of the tables as we know them
+
+    def begin(self, deadline: Optional[float] = None) -> None:
+        """See to all that is wanted now, and learn what the tables look like.
+
+        Tries until ``deadline`` (``time.monotonic()``), if there is one. Raises what
+        Hub.start() does.
+        """
+        wanted = self.wishes.all()
+        self._see_to(wanted, self._may_install, deadline)
+        self._oids = {relation.topic: relation.oid for relation, _ in wanted}
+        for listener, _ in self._registry.all():
+            if listener.target is not None:
+                self._topics.learn(listener.target, self._backend.find(listener.target))
+        healed = self._backend.heal()
+        if healed:
+            self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
+
+    def install(self) -> None:
+        """Install what is wanted, because somebody asks for it."""
+        self._see_to(self.wishes.all(), True)
+
+    def add(self, listener: Listener, target: Target, moments: Tuple[str, ...]) -> None:
+        """See to what one more listener wants."""
+        relation = self._backend.find(target)
+        self._see_to(self.wishes.one(listener, moments, relation), self._may_install)
+        self._topics.learn(target, relation)
+
+    def check(self) -> None:
+        """Bring triggers back that were lost: a migration may have made a table anew."""
+        unfit, self._unfit = self._unfit, set()
+        wanted = self.wishes.all(self._find_again, lambda error: self._unfit.add(str(error)))
+        for sentence in sorted(self._unfit - unfit):
+            logger.warning("%s", sentence)
+        missing = self._backend.missing(None, wanted)
+        # Another process may have brought the triggers back: we missed as much.
+        anew = self._made_anew(wanted)
+        if missing or anew:
+            self._tell("gap", reason="; ".join(anew + missing))
+        if missing:
+            self._see_to(wanted, self._may_install)
+
+    def _see_to(
+        self, wanted: Wanted, install: bool, deadline: Optional[float] = None
+    ) -> None:
+        """See to it that this is captured; say what is captured although it was left out."""
+        if install:
+            self._backend.install(self._service, wanted, deadline)
+        else:
+            missing = self._backend.missing(None, wanted)
+            if missing:
+                raise NotInstalled(
+                    "; ".join(missing) + ". Let somebody with the rights install it"
+                )
+        for sentence in self.wishes.overruled(self._service, wanted):
+            logger.warning("%s", sentence)
+
+    def _made_anew(self, wanted: Wanted) -> List[str]:
+        """Tell which tables are not those of the last call: a sentence each."""
+        anew = []
+        for relation, _ in wanted:
+            if self._oids.setdefault(relation.topic, relation.oid) != relation.oid:
+                self._oids[relation.topic] = relation.oid
+                anew.append(f"{relation.topic} was made anew")
+        return anew
+
+    def _find_again(self, target: Target) -> Optional[Relation]:
+        """Look a table up that was there; tell once if it is gone."""
+        try:
+            relation = self._backend.find(target)
+        except UsageError as error:
+            if target.key not in self._gone:
+                self._gone.add(target.key)
+                self._tell("gap", reason=f"what was listened to is gone: {error}")
+            return None
+        self._gone.discard(target.key)
+        return relation
