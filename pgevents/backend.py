@@ -123,6 +123,18 @@ def union_of(wishes: Iterable[Wish]) -> Wish:
     return union.settled()
 
 
+def is_served(
+    wish: Wish, columns: Iterable[str], known: Dict[str, Wish], service: Optional[str] = None
+) -> bool:
+    """Tell whether what the services want of a table covers a wish.
+
+    With a ``service`` it must have said so itself; without, it is enough that somebody did.
+    """
+    if service is None:
+        return union_of(known.values()).serves(wish, columns)
+    return service in known and known[service] | wish == known[service]
+
+
 class Relation:
     """A table that was found in the database.
 

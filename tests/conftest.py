@@ -8,6 +8,7 @@
     orders     `database` with a table of orders
     registry   a registry of the test's own
     heard      a listener that remembers
+    gaps       what hubs have told by the signal `gap`
 
 PGEVENTS_TEST_POSTGRES_MAJORS chooses other versions, PGEVENTS_TEST_POSTGRES one directory
 of PostgreSQL's programs, PGEVENTS_TEST_REQUIRE=1 fails instead of skipping where a version
@@ -21,7 +22,7 @@ import time
 
 import pytest
 
-from pgevents import Registry
+from pgevents import Registry, signals
 from pgevents.testing import Recorder
 
 from . import servers as postgresql
@@ -147,6 +148,18 @@ def registry():
 def heard():
     """A listener that remembers."""
     return Recorder()
+
+
+@pytest.fixture
+def gaps():
+    """What was told by the signal `gap`."""
+    told = []
+
+    def tell(hub, reason):
+        told.append(reason)
+
+    with signals.gap.connected_to(tell):
+        yield told
 
 
 @pytest.fixture

@@ -1,16 +1,10 @@
-"""Waiting for a state."""
+"""Waiting for a state, for as long as a machine that does other things too may take."""
 
-import time
+from pgevents.testing import wait_until
 
 TIMEOUT = 20.0  # seconds
 
 
 def wait_for(condition, timeout=TIMEOUT):
     """Return the condition's value as soon as it is true; fail if it never is."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "not within {} s".format(timeout)
-        time.sleep(0.01)
+    return wait_until(condition, timeout)

@@ -20,7 +20,7 @@ import psycopg2.errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..backend import Relation, Wish, union_of
+from ..backend import Relation, Wish, is_served, union_of
 from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
@@ -65,8 +65,7 @@ class Capture:
         for relation, wish in wishes:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            if not (union.serves(wish, relation.columns) if service is None else
-                    service in known and known[service] | wish == known[service]):
+            if not is_served(wish, relation.columns, known, service):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif not self._up_to_date(cursor, relation, union):
                 found.append(f"a trigger of {relation.topic} is missing, disabled or outdated")

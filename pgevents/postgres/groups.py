@@ -17,6 +17,7 @@ from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
 from .catalog import quoted
 from .connection import Address, engine, translated
+from .log import FIRST
 from .snapshot import Cursor, Snapshot
 
 PAGE_BYTES = 8_000_000  # of rows that are claimed together, as they are stored; at least one
@@ -39,14 +40,6 @@ WITH fresh AS MATERIALIZED (
 SELECT pg_current_snapshot()::text, bulk.large, {columns}
   FROM bulk LEFT JOIN fresh ON NOT bulk.large
  ORDER BY seq
-"""
-
-_FIRST = """
-SELECT min(seq) FROM (
-    SELECT seq, xid FROM {log} WHERE xid >= %(xmax)s::xid8
-    UNION ALL
-    SELECT seq, xid FROM {log} WHERE xid = ANY (%(xip)s::xid8[])) fresh
- WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
 """
 
 _PAGE = """
@@ -239,7 +232,7 @@ class PostgresGroupLog(GroupLog):
         upto = Snapshot.parse(now)
         behind = Cursor(upto, None, place.seq)
         if large:
-            first = self._one(connection, _FIRST, **_since(place.since), upto=now)
+            first = self._one(connection, FIRST, **_since(place.since), upto=now)
             paged = Cursor(place.since, upto, first - 1)
             rows = self._page(connection, paged, topics, limit)
             return rows, _text(paged._replace(seq=rows[-1][0]) if rows else behind)

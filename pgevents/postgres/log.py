@@ -89,7 +89,8 @@ SELECT pg_current_snapshot()::text,
        coalesce((SELECT l.xid::text::int8 FROM {log} l ORDER BY l.xid DESC LIMIT 1), 0)
 """
 
-_FIRST = """
+#: The first row that is new up to another snapshot.
+FIRST = """
 SELECT min(seq) FROM (
     SELECT seq, xid FROM {log} WHERE xid >= %(xmax)s::xid8
     UNION ALL
@@ -165,7 +166,7 @@ class LogReader(Reader):
             "bytes": PAGE_BYTES,
         }
         fresh, page, self._first, self._skim, self._begin, self._crashed = (
-            sql.format(**names) for sql in (_FRESH, _PAGE, _FIRST, _SKIM, _BEGIN, _CRASHED)
+            sql.format(**names) for sql in (_FRESH, _PAGE, FIRST, _SKIM, _BEGIN, _CRASHED)
         )
         self._prepare = _PREPARE.format(fresh=fresh, page=page, look=self._alterations.prepare)
 

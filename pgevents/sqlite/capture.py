@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.schema import CreateTable
 
-from ..backend import Relation, Wish, union_of
+from ..backend import Relation, Wish, is_served, union_of
 from ..tables import Tables
 from .catalog import SCHEMA, find_topic, quoted
 from .connection import writing
@@ -39,8 +39,7 @@ class Capture:
         for relation, wish in wishes:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            if not (union.serves(wish, relation.columns) if service is None else
-                    service in known and known[service] | wish == known[service]):
+            if not is_served(wish, relation.columns, known, service):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif self._there(connection, relation) != self._triggers(relation, union):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")

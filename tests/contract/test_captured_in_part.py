@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from pgevents import DatabaseError, Hub, Registry, UsageError, signals
+from pgevents import DatabaseError, Hub, Registry, UsageError
 
 from .. import command
 from ..waiting import wait_for
@@ -92,26 +92,19 @@ def test_with_include_the_key_is_captured_all_the_same(orders, registry, heard):
 
 
 def test_a_table_that_goes_while_the_hub_runs_is_told_and_disturbs_no_other(
-    orders, registry, heard
+    orders, registry, heard, gaps
 ):
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
     orders.execute("CREATE TABLE customers (id integer PRIMARY KEY)")
     registry.listen("orders", "after_insert", heard)
     registry.listen("customers", "after_insert", heard)
-    hub = Hub(orders.url, registry, retention=1)
-    signals.gap.connect(tell, sender=hub)
 
-    with hub:
+    with Hub(orders.url, registry, retention=1):
         orders.execute("DROP TABLE customers")
-        wait_for(lambda: told)
+        wait_for(lambda: gaps)
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
         event = heard.next()
 
-    assert "customers" in told[0]
+    assert "customers" in gaps[0]
     assert event.table == "orders"
 
 

@@ -1,6 +1,6 @@
 """The log keeps what a group needs."""
 
-from pgevents import Hub, signals
+from pgevents import Hub
 
 from ..waiting import wait_for
 
@@ -31,12 +31,9 @@ def test_what_a_group_has_not_passed_stays(orders, registry, heard):
     assert kept == 3
 
 
-def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(orders, registry, heard):
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
+def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(
+    orders, registry, heard, gaps
+):
     registry.listen("orders", "after_insert", heard, group="mailer")
     hub = Hub(orders.url, registry, retention=1, group_retention=1)
     group = hub.group("mailer")
@@ -44,8 +41,7 @@ def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(orders, regi
         group.pause()
         insert(orders, 3)
         wait_for(lambda: log_size(orders) == 0)
-    signals.gap.connect(tell)
     with Hub(orders.url, registry):
-        wait_for(lambda: told)
+        wait_for(lambda: gaps)
 
-    assert "mailer" in told[0]
+    assert "mailer" in gaps[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgevents import Hub, Registry, UsageError, signals
+from pgevents import Hub, Registry, UsageError
 from pgevents import hub as hub_module
 
 from ..waiting import wait_for
@@ -58,18 +58,6 @@ def triggers(database, table="orders"):
 
 def topic(database, table="orders"):
     return ("main." if database.kind == "sqlite" else "public.") + table
-
-
-@pytest.fixture
-def gaps():
-    """What was told by the signal `gap`."""
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
-    with signals.gap.connected_to(tell):
-        yield told
 
 
 def test_a_second_install_changes_nothing(orders):

@@ -1,22 +1,8 @@
 """Housekeeping: what is old goes, but not before it could be seen."""
 
-import pytest
-
-from pgevents import Hub, Registry, signals
+from pgevents import Hub, Registry
 
 from ..waiting import wait_for
-
-
-@pytest.fixture
-def gaps():
-    """What was told by the signal `gap`."""
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
-    with signals.gap.connected_to(tell):
-        yield told
 
 
 def log_size(database):

@@ -251,20 +251,15 @@ def test_a_disabled_trigger_is_outdated_and_install_enables_it(orders, disable, 
     assert enabled(orders) == {"O"}
 
 
-def test_a_running_hub_enables_what_was_disabled_and_tells(orders, heard):
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
-    with hub_of(orders, listener=heard) as hub, signals.gap.connected_to(tell):
+def test_a_running_hub_enables_what_was_disabled_and_tells(orders, heard, gaps):
+    with hub_of(orders, listener=heard) as hub:
         orders.execute("ALTER TABLE orders DISABLE TRIGGER USER")
-        wait_for(lambda: told)
+        wait_for(lambda: gaps)
         wait_for(lambda: enabled(orders) == {"O"})
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
         event = heard.next()
 
-    assert "a trigger of public.orders is missing, disabled or outdated" in told[0]
+    assert "a trigger of public.orders is missing, disabled or outdated" in gaps[0]
     assert event.new["item"] == "tea"
     assert hub.installed()[0]["state"] == "ok"
 

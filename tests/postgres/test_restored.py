@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pgevents import Hub, Registry, signals
+from pgevents import Hub, Registry
 
 from ..waiting import wait_for
 
@@ -15,18 +15,6 @@ FAR = 10**12  # a transaction's number that no test reaches
 def orders(postgres):
     postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
     return postgres
-
-
-@pytest.fixture
-def gaps():
-    """What was told by the signal `gap`."""
-    told = []
-
-    def tell(hub, reason):
-        told.append(reason)
-
-    with signals.gap.connected_to(tell):
-        yield told
 
 
 def insert(database, *items):

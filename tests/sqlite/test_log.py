@@ -96,19 +96,15 @@ def test_vacuum_and_checkpoints_disturb_nothing(orders, registry, heard):
 
 
 def test_a_file_that_is_deleted_is_noticed_and_one_in_its_place_is_followed(
-    orders, registry, heard, tmp_path
+    orders, registry, heard, gaps, tmp_path
 ):
-    gaps, lost = [], threading.Event()
-
-    def tell_gap(hub, reason):
-        gaps.append(reason)
+    lost = threading.Event()
 
     def tell_lost(hub, **details):
         lost.set()
 
     registry.listen("orders", "after_insert", heard)
     hub = Hub(orders.url, registry)
-    signals.gap.connect(tell_gap, sender=hub)
     signals.disconnected.connect(tell_lost, sender=hub)
     with hub:
         insert(orders, "a")
@@ -129,16 +125,9 @@ def test_a_file_that_is_deleted_is_noticed_and_one_in_its_place_is_followed(
     assert event.new["item"] == "c"
 
 
-def test_a_table_that_a_migration_makes_anew_is_captured_again(orders, registry, heard):
-    gaps = []
-
-    def tell(hub, reason):
-        gaps.append(reason)
-
+def test_a_table_that_a_migration_makes_anew_is_captured_again(orders, registry, heard, gaps):
     registry.listen("orders", "after_insert", heard)
-    hub = Hub(orders.url, registry)
-    signals.gap.connect(tell, sender=hub)
-    with hub:
+    with Hub(orders.url, registry) as hub:
         migration = orders.connect()
         migration.executescript(
             "BEGIN; CREATE TABLE new_orders (id INTEGER PRIMARY KEY, item TEXT, price REAL);"
