@@ -11,6 +11,7 @@
     processes    … and in several; measured with the groups
     takeover     how soon another process goes on after kill -9; with the groups
     rivals       other people's durable queues; with the groups
+    libraries    other libraries that tell of changed rows: how soon, at what cost
 
     server       a PostgreSQL that keeps its promises: fsync, synchronous_commit
     handwritten  the trigger and the loop that pgevents competes with

@@ -4,7 +4,7 @@ import argparse
 
 from tests import servers
 
-from . import bulk, delivery, groups, latency, sqlite, writers
+from . import bulk, delivery, groups, latency, libraries, sqlite, writers
 from .report import Report
 from .server import described, running
 
@@ -15,6 +15,7 @@ SUBJECTS = {
     "delivery": delivery,
     "sqlite": sqlite,
     "groups": groups,
+    "libraries": libraries,
 }
 
 

@@ -24,8 +24,8 @@ def measure(server: Any, report: Report) -> None:
         hub = stack.enter_context(Listening("pgevents", ours.url, "stamp"))
         loop = stack.enter_context(Listening("handwritten", theirs.url, "stamp"))
         found = interleaved(report.rounds(10), {
-            "hand-written": lambda: _commits(theirs.connect(), loop),
-            "pgevents": lambda: _commits(ours.connect(), hub),
+            "hand-written": lambda: commits(theirs.connect(), loop),
+            "pgevents": lambda: commits(ours.connect(), hub),
         })
     rows = []
     for name, rounds in found.items():
@@ -42,7 +42,7 @@ def measure(server: Any, report: Report) -> None:
     report.target("latency p99", "≤ 5 ms", "{:.2f} ms".format(p99), p99 <= 5)
 
 
-def _commits(connection: Any, listening: Listening) -> Tuple[List[float], List[float]]:
+def commits(connection: Any, listening: Any) -> Tuple[List[float], List[float]]:
     """Commit a row again and again; return milliseconds from the return and from the sending."""
     returned, sent = [], []
     for _ in range(COMMITS):

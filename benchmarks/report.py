@@ -33,8 +33,9 @@ class Report:
         self._met.append((what, wanted, measured, "yes" if reached else "**no**"))
 
     def targets(self) -> None:
-        """Print them all."""
-        self.table("Targets", ("what", "target", "measured", "reached"), self._met)
+        """Print them all, if there are any."""
+        if self._met:
+            self.table("Targets", ("what", "target", "measured", "reached"), self._met)
 
 
 def interleaved(rounds: int, variants: Dict[str, Callable[[], Any]]) -> Dict[str, List[Any]]:

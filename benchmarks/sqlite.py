@@ -4,6 +4,7 @@ import contextlib
 import random
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any, List
 
 from tests.servers import home
@@ -28,19 +29,15 @@ ORDERS = (
 
 def measure(_: Any, report: Report) -> None:
     """Measure pgevents and a loop that polls every ten milliseconds."""
-    paths = [home().directory("sqlite") / "orders.db" for _ in range(2)]
-    for path in paths:
-        with contextlib.closing(sqlite3.connect(str(path))) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(ORDERS)
+    paths = [orders() for _ in range(2)]
     urls = ["sqlite:///{}".format(path) for path in paths]
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Listening("polling", urls[0], "stamp"))
         hub = stack.enter_context(Listening("pgevents", urls[1], "stamp"))
         found = interleaved(report.rounds(10), {
-            BY_HAND: lambda: _commits(paths[0], loop, COMMITS, PAUSE),
-            OURS: lambda: _commits(paths[1], hub, COMMITS, PAUSE),
-            SILENT: lambda: _commits(paths[1], hub, AWAKENINGS, SILENCE),
+            BY_HAND: lambda: commits(paths[0], loop, COMMITS, PAUSE),
+            OURS: lambda: commits(paths[1], hub, COMMITS, PAUSE),
+            SILENT: lambda: commits(paths[1], hub, AWAKENINGS, SILENCE),
         })
         seconds = IDLE / 3 if report.quick else IDLE
         busy = _idle(hub, seconds)
@@ -59,7 +56,17 @@ def measure(_: Any, report: Report) -> None:
     report.target("SQLite, idle", "≤ 1 % of a core", "{:.2f} %".format(busy * 100), busy <= 0.01)
 
 
-def _commits(path: Any, listening: Listening, number: int, pause: Any) -> List[float]:
+def orders() -> Path:
+    """Make a file with a table of orders."""
+    path = home().directory("sqlite") / "orders.db"
+    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(ORDERS)
+    return path
+
+
+def commits(path: Path, listening: Any, number: int, pause: Any) -> List[float]:
+    """Commit a row again and again; return the milliseconds from each until it was heard."""
     latencies = []
     with contextlib.closing(sqlite3.connect(str(path), timeout=10)) as connection:
         for _ in range(number):

@@ -15,6 +15,7 @@ from .server import Database
 
 CLIENTS = (1, 16)
 SECONDS = 4  # of a round
+FOR_EVER = 1 << 60  # events
 
 #: What it is called → microseconds by which each flush is made longer. Disks
 #: that keep what they were told take one or more milliseconds; many a virtual
@@ -32,21 +33,26 @@ def measure(server: Any, report: Report) -> None:
     plain, by_hand, ours = (Database(server) for _ in range(3))
     by_hand.execute(TRIGGER)
     ours.watch()
-    bench = _Pgbench(server, 2 if report.quick else SECONDS)
+    bench = Pgbench(server, 2 if report.quick else SECONDS)
+
+    def commits(database: Database, clients: int, kind: str, *handler: Any) -> float:
+        return bench.run(database, clients, Listening(kind, database.url, *handler))
+
     for disk, delay in DISKS.items():
-        _slow_down(server, delay)
+        slow_down(server, delay)
         for clients in CLIENTS:
             found = interleaved(report.rounds(5), {
                 PLAIN: lambda: bench.run(plain, clients),
-                BY_HAND: lambda: bench.run(by_hand, clients, "handwritten", "count", 1 << 60),
-                OURS: lambda: bench.run(ours, clients, "pgevents", "count", 1 << 60),
-                BEHIND: lambda: bench.run(ours, clients, "pgevents", "slow"),
+                BY_HAND: lambda: commits(by_hand, clients, "handwritten", "count", FOR_EVER),
+                OURS: lambda: commits(ours, clients, "pgevents", "count", FOR_EVER),
+                BEHIND: lambda: commits(ours, clients, "pgevents", "slow"),
             })
             _tell(report, disk, clients, found)
-    _slow_down(server, 0)
+    slow_down(server, 0)
 
 
-def _slow_down(server: Any, microseconds: int) -> None:
+def slow_down(server: Any, microseconds: int) -> None:
+    """Make each flush take longer."""
     server.execute("ALTER SYSTEM SET commit_delay = {}".format(microseconds))
     server.execute("ALTER SYSTEM SET commit_siblings = 0")
     server.execute("SELECT pg_reload_conf()")
@@ -70,7 +76,7 @@ def _tell(report: Report, disk: str, clients: int, found: Dict[str, List[float]]
             report.target(what, "≥ 2 × hand-written", "{:.2f} ×".format(to_hand), to_hand >= 2)
 
 
-class _Pgbench:
+class Pgbench:
     """The program pgbench: clients that are not Python."""
 
     def __init__(self, server: Any, seconds: int) -> None:
@@ -80,13 +86,10 @@ class _Pgbench:
         self._script = home().directory("pgbench") / "insert.sql"
         self._script.write_text(INSERT + ";\n")
 
-    def run(self, database: Database, clients: int, *listening: Any) -> float:
+    def run(self, database: Database, clients: int, listening: Any = None) -> float:
         """Return the commits in a second, while somebody listens."""
         database.empty()
-        with contextlib.ExitStack() as stack:
-            if listening:
-                kind, *handler = listening
-                stack.enter_context(Listening(kind, database.url, *handler))
+        with listening or contextlib.ExitStack():
             printed = self._installation.run(
                 "pgbench", "-n", "-f", self._script, "-c", clients, "-j", min(clients, 2),
                 "-T", self._seconds, "-h", self._server.socket_directory,

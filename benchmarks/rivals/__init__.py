@@ -3,6 +3,7 @@
     sqlspec_events      sqlspec's events extension
     procrastinate_jobs  procrastinate
     pgqueuer_jobs       pgqueuer
+    …_listener          no queues: see benchmarks/libraries.py
     venvs               how they are installed, and run
 
 They are no dependencies of pgevents: what cannot be installed is left out.
