@@ -6,7 +6,7 @@ takes nothing too early.
 """
 
 import json
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import (
     Float, Table, and_, bindparam, case, delete, func, insert, literal, or_, select, update,
@@ -19,6 +19,7 @@ from .grouplog import LAST, Captured, GroupLog, backfill_topic
 from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
+PAGE = 500  # rows that a statement names one by one
 RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
 
 
@@ -276,12 +277,11 @@ class Ledger:
                 return progress
             seqs = self._taken(connection, name)
             done = progress.done
-            for first in range(0, len(seqs), 500):  # SQLite binds a thousand values at most
+            for page in _pages(seqs):
                 done -= connection.execute(
                     select(func.count())
                     .select_from(log)
-                    .where(and_(log.c.seq.in_(seqs[first : first + 500]),
-                                log.c.operation == "read"))
+                    .where(and_(log.c.seq.in_(page), log.c.operation == "read"))
                 ).scalar() or 0
             # What was put back by hand is counted no second time.
             return Progress(max(0, done), progress.total)
@@ -353,7 +353,8 @@ class Ledger:
                 if row.owner != owner and not self._lives(connection, row.owner):
                     self._set(connection, name, owner=owner)
                 return Claim(None, held, Progress())
-            given = {"group": name, "numbers": _text(rows), "by": owner, "lease": options.lease}
+            numbers = _text(_seqs(rows))
+            given = {"group": name, "numbers": numbers, "by": owner, "lease": options.lease}
             key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
             read = sum(row[4] == "read" for row in rows)
             if read:
@@ -380,7 +381,8 @@ class Ledger:
         """
         leases = self._leases
         ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
-        left = {"seqs": _text(work.rows[min(finished, len(work.rows) - 1) :])} if finished else {}
+        rest = work.rows[min(finished, len(work.rows) - 1) :]
+        left = {"seqs": _text(_seqs(rest))} if finished else {}
         with self.transaction() as connection:
             return self._renew(connection, ours, seconds, **left)
 
@@ -411,7 +413,7 @@ class Ledger:
             found = connection.execute(
                 update(leases)
                 .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
-                .values(seqs=_text(rest), attempt=rest_attempt, again=work.again)
+                .values(seqs=_text(_seqs(rest)), attempt=rest_attempt, again=work.again)
             )
         else:
             found = connection.execute(self._end_lease, {"lease": work.lease, "by": work.owner})
@@ -421,13 +423,14 @@ class Ledger:
             if failure.delay is None:
                 self._bury(connection, name, failure)
             elif ordered:
-                self._put(connection, name, [failure.row, *rest], failure.attempt + 1,
+                self._put(connection, name, _seqs([failure.row, *rest]), failure.attempt + 1,
                           failure.delay, work.again)
                 return
             else:
-                self._put(connection, name, [failure.row], failure.attempt + 1, failure.delay)
+                self._put(connection, name, _seqs([failure.row]), failure.attempt + 1,
+                          failure.delay)
         if rest and not keep:
-            self._put(connection, name, rest, rest_attempt, 0.0, work.again)
+            self._put(connection, name, _seqs(rest), rest_attempt, 0.0, work.again)
 
     # Dead letters.
 
@@ -450,41 +453,53 @@ class Ledger:
 
         Raises UsageError for an unknown group.
         """
-        dead, chosen = self._dead, self._chosen(name, ids)
-        with self.transaction() as connection:
-            self._row(connection, name)
-            found = connection.execute(select(dead.c.seq).where(chosen).order_by(dead.c.id))
-            seqs = [row[0] for row in found]
-            kept = {row[0]: row for row in self._log.rows(connection, seqs)}
-            again = [kept[seq] for seq in seqs if seq in kept]
-            for row in again:
-                self._put(connection, name, [row], 1, 0.0)
-            connection.execute(
-                delete(dead).where(and_(chosen, dead.c.seq.in_([row[0] for row in again])))
-            )
-        return len(again)
+        return sum(self._retry(name, page) for page in self._letters(name, ids))
 
     def discard_dead(self, name: str, ids: Optional[List[int]] = None) -> int:
         """Forget dead letters, all or these; return how many.
 
         Raises UsageError for an unknown group.
         """
-        pages: List[Optional[List[int]]] = [None]
-        if ids is not None:  # SQLite binds a thousand values at most
-            pages = [ids[first : first + 500] for first in range(0, len(ids), 500)]
-        with self.transaction() as connection:
-            self._row(connection, name)
-            return sum(
-                connection.execute(delete(self._dead).where(self._chosen(name, page))).rowcount
-                for page in pages
-            )
+        return sum(self._discard(page) for page in self._letters(name, ids))
 
     # Inside.
 
-    def _chosen(self, name: str, ids: Optional[List[int]]) -> Any:
-        """Return the condition that these dead letters of a group fulfil, or all."""
-        mine = self._dead.c.group_name == name
-        return mine if ids is None else and_(mine, self._dead.c.id.in_(ids))
+    def _letters(self, name: str, ids: Optional[List[int]]) -> Iterator[List[int]]:
+        """Give the ids of a group's dead letters by the page, all or those that are in ``ids``."""
+        dead = self._dead
+        with self.transaction() as connection:
+            self._row(connection, name)
+            found = connection.execute(
+                select(dead.c.id).where(dead.c.group_name == name).order_by(dead.c.id)
+            )
+            letters = [row[0] for row in found]
+        if ids is not None:
+            letters = sorted(set(letters).intersection(ids))
+        return _pages(letters)
+
+    def _retry(self, name: str, letters: List[int]) -> int:
+        dead, log = self._dead, self._rows
+        with self.transaction() as connection:
+            # Locked: somebody else may be about to do the same.
+            found = connection.execute(
+                select(dead.c.id, dead.c.seq)
+                .where(dead.c.id.in_(letters))
+                .order_by(dead.c.id)
+                .with_for_update()
+            ).fetchall()
+            seqs = [seq for _, seq in found]
+            kept = connection.execute(select(log.c.seq).where(log.c.seq.in_(seqs))).fetchall()
+            there = {row[0] for row in kept}
+            again = [(letter, seq) for letter, seq in found if seq in there]
+            for _, seq in again:
+                self._put(connection, name, [seq], 1, 0.0)
+            connection.execute(delete(dead).where(dead.c.id.in_([letter for letter, _ in again])))
+        return len(again)
+
+    def _discard(self, letters: List[int]) -> int:
+        with self.transaction() as connection:
+            found = connection.execute(delete(self._dead).where(self._dead.c.id.in_(letters)))
+            return found.rowcount
 
     def _taken(self, connection: Connection, name: str) -> List[int]:
         """Return the positions of what is taken and not finished, or waits for its time."""
@@ -547,16 +562,16 @@ class Ledger:
         self,
         connection: Connection,
         name: str,
-        rows: List[LogRow],
+        seqs: List[int],
         attempt: int,
         delay: float,
         again: bool = False,
     ) -> None:
-        """Leave rows to whoever comes first after ``delay`` seconds."""
+        """Leave events to whoever comes first after ``delay`` seconds."""
         connection.execute(
             insert(self._leases).values(
                 group_name=name,
-                seqs=_text(rows),
+                seqs=_text(seqs),
                 attempt=attempt,
                 again=again,
                 renewed=self._now,
@@ -614,8 +629,17 @@ def _progress_text(progress: Progress) -> Optional[str]:
     return json.dumps(progress._asdict()) if progress.total else None
 
 
-def _text(rows: List[LogRow]) -> str:
-    return ",".join(str(row[0]) for row in rows)
+def _seqs(rows: List[LogRow]) -> List[int]:
+    return [row[0] for row in rows]
+
+
+def _text(seqs: List[int]) -> str:
+    return ",".join(map(str, seqs))
+
+
+def _pages(numbers: List[int]) -> Iterator[List[int]]:
+    """Give them in parts: SQLite may bind a thousand values at most, and keeps writers waiting."""
+    return (numbers[first : first + PAGE] for first in range(0, len(numbers), PAGE))
 
 
 def _storable(text: str, encoding: str) -> str:

@@ -181,6 +181,32 @@ def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(
     assert told[0]["group"] == "mailer"
 
 
+def test_many_dead_letters_are_retried_and_discarded_in_short_transactions(
+    orders, registry, heard, monkeypatch
+):
+    monkeypatch.setattr("pgevents.ledger.PAGE", 2)
+    cured = threading.Event()
+
+    def handle(event):
+        if not cured.is_set():
+            raise ValueError("the mail server is down")
+        heard(event)
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", max_attempts=1)
+    with hub:
+        insert(orders, *"abcdefg")
+        wait_for(lambda: len(group.dead_letters()) == 7)
+        first, second, third, *_ = group.dead_letters()
+        cured.set()
+
+        assert group.discard_dead(first, second, third.id, third) == 3
+        assert group.retry_dead() == 4
+        assert items(heard.take(4, TIMEOUT)) == ["d", "e", "f", "g"]
+        assert (group.dead_letters(), group.retry_dead(), group.retry_dead(first)) == ([], 0, 0)
+
+
 class Wordless(Exception):
     def __repr__(self):
         raise RuntimeError("no words")

@@ -51,6 +51,32 @@ def test_terminated_backends_and_restarts_leave_every_effect_exactly_once(orders
     assert set(effects(orders).values()) == {1}
 
 
+def test_a_dead_letter_that_two_retry_at_once_is_handled_once_more(orders, registry):
+    registry.listen("orders", "after_insert", print, group="g")
+    with Hub(orders.url, registry) as hub:
+        pass
+    seq, = orders.execute(
+        "INSERT INTO pgevents.log (topic, operation, new)"
+        " VALUES ('public.orders', 'insert', '{}') RETURNING seq")[0]
+    orders.execute(
+        "INSERT INTO pgevents.dead (group_name, seq, event, attempts, error, traceback, at)"
+        " VALUES ('g', %s, '[]', 1, '', '', 0)", seq)
+    other = orders.connect()
+    other.cursor().execute("DELETE FROM pgevents.dead")  # as one that retries does last
+    answers = []
+    retry = threading.Thread(target=lambda: answers.append(hub.group("g").retry_dead()))
+    retry.start()
+    wait_for(lambda: orders.execute(
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+    other.commit()
+    retry.join()
+    hub.stop()
+
+    assert answers == [0]
+    assert orders.execute("SELECT id FROM pgevents.leases") == []
+
+
 @pytest.mark.parametrize("group", ["g", None])
 def test_each_row_of_a_backlog_is_read_a_few_times_only(orders, registry, group):
     # The server has no statistics about the log yet.
