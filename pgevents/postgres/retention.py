@@ -149,6 +149,7 @@ def _free(tables: Tables) -> str:
            AND NOT pg_visible_in_snapshot(l.xid, (c.cursor ->> 'since')::pg_snapshot)
            AND NOT coalesce(l.seq <= (c.cursor ->> 'seq')::int8 AND
                    pg_visible_in_snapshot(l.xid, (c.cursor ->> 'upto')::pg_snapshot), false))
-       AND NOT EXISTS (SELECT FROM {leases} t
-                        WHERE l.seq = ANY (string_to_array(t.seqs, ',')::int8[]))
+       AND NOT EXISTS (
+        SELECT FROM (SELECT unnest(string_to_array(seqs, ',')::int8[]) AS seq FROM {leases}) t
+         WHERE t.seq = l.seq)
        AND NOT EXISTS (SELECT FROM {dead} d WHERE d.seq = l.seq)"""

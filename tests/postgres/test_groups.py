@@ -77,6 +77,22 @@ def test_a_dead_letter_that_two_retry_at_once_is_handled_once_more(orders, regis
     assert orders.execute("SELECT id FROM pgevents.leases") == []
 
 
+def test_thousands_of_events_that_wait_for_their_time_hold_up_no_housekeeping(orders, registry):
+    registry.listen("orders", "after_insert", print, group="g")
+    hub = Hub(orders.url, registry, retention=1)
+    with hub:
+        hub.group("g").pause()
+    insert(orders, 30000)
+    hub.group("g").rewind("now")
+    orders.execute(
+        "INSERT INTO pgevents.leases (group_name, seqs, attempt, again, renewed, due)"
+        " SELECT 'g', seq::text, 2, false, 0, extract(epoch FROM now()) + 3600 FROM pgevents.log"
+        " ORDER BY seq LIMIT 20000")
+
+    with hub:
+        wait_for(lambda: orders.execute("SELECT count(*) FROM pgevents.log") == [(20000,)])
+
+
 @pytest.mark.parametrize("group", ["g", None])
 def test_each_row_of_a_backlog_is_read_a_few_times_only(orders, registry, group):
     # The server has no statistics about the log yet.
