@@ -104,14 +104,19 @@ def _used_by(engine: Engine) -> Dict[str, Any]:
     try:
         with translated():
             connection = pool.connect()
-        info = connection.driver_connection.info  # type: ignore[union-attr]
-        used = {name: value for name, value in info.dsn_parameters.items() if value != ""}
-        if info.password:
-            used["password"] = info.password
+        found = info(connection)
+        used = {name: value for name, value in found.dsn_parameters.items() if value != ""}
+        if found.password:
+            used["password"] = found.password
         connection.close()
         return used
     finally:
         pool.dispose()
+
+
+def info(pooled: Any) -> Any:
+    """Return what psycopg2 knows of a pooled connection; SQLAlchemy's names for it change."""
+    return pooled.cursor().connection.info
 
 
 def connect(address: Address) -> Any:

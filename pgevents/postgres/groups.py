@@ -16,7 +16,7 @@ from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
 from .catalog import quoted
-from .connection import Address, engine, translated
+from .connection import Address, engine, info, translated
 from .log import FIRST
 from .snapshot import Cursor, Snapshot
 
@@ -101,13 +101,15 @@ class PostgresGroupLog(GroupLog):
             yield connection
 
     def aborted(self, connection: Connection) -> bool:
-        return bool(_info(connection).transaction_status == TRANSACTION_STATUS_INERROR)
+        return bool(info(connection.connection).transaction_status == TRANSACTION_STATUS_INERROR)
 
     def encoding(self, connection: Connection) -> str:
-        return encodings.get(_info(connection).parameter_status("server_encoding"), "ascii")
+        name = info(connection.connection).parameter_status("server_encoding")
+        return encodings.get(name, "ascii")
 
     def dispose(self, close: bool = True) -> None:
-        self._engine.dispose(close=close)
+        if close:  # psycopg2 itself leaves alone what another process has connected
+            self._engine.dispose()
 
     def cursor(self, connection: Connection, start: str) -> str:
         if start == "now":
@@ -276,11 +278,6 @@ class PostgresGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, **values: Any) -> Any:
         rows = self._all(connection, sql, **values)
         return rows[0][0] if rows else None
-
-
-def _info(connection: Connection) -> Any:
-    raw: Any = connection.connection
-    return raw.cursor().connection.info
 
 
 def _since(since: Snapshot) -> Dict[str, Any]:

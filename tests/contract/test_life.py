@@ -256,16 +256,26 @@ def test_a_hub_s_repr_tells_its_database_and_its_state(orders, registry):
     ("postgresql+psycopg://shop:secret@db/shop", "postgresql://shop@db/shop"),
     ("postgresql:///shop?host=db&password=secret", "postgresql:///shop"),
     ("postgresql+psycopg2://", "postgresql:///"),
-    ("postgresql://shop:secret@secret@db/shop", "postgresql://shop@…/shop"),
     ("postgresql://shop%3Asecret@db/shop", "postgresql://…@db/shop"),
     ("postgresql://sh/op:secret@db/shop", "postgresql://sh/…"),
     ("postgresql:///host=db password=secret", "postgresql:///…"),
 ])
 def test_a_hub_s_repr_tells_no_password(url, words):
+    assert reprs(url) == ["<Hub {} stopped>".format(words)] * 3
+
+
+def test_a_hub_s_repr_tells_no_password_with_a_sign_that_ends_one():
+    told = reprs("postgresql://shop:secret@secret@db/shop")
+
+    # Some releases of SQLAlchemy end the password at the first @, others at the last.
+    hosts = ("…", "db")
+    assert {*told} <= {"<Hub postgresql://shop@{}/shop stopped>".format(host) for host in hosts}
+
+
+def reprs(url):
     parsed = sqlalchemy.engine.make_url(url)
     binds = [url, parsed, sqlalchemy.create_engine(parsed.set(drivername="postgresql+psycopg2"))]
-
-    assert [repr(Hub(bind, Registry())) for bind in binds] == ["<Hub {} stopped>".format(words)] * 3
+    return [repr(Hub(bind, Registry())) for bind in binds]
 
 
 def test_start_gives_up_in_time_and_names_the_lock_that_it_waited_for(
