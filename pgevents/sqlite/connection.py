@@ -6,6 +6,7 @@ import pathlib
 import sqlite3
 import time
 from typing import Any, Iterator, Optional, Tuple
+from urllib.parse import unquote
 
 from sqlalchemy import create_engine
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -27,7 +28,7 @@ def path_of(bind: Any) -> str:
             " use a file"
         )
     if options.get("uri") or name.startswith("file:"):
-        name = name[len("file:") :].partition("?")[0]
+        name = unquote(name[len("file:") :].partition("?")[0])
     return os.path.abspath(name)
 
 

@@ -1,13 +1,16 @@
 """Reading the log of a file: several processes, locks, and files that change."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.parse
 
 import pytest
+import sqlalchemy
 
 from pgevents import Denied, Hub, Registry, UsageError, signals
 
@@ -93,6 +96,24 @@ def test_vacuum_and_checkpoints_disturb_nothing(orders, registry, heard):
         events = heard.take(6)
 
     assert [event.key for event in events] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{path}", "sqlite:///file:{quoted}?uri=true",
+                                  "sqlite:///file://{quoted}?mode=rw&uri=true"])
+def test_a_file_may_be_named_as_sqlite_names_it(tmp_path, registry, heard, form):
+    path = tmp_path / "my shop.db"
+    url = form.format(path=path, quoted=urllib.parse.quote(str(path)))
+    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
+    engine = sqlalchemy.create_engine(url)
+    registry.listen("orders", "after_insert", heard)
+
+    for bind in (url, engine):
+        with Hub(bind, registry):
+            with engine.begin() as connection:
+                connection.execute(sqlalchemy.text("INSERT INTO orders (item) VALUES ('tea')"))
+            assert heard.next().new["item"] == "tea"
+    engine.dispose()
 
 
 def test_a_file_that_is_deleted_is_noticed_and_one_in_its_place_is_followed(
