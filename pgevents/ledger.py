@@ -247,7 +247,8 @@ class Ledger:
             found = connection.execute(delete(self._groups).where(self._groups.c.name == name))
             if not found.rowcount:
                 raise NoGroup(f"there is no group {name!r}")
-            for table in (self._leases, self._dead):
+            # Whoever retries dead letters has those locked, and writes leases.
+            for table in (self._dead, self._leases):
                 connection.execute(delete(table).where(table.c.group_name == name))
 
     def rewind(self, name: str, to: Any) -> None:

@@ -51,7 +51,9 @@ def test_terminated_backends_and_restarts_leave_every_effect_exactly_once(orders
     assert set(effects(orders).values()) == {1}
 
 
-def test_a_dead_letter_that_two_retry_at_once_is_handled_once_more(orders, registry):
+@pytest.fixture
+def retried(orders, registry):
+    """A group whose one dead letter another process retries, and a way to let that one commit."""
     registry.listen("orders", "after_insert", print, group="g")
     with Hub(orders.url, registry) as hub:
         pass
@@ -62,19 +64,34 @@ def test_a_dead_letter_that_two_retry_at_once_is_handled_once_more(orders, regis
         "INSERT INTO pgevents.dead (group_name, seq, event, attempts, error, traceback, at)"
         " VALUES ('g', %s, '[]', 1, '', '', 0)", seq)
     other = orders.connect()
-    other.cursor().execute("DELETE FROM pgevents.dead")  # as one that retries does last
-    answers = []
-    retry = threading.Thread(target=lambda: answers.append(hub.group("g").retry_dead()))
-    retry.start()
-    wait_for(lambda: orders.execute(
-        "SELECT 1 FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"))
-    other.commit()
-    retry.join()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT FROM pgevents.dead FOR UPDATE")
+        cursor.execute(
+            "INSERT INTO pgevents.leases (group_name, seqs, attempt, again, renewed, due)"
+            " VALUES ('g', %s, 1, false, 0, 0)", (seq,))
+        cursor.execute("DELETE FROM pgevents.dead")
+
+    def meanwhile(act):
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(act(hub.group("g"))))
+        thread.start()
+        wait_for(lambda: orders.execute(
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+        other.commit()
+        thread.join()
+        return answers, orders.execute("SELECT count(*) FROM pgevents.leases")[0][0]
+
+    yield meanwhile
     hub.stop()
 
-    assert answers == [0]
-    assert orders.execute("SELECT id FROM pgevents.leases") == []
+
+def test_a_dead_letter_that_two_retry_at_once_is_handled_once_more(retried):
+    assert retried(lambda group: group.retry_dead()) == ([0], 1)
+
+
+def test_a_group_that_is_dropped_while_another_process_retries_leaves_nothing(retried):
+    assert retried(lambda group: group.drop()) == ([None], 0)
 
 
 def test_thousands_of_events_that_wait_for_their_time_hold_up_no_housekeeping(orders, registry):
