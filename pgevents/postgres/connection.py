@@ -264,17 +264,14 @@ class Listening:
 
         Raises Unavailable when the connection is lost meanwhile.
         """
-        # What came with the answer to a statement does not fire again.
+        # What came with the answer to a statement does not fire again, and psycopg2 may have
+        # left it unread in libpq's buffer.
+        self._poll()
         if self._connection.notifies or self._waker.woken or self.interrupted:
             self._waker.woken = False
             return
         if self._waker.sleep(timeout, self._connection.fileno()):
-            try:
-                with translated():
-                    self._connection.poll()
-            except BaseException:
-                self.close()
-                raise
+            self._poll()
         self._waker.woken = False
 
     def close(self) -> None:
@@ -297,6 +294,14 @@ class Listening:
                 os.dup2(devnull, connection.fileno())
         finally:
             os.close(devnull)
+
+    def _poll(self) -> None:
+        try:
+            with translated():
+                self._connection.poll()
+        except BaseException:
+            self.close()
+            raise
 
     def _new_cursor(self) -> Any:
         connection = self._connection

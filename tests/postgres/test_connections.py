@@ -1,7 +1,10 @@
 """Connections to PostgreSQL die, hang and are refused; nothing is lost and nothing repeated."""
 
 import logging
+import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -662,3 +665,26 @@ def test_a_log_that_keeps_many_rows_is_read_as_fast(shop, listening, heard):
 
     print("a look took {:.2f} ms, with 200,000 rows {:.2f} ms".format(before * 1e3, after * 1e3))
     assert len(heard.rest()) == 200000
+
+
+def test_a_notification_that_comes_with_an_answer_wakes_at_once(postgres):
+    waker = Waker()
+    listening = Listening(Address(make_url(postgres.url)), waker)
+    listening.connect()
+    listening.run("LISTEN bell", None, 10)
+    listening._cursor.execute("SELECT 'answered'")
+    with socket.socket(fileno=os.dup(listening._connection.fileno())) as peeking:
+        def arrived(word):
+            there = select.select([peeking], [], [], 0)[0]
+            return there and word in peeking.recv(65536, socket.MSG_PEEK)
+
+        wait_for(lambda: arrived(b"answered"))
+        postgres.execute("NOTIFY bell")
+        wait_for(lambda: arrived(b"bell"))
+    listening._finish(10)
+
+    listening.sleep(0)
+
+    assert listening.notified()
+    listening.close()
+    waker.close()
