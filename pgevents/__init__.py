@@ -58,7 +58,7 @@ from .registry import Registry, contains, listen, listens_for, remove
 from .retry import Retry
 from .target import ANY
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ANY",

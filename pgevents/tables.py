@@ -20,7 +20,7 @@ from .errors import UsageError
 
 #: Rises when the tables or the functions change in a way that an older
 #: version of pgevents must not undo.
-VERSION = 1
+VERSION = 2
 
 
 class Xid8(UserDefinedType):  # type: ignore[type-arg]
