@@ -1,5 +1,6 @@
 """Several processes that start at once on a fresh database."""
 
+import contextlib
 import multiprocessing
 import threading
 
@@ -18,12 +19,14 @@ def listen(url, begin, started, heard, stop):
         stop.wait()
 
 
-def test_six_processes_start_at_once_and_all_of_them_listen(orders):
+@contextlib.contextmanager
+def starting_together(url):
+    """Start the processes at once; give the queue of what they hear when all of them listen."""
     context = multiprocessing.get_context("spawn")
     begin, stop = context.Barrier(PROCESSES), context.Event()
     started, heard = context.Semaphore(0), context.Queue()
     processes = [
-        context.Process(target=listen, args=(orders.url, begin, started, heard, stop))
+        context.Process(target=listen, args=(url, begin, started, heard, stop))
         for _ in range(PROCESSES)
     ]
     for process in processes:
@@ -31,15 +34,20 @@ def test_six_processes_start_at_once_and_all_of_them_listen(orders):
     try:
         for _ in processes:
             assert started.acquire(timeout=30)
-        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
-        items = [heard.get(timeout=20) for _ in processes]
+        yield heard
     finally:
         stop.set()
         for process in processes:
             process.join(20)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+
+
+def test_six_processes_start_at_once_and_all_of_them_listen(orders):
+    with starting_together(orders.url) as heard:
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        items = [heard.get(timeout=20) for _ in range(PROCESSES)]
 
     assert items == ["tea"] * PROCESSES
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
 
 
 def test_six_services_in_threads_install_at_once_different_things(orders):
