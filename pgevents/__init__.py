@@ -13,6 +13,7 @@ rooms do not see each other.
     checks         what callers give, checked
     retry          how often and how soon again
     metrics        what a hub counts
+    warnings       what works, but not as it should
     values         rows: from the log's text to Python values, and on as JSON
     event          a change, as a listener is told it
     target         what somebody listens to

@@ -12,6 +12,7 @@ from .grouplog import Captured, GroupLog
 from .tables import Tables
 from .target import OPERATIONS, Target
 from .values import Shape
+from .warnings import Warnings
 
 
 class Wish:
@@ -259,6 +260,8 @@ class Backend:
 
     def __init__(self) -> None:
         self._shared = threading.local()
+        #: Of the hub: what works, but not as it should. For all that belongs to the backend.
+        self.warnings = Warnings()
         #: Around whatever must not be under way when the process forks.
         self.gate: ContextManager[Any] = contextlib.nullcontext()
 

@@ -198,6 +198,7 @@ class Hub:
             logger.warning("stopped after %.1f s while a group's listener was running", timeout)
         housekeeper.join(deadline)
         self._backend.dispose()
+        self._backend.warnings.clear()
         self._tell("stopped")
         return left
 
@@ -368,7 +369,8 @@ class Hub:
         """Return what the hub does now, as a plain dict.
 
         ``state`` is "stopped", "connecting", "listening" or "failed" (a
-        thread has ended); ``error`` what keeps it from listening.
+        thread has ended); ``error`` what keeps it from listening;
+        ``warnings`` what works, but not as it should, a sentence each.
         """
         self._notice_fork()
         source, dispatcher = self._source, self._dispatcher
@@ -377,6 +379,7 @@ class Hub:
             "state": self._state(),
             "database": self._backend.dialect,
             "error": None if error is None else str(error),
+            "warnings": self._backend.warnings.all(),
             "pid": self._pid,
             "threads_ended": self._threads_ended(),
             "tables": self._topics.known(),
@@ -566,6 +569,7 @@ class Hub:
         reader, self._reader = self._reader, None
         self._dispatcher = self._housekeeper = self._delivery = None
         self.metrics = Metrics()
+        self._backend.warnings.clear()
         if reader is not None:
             self._reader = reader.copy()
             reader.abandon()

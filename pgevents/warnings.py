@@ -1,0 +1,37 @@
+"""What works, but not as it should: sentences for ``hub.status()`` and the log."""
+
+import logging
+from typing import Dict, List, Optional
+
+logger = logging.getLogger("pgevents")
+
+
+class Warnings:
+    """The warnings of one hub. Any thread may give some, and take its own back.
+
+        self.warnings.set("housekeeping", "old rows stay in pgevents.log: …")
+        self.warnings.set("housekeeping", None)   # it works again
+
+    A warning that was not there before is logged, once.
+    """
+
+    def __init__(self) -> None:
+        self._sentences: Dict[str, str] = {}
+
+    def set(self, key: str, sentence: Optional[str]) -> None:
+        """Give the warning of this key, another in its place, or with None take it back."""
+        if sentence is None:
+            self._sentences.pop(key, None)
+            return
+        new = key not in self._sentences
+        self._sentences[key] = sentence
+        if new:
+            logger.warning("%s", sentence)
+
+    def all(self) -> List[str]:
+        """Return the sentences, oldest first."""
+        return list(self._sentences.values())
+
+    def clear(self) -> None:
+        """Take all back: the hub has stopped, or this is a forked child."""
+        self._sentences.clear()
