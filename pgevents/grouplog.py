@@ -16,17 +16,39 @@ class Captured(NamedTuple):
     columns: List[str]
 
 
+#: What the topics of a backfill of the group ``g`` begin with, in the SQL of both databases.
+BACKFILL_SQL = """CASE WHEN replace(g.name, ':', '') = g.name THEN 'backfill:' || g.name || ':'
+     ELSE 'backfill "' || replace(g.name, '"', '""') || '" ' END"""
+
+
 def backfill_topic(name: str, topic: str) -> str:
-    """Return the topic of rows that only one group is to read."""
-    return f"backfill:{name}:{topic}"
+    """Return the topic of rows that only one group is to read; it begins as BACKFILL_SQL says.
+
+    A name with a colon is quoted: "a" and "a:b" must not share a topic.
+    """
+    if ":" not in name:
+        return f"backfill:{name}:{topic}"
+    quoted = name.replace('"', '""')
+    return f'backfill "{quoted}" {topic}'
 
 
-def plain_row(row: LogRow) -> LogRow:
-    """Return a log row with the table's own topic: undo ``backfill_topic``."""
+def backfill_topics(name: str, topics: List[str]) -> List[str]:
+    """Return the topics of a group's backfill of these tables, also as release 0.1 wrote them."""
+    return list(dict.fromkeys(
+        one for topic in topics
+        for one in (backfill_topic(name, topic), f"backfill:{name}:{topic}")
+    ))
+
+
+def plain_row(row: LogRow, name: str) -> LogRow:
+    """Return a log row of a group with the table's own topic: undo ``backfill_topic``."""
     topic = row[3]
     if row[4] != "read":
         return row
-    return (*row[:3], topic.split(":", 2)[2], *row[4:])
+    for prefix in backfill_topics(name, [""]):
+        if topic.startswith(prefix):
+            return (*row[:3], topic[len(prefix) :], *row[4:])
+    return row
 
 
 class GroupLog:

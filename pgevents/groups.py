@@ -130,7 +130,7 @@ class Group:
         return [
             DeadLetter(
                 row["id"],
-                self._groups.event(json.loads(row["event"]), row["attempts"]),
+                self._groups.event(self.name, json.loads(row["event"]), row["attempts"]),
                 row["attempts"],
                 row["error"],
                 row["traceback"],
@@ -223,9 +223,9 @@ class Groups:
                 self._ledger = Ledger(self._backend.tables, self._log)
             return self._ledger
 
-    def event(self, row: List[Any], attempt: int) -> Event:
-        """Return the event of a log row that was kept as JSON."""
-        plain = plain_row(tuple(row))
+    def event(self, name: str, row: List[Any], attempt: int) -> Event:
+        """Return the event of a group's log row that was kept as JSON."""
+        plain = plain_row(tuple(row), name)
         return Event(plain, self._known.shape(plain[3]), attempt, attempt > 1)
 
     def start(self, owner: str) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from .errors import DatabaseError, UsageError
 from .event import LogRow
-from .grouplog import LAST, Captured, GroupLog, backfill_topic
+from .grouplog import LAST, Captured, GroupLog, backfill_topics
 from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
@@ -623,7 +623,7 @@ class Ledger:
 
 
 def _all_topics(name: str, topics: List[str]) -> List[str]:
-    return [*topics, *(backfill_topic(name, topic) for topic in topics)]
+    return [*topics, *backfill_topics(name, topics)]
 
 
 def _progress_text(progress: Progress) -> Optional[str]:

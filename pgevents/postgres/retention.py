@@ -9,6 +9,7 @@ in the transaction that deletes, so a reader sees both or neither.
 
 from typing import Any
 
+from ..grouplog import BACKFILL_SQL
 from ..tables import Tables
 
 BATCH = 5000  # rows deleted in one transaction
@@ -145,6 +146,7 @@ def _free(tables: Tables) -> str:
     return f"""NOT EXISTS (
         SELECT FROM {groups} g, LATERAL (SELECT g.cursor::json AS cursor) c
          WHERE ((g.definition::jsonb -> 'topics') ? l.topic
+                OR starts_with(l.topic, {BACKFILL_SQL})
                 OR starts_with(l.topic, 'backfill:' || g.name || ':'))
            AND NOT pg_visible_in_snapshot(l.xid, (c.cursor ->> 'since')::pg_snapshot)
            AND NOT coalesce(l.seq <= (c.cursor ->> 'seq')::int8 AND

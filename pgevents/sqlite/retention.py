@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from ..grouplog import BACKFILL_SQL
 from ..tables import Tables
 from .connection import writing
 
@@ -74,7 +75,8 @@ def _free(tables: Tables) -> str:
     groups, leases, dead = (tables.name(table) for table in ("groups", "leases", "dead"))
     return f"""NOT EXISTS (
         SELECT 1 FROM {groups} g, json_each(g.definition, '$.topics') t
-         WHERE l.topic IN (t.key, 'backfill:' || g.name || ':' || t.key)
+         WHERE l.topic IN (t.key, {BACKFILL_SQL} || t.key,
+                           'backfill:' || g.name || ':' || t.key)
            AND CAST(g.cursor AS INTEGER) < l.seq)
        AND l.seq NOT IN (SELECT s.value FROM {leases}, json_each('[' || seqs || ']') s)
        AND l.seq NOT IN (SELECT seq FROM {dead})"""
