@@ -476,6 +476,7 @@ _FUNCTIONS = [
     "capture_delete",
     "capture_row",
     "capture_truncate",
+    "partition_truncated",
     "ring",
 ]
 
