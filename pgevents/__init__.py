@@ -15,6 +15,7 @@ rooms do not see each other.
     metrics        what a hub counts
     warnings       what works, but not as it should
     values         rows: from the log's text to Python values, and on as JSON
+    identity       which object of a mapped class a row is
     event          a change, as a listener is told it
     target         what somebody listens to
     signals        what a hub tells about itself

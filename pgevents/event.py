@@ -2,9 +2,10 @@
 
 import datetime
 import json
-from typing import Any, FrozenSet, Optional, Tuple, cast
+from typing import Any, Callable, FrozenSet, Optional, Tuple, cast
 
 from .errors import UsageError
+from .identity import as_declared, identity, mapper_of
 from .values import Row, Shape, from_tagged, parse_datetime, to_tagged
 
 #: A row of the log: position, transaction, at, topic, operation, old, new, context.
@@ -163,8 +164,9 @@ class Event:
         """Return the row's ORM object as it is *now*, or None if it is gone.
 
         ``entity`` is the mapped class; it may be left out where somebody
-        listens by that class. Reads the database through ``session``.
-        Raises UsageError without a class or a primary key.
+        listens by that class. Reads the database through ``session``, by the
+        class's primary key. Raises UsageError without a class, for a class of
+        another table, and where the event lacks a column of that key.
         """
         entity = entity or self._shape.entity
         if entity is None:
@@ -172,9 +174,21 @@ class Event:
                 f"no mapped class is known for {self.table!r}: listen with the class,"
                 " or give it, event.load(session, Order)"
             )
-        if self.key is None:
-            raise UsageError(f"{self.table!r} has no primary key to load by")
-        return session.get(entity, self.key, populate_existing=True)
+        mapper = mapper_of(entity)
+        row = self.new if self.new is not None else self.old
+        if row is None:
+            raise UsageError(f"there is no row to load: the event is a {self.operation}")
+
+        def bind() -> Any:
+            return session.get_bind(mapper=mapper)
+
+        def read(column: Any) -> Any:
+            return self._read(column, bind)
+
+        key = identity(mapper, self.schema, self.table, row, read, bind)
+        if all(value is None for value in key):
+            return None  # the ORM has no object without a key
+        return session.get(entity, key, populate_existing=True)
 
     def to_json(self) -> str:
         """Return the event as JSON text, for a queue or a file; ``from_json`` gives it back.
@@ -198,6 +212,7 @@ class Event:
                 "new": _tagged(self.new, raw_new),
                 "changed": list(self.changed),
                 "context": self._row[_CONTEXT],
+                "declared": self._shape.declared,
                 "attempt": self.attempt,
                 "redelivered": self.redelivered,
             }
@@ -209,6 +224,7 @@ class Event:
         try:
             given = json.loads(text)
             shape = Shape(given["schema"], given["table"], key=tuple(given["key"]))
+            shape.declared = given.get("declared", True)  # 0.1 does not say
             row = (
                 given["position"],
                 given["transaction"],
@@ -240,6 +256,20 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.moment} {self._row[_TOPIC]} key={self.key!r}>"
+
+    def _read(self, column: Any, bind: Callable[[], Any]) -> Any:
+        """Return a column's value as the ORM gives it, by the type that a class declares."""
+        row = self.new if self.new is not None else self.old
+        assert row is not None
+        shape = self._shape
+        if shape.read_by is not None:
+            raw = self._parsed()[self.new is not None]
+            decode = shape.read_by(column.table).get(column.name)
+            value = raw[column.name]
+            return value if decode is None or value is None else decode(value)
+        if shape.declared:
+            return row[column.name]
+        return as_declared(row[column.name], column.type, bind().dialect)
 
     def _parsed(self) -> Tuple[Any, Any]:
         """Old and new as JSON gives them."""

@@ -32,8 +32,11 @@ class Shape:
 
     ``key`` names the primary key's columns. ``decoders`` has one for each
     column whose value is not just what JSON gives. ``entity`` is the mapped
-    class, if one is known. ``stale`` is set when a row did not fit: the table
-    was altered meanwhile. ``look_again()`` returns what the database says now.
+    class, if one is known. ``declared`` tells whether a class or a Table said
+    the types, or the database alone; ``read_by(table)`` gives the decoders by
+    the types of another Table, None where nobody can. ``stale`` is set when a
+    row did not fit: the table was altered meanwhile. ``look_again()`` returns
+    what the database says now.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Shape:
         decoders: Optional[Mapping[str, Decoder]] = None,
         parse: Callable[[str], Any] = json.loads,
         entity: Optional[type] = None,
+        declared: bool = True,
+        read_by: Optional[Callable[[Any], Mapping[str, Decoder]]] = None,
     ) -> None:
         self.schema = schema
         self.table = table
@@ -53,6 +58,8 @@ class Shape:
         self.decoders = dict(decoders or {})
         self.parse = parse
         self.entity = entity
+        self.declared = declared
+        self.read_by = read_by
         self.stale = False
         self.look_again: Callable[[], "Shape"] = lambda: self
         self._newest = self

@@ -66,14 +66,17 @@ class PostgreSQL(Backend):
         with self._cursor() as cursor:
             types = catalog.column_types(cursor, relation)
         exact = any("numeric" in kind.names for kind in types.values())
+        table, known = target.table if target else None, self._known_dialect()
         return Shape(
             relation.schema,
             relation.name,
             tuple(types),
             relation.key,
-            decoders(types, target.table if target else None, self._known_dialect()),
+            decoders(types, table, known),
             **({"parse": parse} if exact else {}),
             entity=target.entity if target else None,
+            declared=table is not None,
+            read_by=lambda other: decoders(types, other, known),
         )
 
     def install(

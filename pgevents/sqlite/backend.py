@@ -64,6 +64,8 @@ class SQLite(Backend):
             decoders(table, ours.dialect),
             parse,
             target.entity if target is not None else None,
+            declared=target is not None and target.table is not None,
+            read_by=lambda other: decoders(other, ours.dialect),
         )
 
     def install(
