@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any, Callable, Dict
 
-from . import processes, rivals, takeover
+from . import processes, rivals, takeover, waiting
 from .backlog import Backlog, PostgresBacklog, SqliteBacklog
 from .members import Member
 from .report import Report, interleaved, medians, ratio, spread
@@ -25,6 +25,7 @@ def measure(server: Any, report: Report) -> None:
     events = EVENTS // 5 if report.quick else EVENTS
     _throughput("PostgreSQL", lambda: PostgresBacklog(server), events, report)
     _throughput("SQLite", SqliteBacklog, events, report)
+    waiting.measure(server, report)
     processes.measure(server, report)
     takeover.measure(server, report)
     rivals.measure(server, report)

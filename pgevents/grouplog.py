@@ -61,6 +61,9 @@ class GroupLog:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
         raise NotImplementedError
 
+    def prepare_claim(self, connection: Connection) -> None:
+        """Make a transaction ready for the statements of a claim."""
+
     def aborted(self, connection: Connection) -> bool:
         """Tell whether a statement failed, and the transaction can only be rolled back."""
         return False

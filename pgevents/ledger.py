@@ -9,7 +9,8 @@ import json
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import (
-    Float, Table, and_, bindparam, case, delete, func, insert, literal, or_, select, update,
+    Float, Table, and_, bindparam, case, delete, exists, func, insert, or_, select, union_all,
+    update,
 )
 from sqlalchemy.engine import Connection
 
@@ -20,6 +21,7 @@ from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
 PAGE = 500  # rows that a statement names one by one
+RIPE = 20  # leases that may be taken over, of which a claim looks at so many
 RENEWAL = 0.5  # seconds between two renewals; an owner that lives is never silent for so long
 
 
@@ -121,21 +123,33 @@ class Ledger:
         self._move_group = update(groups).where(groups.c.name == group).values(
             cursor=bindparam("behind"), owner=bindparam("by")
         )
+        # As a subquery it is one value, which an index can be asked for.
+        clock = select(now).scalar_subquery()
+        mine = leases.c.group_name == group
+        owned, waits = leases.c.owner.isnot(None), leases.c.owner.is_(None)
         # A time that no clock could have written but one that was set back since.
-        later = leases.c.renewed > now + OWNER_SILENT
-        waits = leases.c.owner.is_(None)
-        due = or_(leases.c.due <= now, and_(waits, later))
-        silent = and_(leases.c.owner.isnot(None), leases.c.renewed < now - OWNER_SILENT)
-        ripe = or_(due, silent, later)
+        later = leases.c.renewed > clock + OWNER_SILENT
+        # Not renewed < …: that is true of all who wait, and has an index.
+        silent = and_(owned, leases.c.renewed + OWNER_SILENT < clock)
+        over = leases.c.due <= clock
+        earliest = select(func.min(leases.c.due)).where(mine).scalar_subquery()
         self._find_held = select(
-            func.min(case((ripe, literal(0.0)), else_=leases.c.due - now))
-        ).where(leases.c.group_name == group)
+            case(
+                (or_(*(exists().where(and_(mine, ripe)) for ripe in (later, silent))), 0.0),
+                else_=earliest - clock,
+            )
+        )
+        ripe = [
+            select(leases.c.id).where(and_(mine, over)).order_by(leases.c.due, leases.c.id),
+            select(leases.c.id).where(and_(mine, later)).order_by(leases.c.renewed),
+            select(leases.c.id).where(and_(mine, silent)),
+        ]
+        found = union_all(*(select(one.limit(RIPE).subquery().c.id) for one in ripe)).subquery()
         self._find_ripe = (
             select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.again, leases.c.owner,
-                   due, later)
-            .where(and_(leases.c.group_name == group, ripe))
-            .order_by(leases.c.id)
-            .limit(20)
+                   or_(over, and_(waits, later)), later)
+            .where(leases.c.id.in_(select(found.c.id)))
+            .order_by(leases.c.due, leases.c.id)
             .with_for_update(skip_locked=True)
         )
         self._begin_lease = insert(leases).values(
@@ -329,6 +343,7 @@ class Ledger:
         has defined the group otherwise.
         """
         with self.transaction() as connection:
+            self._log.prepare_claim(connection)
             if standing_by:
                 row = self._defined(connection, name, definition)
                 held = self._held(connection, name)

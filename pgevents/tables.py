@@ -69,6 +69,11 @@ class Tables:
         """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
         return self._table(table).fullname
 
+    @staticmethod
+    def indexes(table: Table) -> List[Index]:
+        """Return a table's indexes, always in the same order."""
+        return sorted(table.indexes, key=lambda index: str(index.name))
+
     def owns(self, schema: str, name: str) -> bool:
         """Tell whether a table of the database is one of these."""
         return any(
@@ -176,11 +181,11 @@ class Tables:
             prefix=prefix,
             **options,
         )
-        self._add(
+        leases = self._add(
             "leases",
             [
                 Column("id", number, primary_key=True),
-                Column("group_name", Text, nullable=False, index=True),
+                Column("group_name", Text, nullable=False),
                 Column("seqs", Text, nullable=False),  # numbers of log rows, with commas
                 Column("attempt", Integer, nullable=False),
                 # Somebody may have handled some of it, and died of it, perhaps.
@@ -193,6 +198,12 @@ class Tables:
             sqlite_autoincrement=True,
             **options,
         )
+        # What is due is found among a hundred thousand that are not.
+        Index(prefix + "leases_due", leases.c.group_name, leases.c.due, leases.c.id)
+        Index(prefix + "leases_renewed", leases.c.group_name, leases.c.renewed)
+        owned = leases.c.owner.isnot(None)
+        Index(prefix + "leases_owned", leases.c.group_name, postgresql_where=owned,
+              sqlite_where=owned)
         self._add(
             "dead",
             [

@@ -204,7 +204,8 @@ class Capture:
         statements: List[Any] = []
         for table in self.tables.metadata.sorted_tables:
             statements.append(CreateTable(table, if_not_exists=True))
-            statements += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
+            statements += [CreateIndex(index, if_not_exists=True)
+                           for index in self.tables.indexes(table)]
         return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
     def _log_sql(self) -> List[str]:

@@ -68,7 +68,7 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::f
 _NOTHING = Snapshot.parse("1:1:")
 
 
-#: Misled by old statistics, the planner would read or sort the whole log for each page.
+#: Misled by old statistics, the planner would read or sort the whole log, or all leases, each time.
 #: Starting parallel workers takes longer than reading one.
 _PLANNER = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off;
@@ -99,6 +99,9 @@ class PostgresGroupLog(GroupLog):
     def transaction(self) -> Iterator[Connection]:
         with translated(), self._engine.begin() as connection:
             yield connection
+
+    def prepare_claim(self, connection: Connection) -> None:
+        connection.exec_driver_sql(_PLANNER)
 
     def aborted(self, connection: Connection) -> bool:
         return bool(info(connection.connection).transaction_status == TRANSACTION_STATUS_INERROR)
@@ -155,7 +158,6 @@ class PostgresGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        connection.exec_driver_sql(_PLANNER)
         place, backfill = _cursor(cursor), json.loads(cursor).get("backfill")
         if backfill is not None:
             rows = self._backfilled(connection, place, backfill, limit)

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any, Dict, List, Optional, Tuple
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..backend import Relation, Wish, is_served, union_of
 from ..tables import Tables
@@ -76,7 +76,7 @@ class Capture:
         deadline: Optional[float] = None,
     ) -> None:
         """Create and replace what is missing; wait for other writers until ``deadline``."""
-        if not self.missing(connection, service, wishes):
+        if not self.missing(connection, service, wishes) and self._indexed(connection):
             return
         with writing(connection, deadline):
             for statement in self._tables_sql():
@@ -134,12 +134,24 @@ class Capture:
         ).fetchone()[0]
         return bool(found == len(names))
 
+    def _indexed(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether our indexes are there: release 0.1 made none."""
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")
+        there = {row[0] for row in found}
+        return there.issuperset(
+            index.name
+            for table in self.tables.metadata.sorted_tables
+            for index in self.tables.indexes(table)
+        )
+
     def _tables_sql(self) -> List[str]:
         dialect = SQLiteDialect_pysqlite()
-        return [
-            str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)).strip()
-            for table in self.tables.metadata.sorted_tables
-        ]
+        statements: List[Any] = []
+        for table in self.tables.metadata.sorted_tables:
+            statements.append(CreateTable(table, if_not_exists=True))
+            statements += [CreateIndex(index, if_not_exists=True)
+                           for index in self.tables.indexes(table)]
+        return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
     def _watched(self, connection: sqlite3.Connection) -> Dict[str, Dict[str, Wish]]:
         """Return topic → service → wish."""
