@@ -18,6 +18,7 @@ rooms do not see each other.
     identity       which object of a mapped class a row is
     event          a change, as a listener is told it
     target         what somebody listens to
+    columns        what a listener names as a column
     signals        what a hub tells about itself
     registry       who listens to what
     changes        the same through sqlalchemy.event

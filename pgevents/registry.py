@@ -22,13 +22,13 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Opti
 from typing import Union, cast
 
 import blinker
-from sqlalchemy.orm.attributes import QueryableAttribute
-from sqlalchemy.schema import Column
 
 from . import checks
+from .columns import column_names, values_by_column
 from .errors import UsageError
 from .event import Event, gone
 from .target import ANY, MOMENTS, Target, as_target, moments_of
+from .values import Row
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Where = Union[None, Mapping[Any, Any], Callable[[Event], Any]]
@@ -59,14 +59,15 @@ class Listener:
                 f"{fn!r} is asynchronous, or a generator: a call would not run it. Give a plain"
                 " function"
             )
-        if isinstance(columns, (str, QueryableAttribute, Column)):
-            columns = (columns,)
         if where is not None and not isinstance(where, Mapping) and not callable(where):
             raise UsageError(f"where={where!r}: give a dict of column → value, or a function")
         self.fn = fn
         self.target: Optional[Target] = None if target is ANY else as_target(target)
-        self.columns = frozenset(self._names(columns)) if columns is not None else None
-        self.where = dict(self._where_names(where)) if isinstance(where, Mapping) else where
+        names = None if columns is None else column_names(self.target, columns)
+        self.columns = None if names is None else frozenset(names)
+        self.where = where
+        if isinstance(where, Mapping):
+            self.where = dict(values_by_column(self.target, where))
         if group is not None:
             checks.name("group", group)
         if transactional and (group is None or batch):
@@ -93,10 +94,14 @@ class Listener:
         return blinker.ANY if self.target is None else self.target.key
 
     def column_names(self) -> FrozenSet[str]:
-        """Return all the columns it mentions."""
-        names = set(self.columns or ())
-        if isinstance(self.where, dict):
-            names.update(self.where)
+        """Return all the columns it needs: those it names, and what tells its class's rows."""
+        return self.columns_of_row() | (self.columns or frozenset())
+
+    def columns_of_row(self) -> FrozenSet[str]:
+        """Return the columns that decide about a single row, so about one deleted, too."""
+        names = set(self.where) if isinstance(self.where, dict) else set()
+        if self.target is not None and self.target.discriminator is not None:
+            names.add(self.target.discriminator[0])
         return frozenset(names)
 
     def wants(self, event: Event) -> bool:
@@ -112,7 +117,7 @@ class Listener:
         if target is not None and target.discriminator is not None:
             column, identities = target.discriminator
             row = event.new if event.new is not None else event.old
-            if row is not None and column in row and row[column] not in identities:
+            if row is not None and self._value(row, column) not in identities:
                 return False
         where = self.where
         if where is None:
@@ -141,6 +146,15 @@ class Listener:
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.sender}>"
 
+    def _value(self, row: Row, column: str) -> Any:
+        """Return what tells a class's row from its siblings'. Raises UsageError without it."""
+        if column not in row:
+            raise UsageError(
+                f"{self.name} listens to a class whose rows are known by the column {column!r},"
+                " which this row in the log does not have"
+            )
+        return row[column]
+
     def _check_columns(self, event: Event) -> None:
         # A where that names a column of some tables is right for ANY.
         if self._mentioned and self.target is not None:
@@ -166,30 +180,6 @@ class Listener:
             signature.bind(*[None] * given)
         except TypeError:
             raise UsageError(f"{self.name}{signature} has to take {words}") from None
-
-    def _names(self, columns: Iterable[Any]) -> List[str]:
-        return [self._column_name(column) for column in columns]
-
-    def _where_names(self, where: Mapping[Any, Any]) -> List[Tuple[str, Any]]:
-        return [(self._column_name(column), value) for column, value in where.items()]
-
-    def _column_name(self, column: Any) -> str:
-        """Translate an attribute of a mapped class, or its name, into the column's name."""
-        if isinstance(column, QueryableAttribute):
-            column = column.property.columns[0]
-        if isinstance(column, Column):
-            return str(column.name)
-        if not isinstance(column, str):
-            raise UsageError(f"no column: {column!r}. Give a name, a Column or a mapped attribute")
-        target = self.target
-        if target is None or target.entity is None or target.table is None:
-            return column
-        if column in target.table.c:
-            return str(target.table.c[column].name)
-        attribute = getattr(target.entity, column, None)
-        if isinstance(attribute, QueryableAttribute) and hasattr(attribute.property, "columns"):
-            return str(attribute.property.columns[0].name)
-        return column
 
 
 class Registry:

@@ -2,7 +2,7 @@
 
 from typing import Any, FrozenSet, List, Optional, Tuple
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.orm import Mapper
 
@@ -115,10 +115,24 @@ def _choices() -> str:
 
 
 def _discriminator(mapper: Any) -> Optional[Tuple[str, FrozenSet[Any]]]:
-    if not mapper.single or mapper.polymorphic_on is None:
+    """Return what tells a class's rows from its siblings' in one table; None if nothing has to.
+
+    Raises UsageError where that is no column of the table: events would be those of all siblings.
+    """
+    column = mapper.polymorphic_on
+    if not mapper.single or column is None:
         return None
-    identities = frozenset(m.polymorphic_identity for m in mapper.self_and_descendants)
-    return mapper.polymorphic_on.name, identities
+    if not isinstance(column, Column) or column.table is not mapper.local_table:
+        name, what = mapper.class_.__name__, "an expression"
+        if isinstance(column, Column):
+            what = f"{column}, a column of another table"
+        raise UsageError(
+            f"cannot listen to {name}: its rows in {mapper.local_table.fullname} are known by"
+            f" {what}, which an event does not have. Listen to"
+            f" {mapper.inherits.class_.__name__}, with a function as where="
+        )
+    identities = (one.polymorphic_identity for one in mapper.self_and_descendants)
+    return str(column.name), frozenset(one for one in identities if one is not None)
 
 
 def _quoted(name: str) -> str:

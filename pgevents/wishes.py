@@ -66,13 +66,13 @@ class Wishes:
                 told = said.get(relation.topic) or self._backend.wish(relation.topic)
                 with _given_to(unfit):
                     _check_listener(listener, relation, told)
-                want(relation, _heard(listener, moments))
+                want(relation, _heard(listener, moments, relation))
         return list(wishes.values())
 
     def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wanted:
         """Return what one more listener wants. Raises UsageError."""
         _check_listener(listener, relation, self._backend.wish(relation.topic))
-        return [(relation, _heard(listener, moments))]
+        return [(relation, _heard(listener, moments, relation))]
 
     def overruled(self, service: str, wanted: Wanted) -> List[str]:
         """Tell of what is captured though it was left out: a sentence for each table."""
@@ -110,15 +110,16 @@ def _who_wants(
     return ", and ".join(reasons) or "whoever installed it did not leave it out"
 
 
-def _heard(listener: Listener, moments: Tuple[str, ...]) -> Wish:
+def _heard(listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wish:
     """Return what a listener needs captured of a table.
 
     A listener has no opinion about columns, but for those that it names: where
     some were left out, they stay out.
     """
     operations = [moment[len("after_") :] for moment in moments]
-    # What has changed is known by the old row alone.
-    old = True if listener.columns is not None else None
+    # What has changed is known by the old row alone, and so is a deleted row but for its key.
+    of_deleted = "delete" in operations and listener.columns_of_row() - set(relation.key)
+    old = True if listener.columns is not None or of_deleted else None
     return Wish(operations, listener.column_names(), old=old, open=True)
 
 
