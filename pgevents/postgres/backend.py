@@ -42,6 +42,7 @@ class PostgreSQL(Backend):
         self.tables = Tables("postgresql", schema)
         self._address = Address(bind)
         self._capture = Capture(self.tables, bell)
+        self._housekeeping = retention.Housekeeping(self.tables, self.warnings)
         self._poll_interval = poll_interval
         self._dialect: Optional[Dialect] = None
 
@@ -113,10 +114,10 @@ class PostgreSQL(Backend):
 
     def clean(self, older: float, groups: float) -> int:
         with self.connection() as connection:
-            return retention.clean(connection, self.tables, older, groups)
+            return self._housekeeping.clean(connection, older, groups)
 
     def reader(self) -> Reader:
-        return LogReader(self._address, self.tables, self._poll_interval)
+        return LogReader(self._address, self.tables, self._poll_interval, self.warnings)
 
     def watched(self, topic: str) -> Dict[str, Wish]:
         with self._cursor() as cursor:

@@ -31,6 +31,7 @@ logger = logging.getLogger("pgevents")
 #: How long we queue for a table's lock: writers who come meanwhile queue behind us.
 LOCK_TIMEOUT = 0.2  # seconds
 PATIENCE = 60.0  # seconds in which a table's lock is tried for again and again
+COURTESY = 3.0  # seconds that we wait for another role that may be installing
 
 _TRANSITION = {
     "insert": "REFERENCING NEW TABLE AS new_rows",
@@ -107,7 +108,7 @@ class Capture:
         with connection.cursor() as cursor, self.advised(cursor, "may not install"):
             if not self.missing(cursor, service, wishes):
                 return
-            with self._alone(cursor, deadline):
+            with self._in_turn(cursor, deadline):
                 self._install_log(cursor, deadline)
                 for relation, wish in wishes:
                     if self.missing(cursor, service, [(relation, wish)]):
@@ -120,7 +121,7 @@ class Capture:
         with connection.cursor() as cursor:
             if not self._exists(cursor):
                 return
-            with self._alone(cursor):
+            with self._in_turn(cursor):
                 watch = self.tables.name("watch")
                 topics = [topic for topic, known in self._watched(cursor).items()
                           if everything or service in known]
@@ -133,13 +134,9 @@ class Capture:
                     if relation is not None:
                         self._retry(cursor, topic, lambda: self._apply(cursor, relation))
                 self._remove_orphans(cursor)
-                # A group's place, and what waits for it, are worth more than a tidy schema.
-                cursor.execute(
-                    f"SELECT EXISTS (SELECT FROM {watch})"
-                    f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
+                self._retry(
+                    cursor, self.tables.name("log"), lambda: self._drop_log(cursor, everything)
                 )
-                if everything or not cursor.fetchone()[0]:
-                    self._drop_log(cursor)
 
     def script(self, service: str, wishes: Wishes, role: Optional[str] = None) -> str:
         """Return as SQL what ``install`` would do on a database without us."""
@@ -193,6 +190,8 @@ class Capture:
         logger.info("installed the log %s", log)
 
     def _create_log(self, cursor: Any) -> None:
+        if self._current(cursor):
+            return  # another process came first
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
         if cursor.fetchone()[0]:
             cursor.execute(f"CREATE SCHEMA {self.schema}")
@@ -217,7 +216,15 @@ class Capture:
             f"COMMENT ON SCHEMA {self.schema} IS '{self._mark()}';",
         ]
 
-    def _drop_log(self, cursor: Any) -> None:
+    def _drop_log(self, cursor: Any, everything: bool) -> None:
+        """Drop the log, but not, unless ``everything`` goes, what somebody still needs."""
+        # A group's place, and what waits for it, are worth more than a tidy schema.
+        cursor.execute(
+            f"SELECT EXISTS (SELECT FROM {self.tables.name('watch')})"
+            f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
+        )
+        if cursor.fetchone()[0] and not everything:
+            return
         cursor.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
             " AND proname = ANY (%s)",
@@ -225,20 +232,17 @@ class Capture:
         )
         functions = [row[0] for row in cursor.fetchall()]
         tables = [table.fullname for table in self.tables.metadata.sorted_tables]
-        self._retry(
-            cursor,
-            self.tables.name("log"),
-            lambda: cursor.execute(
-                "; ".join(
-                    ["DROP TABLE " + ", ".join(tables)]
-                    + ["DROP FUNCTION " + function for function in functions]
-                )
-            ),
+        cursor.execute(
+            "; ".join(
+                ["DROP TABLE " + ", ".join(tables)]
+                + ["DROP FUNCTION " + function for function in functions]
+                + [f"COMMENT ON SCHEMA {self.schema} IS NULL", "SAVEPOINT emptied"]
+            )
         )
-        with contextlib.suppress(psycopg2.errors.DependentObjectsStillExist):
-            cursor.execute(f"DROP SCHEMA {self.schema}")  # unless it holds somebody else's things
-            return
-        cursor.execute(f"COMMENT ON SCHEMA {self.schema} IS NULL")
+        try:
+            cursor.execute(f"DROP SCHEMA {self.schema}")
+        except psycopg2.errors.DependentObjectsStillExist:  # somebody else's things
+            cursor.execute("ROLLBACK TO emptied")
 
     def _script(self, name: str) -> str:
         data = pkgutil.get_data(__package__, name)
@@ -416,27 +420,66 @@ class Capture:
     # Locks.
 
     @contextlib.contextmanager
-    def _alone(self, cursor: Any, deadline: Optional[float] = None) -> Iterator[None]:
-        """Let the others who install wait. Only they use this lock."""
+    def _in_turn(self, cursor: Any, deadline: Optional[float] = None) -> Iterator[None]:
+        """Let the others who install finish, so that not all queue for a table's lock at once.
+
+        Any role can hold this lock: who might not install at all is not waited for
+        for long. What must not happen at the same time is kept apart by `_lock`.
+        """
         key = f"hashtextextended({_literal('pgevents install ' + self.schema)}, 0)"
-        if deadline is not None:
-            left = max(1, int((deadline - time.monotonic()) * 1000))
-            cursor.execute(f"SET lock_timeout = {left}")
-        try:
-            cursor.execute(f"SELECT pg_advisory_lock({key})")
-        except psycopg2.errors.LockNotAvailable as error:
-            raise Unavailable(
-                f"another process has been installing {self.schema} all the time: it waits for a"
-                " table's lock itself, perhaps"
-            ) from error
-        finally:
-            if deadline is not None:
-                cursor.execute("RESET lock_timeout")
+        begun = time.monotonic()
+        mine = False
+        for pause in Backoff(0.02, 0.2):
+            cursor.execute(f"SELECT pg_try_advisory_lock({key})")
+            mine = bool(cursor.fetchone()[0])
+            if mine or self._waited_enough(cursor, key, begun, deadline):
+                break
+            time.sleep(pause)
         try:
             yield
         finally:
-            with contextlib.suppress(psycopg2.Error):
-                cursor.execute(f"SELECT pg_advisory_unlock({key})")
+            if mine:
+                with contextlib.suppress(psycopg2.Error):
+                    cursor.execute(f"SELECT pg_advisory_unlock({key})")
+
+    def _waited_enough(
+        self, cursor: Any, key: str, begun: float, deadline: Optional[float]
+    ) -> bool:
+        """Tell whether a stranger holds this lock for too long. Raises Unavailable if one of us."""
+        cursor.execute(
+            "SELECT l.pid, a.usename, pg_has_role(a.usesysid, current_user, 'USAGE')"
+            f" FROM (SELECT {key} AS key) k, pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted"
+            " AND l.classid = ((key >> 32) & 4294967295)::oid"
+            " AND l.objid = (key & 4294967295)::oid"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " LIMIT 1"
+        )
+        pid, role, ours = cursor.fetchone() or (None, None, True)
+        now = time.monotonic()
+        give_up = begun + PATIENCE if deadline is None else deadline
+        if ours:
+            if now < give_up:
+                return False
+            raise Unavailable(
+                f"another process has been installing {self.schema} all the time"
+                f" (session {pid} of role {role!r}): it waits for a table's lock itself, perhaps"
+            )
+        if now < min(begun + COURTESY, (begun + give_up) / 2):
+            return False
+        logger.warning(
+            "session %s of role %r holds the lock of those who install %s: going on without it",
+            pid, role, self.schema,
+        )
+        return True
+
+    def _lock(self, cursor: Any) -> None:
+        """Let nobody else install until the transaction ends; readers and writers may go on.
+
+        Where there is no log yet, the catalog's own indexes let one transaction create it.
+        """
+        if self._exists(cursor):
+            cursor.execute(f"LOCK TABLE {self.tables.name('watch')} IN SHARE ROW EXCLUSIVE MODE")
 
     def _retry(
         self,
@@ -452,9 +495,10 @@ class Capture:
             try:
                 with self.advised(cursor, f"may not change {table}"), _transaction(cursor):
                     cursor.execute(f"SET LOCAL lock_timeout = '{int(LOCK_TIMEOUT * 1000)}ms'")
+                    self._lock(cursor)
                     change()
                 return
-            except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+            except _MEANWHILE as error:
                 now = time.monotonic()
                 # The last turn has to be over when we give up.
                 pause = min(pause, give_up - LOCK_TIMEOUT - now)
@@ -466,6 +510,15 @@ class Capture:
                 logger.info("%s is in use, trying again in %.1f s", table, pause)
                 time.sleep(pause)
 
+
+#: What says that another process is at it, or was a moment ago.
+_MEANWHILE = (
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.UniqueViolation,  # both create the same
+    psycopg2.errors.DuplicateSchema,
+    psycopg2.errors.DuplicateTable,
+)
 
 #: The functions of functions.sql.
 _FUNCTIONS = [

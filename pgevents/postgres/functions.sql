@@ -326,11 +326,15 @@ $$;
 -- (WRITERS) tells readers about writers that began before the announcement.
 --
 --   writer                                   reader, after an empty read
---   take WRITERS shared, until commit        take SLEEPERS shared
+--   try WRITERS shared, until commit         try SLEEPERS shared
+--     not got: NOTIFY at commit                not got: read again soon
 --   try SLEEPERS exclusive                   try WRITERS exclusive
 --     got it: nobody sleeps, give it back      not got: a writer is under way that
 --     not got: NOTIFY at commit                  may not have seen us: read again soon
 --                                              got it: read once more, then sleep
+--
+-- Nobody waits: any role may hold these locks for as long as it likes. Who notifies
+-- needs neither, since all readers LISTEN.
 --
 -- TG_RELID is the log's own oid, so each log has its own pair of locks.
 CREATE OR REPLACE FUNCTION :"schema".ring() RETURNS trigger
@@ -338,16 +342,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- IF and not PERFORM, which would start the executor for each call; a reader
-    -- that tries the lock holds it for a moment only.
-    IF NOT pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1) THEN
-        PERFORM pg_advisory_xact_lock_shared(TG_RELID::int4, 1);
-    END IF;
-    -- A second look, since two writers who look at the same time collide. Taken and
-    -- given back in one expression: a statement that is cancelled ends between two
-    -- lines, and the lock would stay with the session.
-    IF (CASE WHEN pg_try_advisory_lock(TG_RELID::int4, 2) OR pg_try_advisory_lock(TG_RELID::int4, 2)
-             THEN pg_advisory_unlock(TG_RELID::int4, 2) ELSE false END) THEN
+    -- IF and not PERFORM, which would start the executor for each call. Each lock is
+    -- tried twice: a reader that tries WRITERS holds it for an instant only, and so
+    -- does a writer SLEEPERS. Taken and given back in one expression: a statement
+    -- that is cancelled ends between two lines, and the lock would stay with the session.
+    IF (pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1)
+        OR pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1))
+       AND (CASE WHEN pg_try_advisory_lock(TG_RELID::int4, 2)
+                      OR pg_try_advisory_lock(TG_RELID::int4, 2)
+                 THEN pg_advisory_unlock(TG_RELID::int4, 2) ELSE false END) THEN
         RETURN NULL;
     ELSIF TG_ARGV[0] = 'on'
           AND current_setting('pgevents.bell', true) IS DISTINCT FROM 'off'

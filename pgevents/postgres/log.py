@@ -19,8 +19,10 @@ from ..errors import NotInstalled, Unavailable, Unsupported
 from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
+from ..warnings import Warnings
 from .alterations import Alterations
 from .connection import Address, Listening, connect, primary_only
+from .obstacles import Obstacles
 from .snapshot import Cursor, Snapshot
 
 logger = logging.getLogger("pgevents")
@@ -35,6 +37,8 @@ WRITER_PAUSE = 0.001  # seconds between two reads while a writer is under way â€
 BUSY_PAUSE = 0.005  # â€¦ and at the most, while we have not announced ourselves
 PATIENT_AFTER = 0.1  # seconds of that, after which we announce ourselves all the same
 PATIENT_PAUSE = 0.1  # seconds, then, at the most
+UNANNOUNCED = 0.05  # seconds, at the most, while we cannot announce ourselves
+OWNING = 2.0  # seconds between two attempts to take the lock of our leases' owner
 
 _COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 
@@ -139,10 +143,12 @@ class LogReader(Reader):
         address: Address,
         tables: Tables,
         poll_interval: float,
+        warnings: Warnings,
         cursor: Optional[Cursor] = None,
     ) -> None:
         self._address = address
         self._tables = tables
+        self._warnings = warnings
         self._bell = True
         self._poll_interval = poll_interval
         self._cursor = cursor
@@ -152,6 +158,9 @@ class LogReader(Reader):
         self._answer = ANSWER
         self._oid = 0
         self._announced = False  # we hold SLEEPERS
+        self._owned = False  # we hold the lock that says that our leases' owner lives
+        self._tried_to_own: Optional[float] = None  # since we connected
+        self._obstacles = Obstacles(tables.name("log"), warnings)
         self._waiting_since: Optional[float] = None  # for a writer, without a row
         self._found: List[LogRow] = []  # read while lying down
         self._behind = False
@@ -177,7 +186,8 @@ class LogReader(Reader):
     def open(self) -> None:
         connection = self._connection
         connection.connect()
-        self._announced = False
+        self._announced = self._owned = False
+        self._tried_to_own = None
         self._waiting_since = None
         row = connection.run(_SERVER, (self._tables.name("log"),), ANSWER)[0]
         primary_only(row[:3])
@@ -192,9 +202,7 @@ class LogReader(Reader):
             self._check_pooler(oid)
         # Not before: behind a pooler these would stay on somebody else's session.
         connection.run(_SESSION, None, ANSWER)
-        # For as long as this session lives, so does the owner of our leases.
-        number = self.owner.rpartition(":")[2]
-        connection.run(f"SELECT pg_advisory_lock_shared({self._oid}, {number})", None, ANSWER)
+        self._own()
         connection.run(self._prepare, None, ANSWER)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
@@ -212,7 +220,7 @@ class LogReader(Reader):
         if self._found:
             found, self._found = self._found, []
             return found
-        self._alterations.look(self._run)
+        self._look()
         found = self._read_fresh() if self._cursor.upto is None else self._read_page()
         self._behind = self._cursor.upto is not None
         return found
@@ -224,7 +232,7 @@ class LogReader(Reader):
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())
-        self._alterations.look(self._run)
+        self._look()
         since = self._cursor.since
         values = {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
         now, new, cleaned, newest = self._run(self._skim, values)[0]
@@ -248,6 +256,10 @@ class LogReader(Reader):
             self._pause(timeout, waited)
             return
         alone = self._alone(announced=True)
+        if not self._announced:
+            # Writers try SLEEPERS for an instant; a stranger may keep it for ever.
+            connection.sleep(min(timeout, max(WRITER_PAUSE, min(waited / 4, UNANNOUNCED))))
+            return
         # Somebody may have committed just before we were announced.
         self._found = self._read_fresh(announced=True)
         if self._found or self._cursor is None or self._cursor.upto is not None:
@@ -295,7 +307,9 @@ class LogReader(Reader):
         self._waker.close()
 
     def copy(self) -> "LogReader":
-        return LogReader(self._address, self._tables, self._poll_interval, self._cursor)
+        return LogReader(
+            self._address, self._tables, self._poll_interval, self._warnings, self._cursor
+        )
 
     def _run(self, sql: str, values: Any = None, announced: bool = False) -> List[Any]:
         """Run a statement; but for ``announced``, we are not asleep any more."""
@@ -396,12 +410,16 @@ class LogReader(Reader):
         )
 
     def _alone(self, announced: bool = False) -> bool:
-        """Tell whether no writer is under way; ``announced`` takes SLEEPERS before."""
+        """Tell whether no writer is under way; ``announced`` tries to take SLEEPERS before.
+
+        Each lock may be somebody else's for an instant, or a stranger's for ever.
+        """
         o = self._oid
-        take = f"SELECT pg_advisory_lock_shared({o}, 2); " if announced else ""
+        sleepers = f"pg_try_advisory_lock_shared({o}, 2)"
         sql = (
-            f"{take}SELECT CASE WHEN pg_try_advisory_lock({o}, 1)"
-            f" THEN pg_advisory_unlock({o}, 1) ELSE false END,"
+            f"SELECT CASE WHEN {f'{sleepers} OR {sleepers}' if announced else 'true'} THEN"
+            f" CASE WHEN pg_try_advisory_lock({o}, 1)"
+            f" THEN pg_advisory_unlock({o}, 1) ELSE false END END,"
             f" to_regclass('{self._tables.name('log')}')::oid::int4"
         )
         alone, now = self._connection.run(sql, None, self._answer)[0]
@@ -409,8 +427,35 @@ class LogReader(Reader):
             # Its bell has another name; and its rows another meaning, perhaps.
             self._connection.close()
             raise NotInstalled("the log was dropped, or made anew")
-        self._announced = self._announced or announced
+        self._announced = self._announced or (announced and alone is not None)
+        if alone:
+            self._obstacles.passed()
+        else:
+            self._obstacles.met(self._ask, o)
         return bool(alone)
+
+    def _ask(self, sql: str, values: Any) -> List[Any]:
+        """Run a statement without waking up: whether we are announced stays as it is."""
+        return self._run(sql, values, self._announced)
+
+    def _look(self) -> None:
+        self._alterations.look(self._run)
+        if not self._owned and time.monotonic() - (self._tried_to_own or 0.0) >= OWNING:
+            self._own()
+
+    def _own(self) -> None:
+        """Let the owner of our leases live for as long as this session does.
+
+        Others who ask for its life hold that lock for an instant.
+        """
+        number = int(self.owner.rpartition(":")[2])
+        lock = f"pg_try_advisory_lock_shared({self._oid}, {number})"
+        again, self._tried_to_own = self._tried_to_own is not None, time.monotonic()
+        self._owned = bool(self._run(f"SELECT {lock} OR {lock}")[0][0])
+        self._warnings.set("owner", None if self._owned or not again else (
+            f"somebody holds the advisory lock ({self._oid}, {number}), by which others see that"
+            " this process lives: if it dies, its groups' leases are taken over when they run out"
+        ))
 
     def _waited(self) -> float:
         """Return for how many seconds writers have kept us waiting without a row."""

@@ -7,37 +7,145 @@ the retention has been *committed* for that long. The note is marked "cleaned"
 in the transaction that deletes, so a reader sees both or neither.
 """
 
-from typing import Any
+import contextlib
+import time
+from typing import Any, Iterator, Optional
 
 from ..grouplog import BACKFILL_SQL
 from ..tables import Tables
+from ..warnings import Warnings
 
 BATCH = 5000  # rows deleted in one transaction
 NOTES = 20  # notes that one retention time is divided into
+SUSPICIOUS = 10.0  # seconds that one transaction may have the turn; a batch takes less
 
 
-def clean(connection: Any, tables: Tables, retention: float, groups: float) -> int:
-    """Note the snapshot down; delete what was committed ``retention`` seconds ago.
+class Housekeeping:
+    """Cleans one log. The processes take turns, by a lock on a row that no stranger can lock."""
 
-    What a group has not passed, has taken, or has given up, stays for
-    ``groups`` seconds.
-    """
-    log, notes = tables.name("log"), tables.name("retention")
-    lock = f"('{log}'::regclass::oid::int4, 3)"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_try_advisory_lock{lock}")
-        if not cursor.fetchone()[0]:
-            return 0  # another process is at it
+    def __init__(self, tables: Tables, warnings: Warnings) -> None:
+        self._tables = tables
+        self._notes = tables.name("retention")
+        self._warnings = warnings
+        self._holder: Optional[str] = None  # the transaction that had the turn the last time …
+        self._met_at = 0.0  # … and when we first met it
+
+    def clean(self, connection: Any, retention: float, groups: float) -> int:
+        """Note the snapshot down; delete what was committed ``retention`` seconds ago.
+
+        What a group has not passed, has taken, or has given up, stays for
+        ``groups`` seconds. Does nothing more when another process has the turn.
+        """
+        deleted = 0
+        with connection.cursor() as cursor:
+            self._take_note(cursor, retention)
+            try:
+                deleted += self._delete(cursor, retention, "cleaned", _free(self._tables))
+                deleted += self._delete(cursor, groups, "forced", "true")
+                self._forget_notes(cursor, groups * 2)
+            except _NotOurTurn:
+                self._suspect(cursor)
+            else:
+                self._holder = None
+                self._warnings.set("housekeeping", None)
+        return deleted
+
+    def _take_note(self, cursor: Any, retention: float) -> None:
+        cursor.execute(
+            f"INSERT INTO {self._notes} (upto) SELECT pg_current_snapshot()::text"
+            # A note from the future is of a clock that was set back since.
+            f" WHERE NOT EXISTS (SELECT FROM {self._notes}"
+            "                    WHERE at > clock_timestamp() - make_interval(secs => %s)"
+            "                      AND at <= clock_timestamp())",
+            (retention / NOTES,),
+        )
+
+    def _forget_notes(self, cursor: Any, age: float) -> None:
+        old = "NOT cleaned AND NOT forced AND at < clock_timestamp() - make_interval(secs => %s)"
+        cursor.execute(f"SELECT EXISTS (SELECT FROM {self._notes} WHERE {old})", (age,))
+        if cursor.fetchone()[0]:
+            with self._turn(cursor):
+                cursor.execute(f"DELETE FROM {self._notes} WHERE {old}", (age,))
+
+    def _delete(self, cursor: Any, age: float, mark: str, condition: str) -> int:
+        """Delete what the newest note of this age sees, and mark that note."""
+        cursor.execute(
+            f"SELECT upto FROM {self._notes}"
+            " WHERE at <= clock_timestamp() - make_interval(secs => %s)"
+            " ORDER BY at DESC LIMIT 1",
+            (age,),
+        )
+        row = cursor.fetchone()
+        deleted = 0
+        while row is not None:
+            batch = self._delete_batch(cursor, row[0], mark, condition)
+            deleted += batch
+            if batch < BATCH:
+                break
+        return deleted
+
+    def _delete_batch(self, cursor: Any, upto: str, mark: str, condition: str) -> int:
+        log = self._tables.name("log")
+        # Looked for before the turn is taken: that is a write, and mostly there is nothing.
+        cursor.execute(
+            f"SELECT seq FROM {log} l WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+            f" AND {condition} ORDER BY seq LIMIT %s",
+            (upto, BATCH),
+        )
+        seqs = [seq for seq, in cursor.fetchall()]
+        if seqs:
+            with self._turn(cursor):
+                cursor.execute(f"DELETE FROM {log} WHERE seq = ANY (%s)", (seqs,))
+                cursor.execute(
+                    f"UPDATE {self._notes} SET {mark} = (upto = %s) WHERE {mark} OR upto = %s",
+                    (upto, upto),
+                )
+        return len(seqs)
+
+    @contextlib.contextmanager
+    def _turn(self, cursor: Any) -> Iterator[None]:
+        """Give a transaction in which nobody else cleans. Raises _NotOurTurn."""
+        cursor.execute("BEGIN")
         try:
-            _take_note(cursor, notes, retention)
-            deleted = _delete(cursor, tables, retention, "cleaned", _free(tables))
-            deleted += _delete(cursor, tables, groups, "forced", "true")
-            cursor.execute(f"DELETE FROM {notes} WHERE NOT cleaned AND NOT forced AND at <"
-                           " clock_timestamp() - make_interval(secs => %s)", (groups * 2,))
-            return deleted
-        finally:
-            if not connection.closed:
-                cursor.execute(f"SELECT pg_advisory_unlock{lock}")
+            cursor.execute(
+                f"SELECT id FROM {self._notes} WHERE {self._first} FOR UPDATE SKIP LOCKED"
+            )
+            if cursor.fetchone() is None:
+                raise _NotOurTurn
+            yield
+            cursor.execute("COMMIT")
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+
+    @property
+    def _first(self) -> str:
+        return f"id = (SELECT min(id) FROM {self._notes})"
+
+    def _suspect(self, cursor: Any) -> None:
+        """Warn of a transaction that has had the turn for too long to be cleaning."""
+        cursor.execute(
+            "SELECT n.xmax::text, a.pid, a.usename"
+            f"  FROM {self._notes} n LEFT JOIN pg_locks l"
+            "     ON l.transactionid = n.xmax AND l.locktype = 'transactionid'"
+            "        AND l.mode = 'ExclusiveLock' AND l.granted"
+            f" LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {self._first}"
+        )
+        holder, pid, role = cursor.fetchone() or (None, None, None)
+        now = time.monotonic()
+        if holder != self._holder:
+            self._holder, self._met_at = holder, now
+            self._warnings.set("housekeeping", None)
+        elif now - self._met_at >= SUSPICIOUS:
+            who = "" if pid is None else f" in session {pid} of role {role!r}"
+            self._warnings.set("housekeeping", (
+                f"old rows stay in {self._tables.name('log')}: a transaction{who} has locked"
+                f" {self._notes} for {now - self._met_at:.0f} s. Somebody should end it"
+            ))
+
+
+class _NotOurTurn(Exception):
+    """Another process cleans."""
 
 
 def heal(connection: Any, tables: Tables) -> int:
@@ -87,57 +195,6 @@ def _heal(cursor: Any, log: str, notes: str, groups: str, foreign: str) -> int:
         " 'upto', pg_current_snapshot()::text, 'seq', cursor::json -> 'seq')::text"
     )
     return rows + int(cursor.rowcount)
-
-
-def _take_note(cursor: Any, notes: str, retention: float) -> None:
-    cursor.execute(
-        f"INSERT INTO {notes} (upto) SELECT pg_current_snapshot()::text"
-        # A note from the future is of a clock that was set back since.
-        f" WHERE NOT EXISTS (SELECT FROM {notes}"
-        "                    WHERE at > clock_timestamp() - make_interval(secs => %s)"
-        "                      AND at <= clock_timestamp())",
-        (retention / NOTES,),
-    )
-
-
-def _delete(cursor: Any, tables: Tables, age: float, mark: str, condition: str) -> int:
-    """Delete what the newest note of this age sees, and mark that note."""
-    notes = tables.name("retention")
-    cursor.execute(
-        f"SELECT upto FROM {notes} WHERE at <= clock_timestamp() - make_interval(secs => %s)"
-        " ORDER BY at DESC LIMIT 1",
-        (age,),
-    )
-    row = cursor.fetchone()
-    deleted = 0
-    while row is not None:
-        batch = _delete_batch(cursor, tables, row[0], mark, condition)
-        deleted += batch
-        if batch < BATCH:
-            break
-    return deleted
-
-
-def _delete_batch(cursor: Any, tables: Tables, upto: str, mark: str, condition: str) -> int:
-    log, notes = tables.name("log"), tables.name("retention")
-    cursor.execute("BEGIN")
-    try:
-        cursor.execute(
-            f"DELETE FROM {log} WHERE seq = ANY (ARRAY(SELECT seq FROM {log} l"
-            f" WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot) AND {condition}"
-            " ORDER BY seq LIMIT %s))",
-            (upto, BATCH),
-        )
-        deleted = int(cursor.rowcount)
-        if deleted:
-            cursor.execute(
-                f"UPDATE {notes} SET {mark} = (upto = %s) WHERE {mark} OR upto = %s", (upto, upto)
-            )
-        cursor.execute("COMMIT")
-    except BaseException:
-        cursor.execute("ROLLBACK")
-        raise
-    return deleted
 
 
 def _free(tables: Tables) -> str:
