@@ -7,7 +7,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 names = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -49,3 +49,9 @@ def test_what_is_not_there_is_noticed():
     assert unknown_tests("`tests/test_docs.py::test_no_such_thing`") != []
     assert unknown_tests("`tests/test_docs.py::test_what_is_not_there_is_noticed`") == []
     assert broken_links(ROOT / "README.md", "[a](docs/nothing.md)") == ["docs/nothing.md"]
+
+
+@names
+def test_the_python_on_a_page_compiles(page):
+    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        compile(code, "<a snippet>", "exec")
