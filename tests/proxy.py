@@ -6,11 +6,13 @@ import selectors
 import socket
 import struct
 import threading
+import time
 import weakref
 
 from .servers import free_port
 
 CHUNK = 65536  # bytes read at once
+TICK = 0.02  # seconds for which a throttled client gets its bytes at once
 COMMAND_TIMEOUT = 10  # seconds; a command that takes longer is a bug of the proxy
 
 # Linger 0: close() sends RST instead of FIN.
@@ -25,6 +27,7 @@ class Proxy:
         client ── port ── Proxy ── server
                            ├ cut      both ends of every connection see a reset, now
                            ├ freeze   nothing passes any more, neither data nor an end; thaw
+                           ├ throttle so many bytes a second pass to each client
                            └ refuse   no new connections; accept
 
     Every method may be called from any thread and has taken effect when it returns.
@@ -36,6 +39,7 @@ class Proxy:
         self.port = free_port()
         self._links = set()
         self._frozen = False
+        self._rate = None
         self._stopping = False
         self._listener = None
         _proxies.add(self)
@@ -70,6 +74,11 @@ class Proxy:
         """Let everything pass again, first what was held back."""
         self._do(self._thaw)
 
+    def throttle(self, rate):
+        """Let this many bytes a second pass from the server to each client; None: all."""
+        self._rate = rate
+        self._do(self._thaw)
+
     def refuse(self):
         """Refuse new connections, as a host does where no server runs."""
         self._do(self._close_listener)
@@ -93,8 +102,14 @@ class Proxy:
         assert done.wait(COMMAND_TIMEOUT), "the proxy does not answer"
 
     def _run(self):
+        tick = time.monotonic()
         while not self._stopping:
-            for key, events in self._selector.select():
+            ready = self._selector.select(None if self._rate is None else TICK)
+            if self._rate is not None and time.monotonic() - tick >= TICK:
+                tick = time.monotonic()
+                for link in [*self._links]:
+                    link.refill(int(self._rate * TICK))
+            for key, events in ready:
                 # One of the earlier ones may have closed it.
                 if key.fileobj.fileno() != -1:
                     key.data(events)
@@ -181,6 +196,11 @@ class Link:
                     events |= selectors.EVENT_WRITE
             watch(self._proxy._selector, lane.source, events, self._move)
 
+    def refill(self, count):
+        """Let so many bytes pass to the client until the next call."""
+        self._lanes[1].left = count
+        self.watch()
+
     def reset(self):
         """Close both sockets with RST."""
         self._proxy._links.discard(self)
@@ -212,16 +232,19 @@ class Lane:
         self.sink = sink
         self.pending = b""
         self.ended = False
+        self.left = None  # bytes that may pass until the next tick of a throttled proxy
 
     def can_read(self):
         """Whether there is room: what is pending has to go first."""
-        return not self.pending and not self.ended
+        return not self.pending and not self.ended and self.left != 0
 
     def move(self):
         """Pass on what there is, without waiting."""
         try:
             if self.can_read():
-                self.pending = self.source.recv(CHUNK)
+                self.pending = self.source.recv(min(CHUNK, self.left or CHUNK))
+                if self.left is not None:
+                    self.left -= len(self.pending)
                 if not self.pending:
                     self.ended = True
                     self.sink.shutdown(socket.SHUT_WR)

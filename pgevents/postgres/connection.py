@@ -237,15 +237,16 @@ class Listening:
     def run(self, sql: str, values: Any, timeout: float) -> List[Any]:
         """Run a statement, or several, and return the last one's rows.
 
-        Raises Unavailable when there is no answer within ``timeout`` seconds,
-        or the connection is lost; it is closed then.
+        Raises Unavailable when nothing has come for ``timeout`` seconds, or the
+        connection is lost; it is closed then. A long answer over a slow link
+        may take longer.
         """
         if self._connection is None:
             raise Unavailable("the connection to PostgreSQL is closed")
         try:
             with translated():
                 self._cursor.execute(sql, values)
-                self._finish(timeout)
+                self._finish(timeout, since_last=True)
                 return self._cursor.fetchall() if self._cursor.description else []
         except BaseException:
             # Whatever it was, the state of the session is not known any more.
@@ -316,7 +317,8 @@ class Listening:
         raw.leave_as_text(*_OWN_READING)
         return raw
 
-    def _finish(self, timeout: float) -> None:
+    def _finish(self, timeout: float, since_last: bool = False) -> None:
+        """Wait until all is done, ``timeout`` seconds in all, or since the last sign of life."""
         deadline = time.monotonic() + timeout
         connection = self._connection
         while True:
@@ -328,7 +330,12 @@ class Listening:
                 raise Unavailable("the hub is being stopped")
             if left <= 0:
                 raise Unavailable(f"PostgreSQL has not answered for {timeout:.0f} s")
-            self._waker.sleep(left, connection.fileno(), state == psycopg2.extensions.POLL_WRITE)
+            # Ready to read: bytes have come. To write: the peer has taken some.
+            ready = self._waker.sleep(
+                left, connection.fileno(), state == psycopg2.extensions.POLL_WRITE
+            )
+            if ready and since_last:
+                deadline = time.monotonic() + timeout
 
 
 def primary_only(connection_row: Tuple[Any, ...]) -> None:

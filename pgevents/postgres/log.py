@@ -30,7 +30,7 @@ logger = logging.getLogger("pgevents")
 PAGE_ROWS = 500  # rows read at once …
 PAGE_BYTES = 8_000_000  # … or as many as fit here, as they are stored; at least one
 PROBE = 4.0  # seconds between two reads of an idle log, so that a dead peer is noticed
-ANSWER = 5.0  # seconds that a statement may take before the connection is taken for lost
+ANSWER = 5.0  # seconds of silence in the middle of a statement: the connection is lost
 LONGEST_ANSWER = 600.0  # seconds; for a log so large that reading it takes longer
 QUIET = 0.002  # seconds without a row before we think of sleeping
 WRITER_PAUSE = 0.001  # seconds between two reads while a writer is under way …
@@ -206,7 +206,7 @@ class LogReader(Reader):
         connection.run(self._prepare, None, ANSWER)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
-            now, newest = connection.run(self._begin, None, ANSWER)[0]
+            now, newest = self._run(self._begin)[0]
             self._cursor = Cursor(Snapshot.parse(now), newest=newest)
         else:
             self._cursor = self._after_crash(self._cursor)
@@ -223,6 +223,7 @@ class LogReader(Reader):
         self._look()
         found = self._read_fresh() if self._cursor.upto is None else self._read_page()
         self._behind = self._cursor.upto is not None
+        self._answer = ANSWER
         return found
 
     @property
@@ -239,6 +240,7 @@ class LogReader(Reader):
         self._notice_cleaning(cleaned, since)
         self._cursor = Cursor(Snapshot.parse(now), newest=newest)
         self._behind = False
+        self._answer = ANSWER
         return bool(new)
 
     def wait(self, timeout: float) -> None:
@@ -320,10 +322,10 @@ class LogReader(Reader):
         try:
             rows = self._connection.run(prefix + sql, values, self._answer)
         except Unavailable:
-            # It may have been no dead peer but a slow disk: be more patient.
+            # It may have been no dead peer but a slow disk: be more patient, until a
+            # read succeeds. That open() does says nothing about that.
             self._answer = min(self._answer * 2, LONGEST_ANSWER)
             raise
-        self._answer = ANSWER
         self._announced = announced
         return rows
 
@@ -388,14 +390,13 @@ class LogReader(Reader):
         that it has not written down, as those that were rolled back. The
         cursor has seen them end: it must forget all without a row.
         """
-        rows = self._connection.run(
+        rows = self._run(
             self._crashed,
             {
                 "newest": str(cursor.newest),
                 "since": cursor.since.text,
                 "upto": (cursor.upto or cursor.since).text,
             },
-            self._answer,
         )
         now, used_again, newest = Snapshot.parse(rows[0][0]), rows[0][1], rows[0][2]
         if now.xmax <= max(cursor.newest, cursor.newest_read):

@@ -139,6 +139,56 @@ def test_a_peer_that_is_silent_is_noticed_in_time(shop, proxy, listening, heard)
     assert heard.rest() == []
 
 
+#: Six rows of 320 kB that cannot be compressed.
+LARGE = """INSERT INTO orders (item) SELECT string_agg(md5(random()::text), '')
+             FROM generate_series(1, 60000) i GROUP BY i % 6"""
+
+
+def test_what_takes_longer_than_the_deadline_arrives_over_a_slow_link(
+        shop, proxy, listening, heard, monkeypatch):
+    monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 1.0)
+
+    with Hub(shop.through(proxy), listening) as hub:
+        proxy.throttle(700_000)
+        begun = time.monotonic()
+        shop.execute(LARGE)
+        found = heard.take(6)
+        seconds = time.monotonic() - begun
+        connects = hub.status()["connects"]
+
+    assert [len(event.new["item"]) for event in found] == [320_000] * 6
+    assert (seconds > 2, connects) == (True, 1)
+
+
+def test_a_link_that_falls_silent_in_the_middle_of_an_answer_is_noticed_in_time(
+        shop, proxy, listening, heard):
+    with Hub(shop.through(proxy), listening) as hub:
+        proxy.throttle(100_000)
+        shop.execute(LARGE)
+        wait_for(lambda: not asleep(shop))
+        proxy.freeze()
+        wait_for(lambda: hub.status()["state"] == "connecting", NOTICED)
+        proxy.throttle(None)
+        assert len(heard.take(6)) == 6
+
+
+def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
+        shop, server, registry, heard, monkeypatch):
+    role = server.create_user()
+    registry.listens_for("orders", "after_insert")(heard)
+    shop.execute(Hub(shop.url, registry).install(sql_only=True, role=role))
+    shop.execute("ALTER TABLE pgevents.log ENABLE ROW LEVEL SECURITY")
+    shop.execute("CREATE POLICY slow ON pgevents.log USING (pg_sleep(0.5) IS NOT NULL)")
+    monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 0.3)
+
+    with Hub(server.url(shop.name, role), registry, install=False) as hub:
+        order(shop, "tea")
+        assert heard.next().new["item"] == "tea"
+        connects = hub.status()["connects"]
+
+    assert connects > 1
+
+
 def test_what_waits_for_room_is_not_lost_with_the_connection(shop, registry, heard):
     go_on = threading.Event()
 
