@@ -14,6 +14,7 @@ rooms do not see each other.
     retry          how often and how soon again
     metrics        what a hub counts
     warnings       what works, but not as it should
+    kinds          of which type a column's values are, and what they can equal
     values         rows: from the log's text to Python values, and on as JSON
     identity       which object of a mapped class a row is
     event          a change, as a listener is told it

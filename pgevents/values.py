@@ -10,6 +10,8 @@ import uuid
 from enum import Enum
 from typing import Any, Callable, Dict, FrozenSet, Mapping, NoReturn, Optional, Tuple
 
+from .kinds import Kind
+
 #: Turns a value as it stands in the log into what the ORM would give.
 Decoder = Callable[[Any], Any]
 
@@ -34,7 +36,8 @@ class Shape:
     column whose value is not just what JSON gives. ``entity`` is the mapped
     class, if one is known. ``declared`` tells whether a class or a Table said
     the types, or the database alone; ``read_by(table)`` gives the decoders by
-    the types of another Table, None where nobody can. ``stale`` is set when a
+    the types of another Table, None where nobody can; ``kinds()`` says of
+    which types the values are. ``stale`` is set when a
     row did not fit: the table was altered meanwhile. ``look_again()`` returns
     what the database says now.
     """
@@ -50,6 +53,7 @@ class Shape:
         entity: Optional[type] = None,
         declared: bool = True,
         read_by: Optional[Callable[[Any], Mapping[str, Decoder]]] = None,
+        kinds: Callable[[], Mapping[str, Kind]] = dict,
     ) -> None:
         self.schema = schema
         self.table = table
@@ -60,6 +64,7 @@ class Shape:
         self.entity = entity
         self.declared = declared
         self.read_by = read_by
+        self.kinds = kinds
         self.stale = False
         self.look_again: Callable[[], "Shape"] = lambda: self
         self._newest = self

@@ -1,14 +1,16 @@
 """What a hub wants captured: what was said with watch(), and what its listeners hear."""
 
 import contextlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from .backend import Backend, Relation, Wish, union_of
 from .errors import UsageError
+from .kinds import Kind, describe
 from .registry import Listener, Registry
 from .target import OPERATIONS, Target, as_target, moments_of
 
 Wanted = List[Tuple[Relation, Wish]]
+Kinds = Dict[Tuple[str, int], Mapping[str, Kind]]
 
 
 class Wishes:
@@ -60,19 +62,38 @@ class Wishes:
                     _check_watch(target, wish, relation)
                 want(relation, wish.with_key(relation.key))
         said = {topic: wish for topic, (_, wish) in wishes.items()}
+        kinds: Kinds = {}
         for listener, moments in self._registry.all():
             relation = None if listener.target is None else find(listener.target)
             if relation is not None:
                 told = said.get(relation.topic) or self._backend.wish(relation.topic)
                 with _given_to(unfit):
                     _check_listener(listener, relation, told)
+                    self._check_where(listener, relation, kinds)
                 want(relation, _heard(listener, moments, relation))
         return list(wishes.values())
 
     def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wanted:
         """Return what one more listener wants. Raises UsageError."""
         _check_listener(listener, relation, self._backend.wish(relation.topic))
+        self._check_where(listener, relation, {})
         return [(relation, _heard(listener, moments, relation))]
+
+    def _check_where(self, listener: Listener, relation: Relation, known: Kinds) -> None:
+        """Refuse a ``where`` that no row can match; ``known`` keeps what was looked up."""
+        if not isinstance(listener.where, dict) or listener.target is None:
+            return
+        place = relation.topic, id(listener.target.table)
+        if place not in known:
+            known[place] = self._backend.shape(relation, listener.target).kinds()
+        for name, value in listener.where.items():
+            kind = known[place].get(name)
+            if kind is not None and not kind.may_equal(value):
+                raise UsageError(
+                    f"{listener.name} asks for {relation.topic}.{name} == {describe(value)}: no"
+                    f" value of that column equals it. They are of type {kind}; for a choice, or"
+                    " for a comparison of your own, give a function as where="
+                )
 
     def overruled(self, service: str, wanted: Wanted) -> List[str]:
         """Tell of what is captured though it was left out: a sentence for each table."""

@@ -19,7 +19,7 @@ from .capture import Capture
 from .connection import Address, connect, engine, translated
 from .groups import PostgresGroupLog
 from .log import LogReader
-from .values import decoders, parse
+from .values import decoders, kinds, parse
 
 
 class PostgreSQL(Backend):
@@ -78,6 +78,7 @@ class PostgreSQL(Backend):
             entity=target.entity if target else None,
             declared=table is not None,
             read_by=lambda other: decoders(types, other, known),
+            kinds=lambda: kinds(types, table, known),
         )
 
     def install(

@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import HSTORE
 from sqlalchemy.engine import Dialect
 
+from ..kinds import SCALAR, Kind, declared
 from ..values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
 from .catalog import Type
 
@@ -98,6 +99,46 @@ def decoders(
         if decode is not None:
             found[name] = decode
     return found
+
+
+#: The type's name → what the driver's values are; of the others it is not known.
+_KINDS: Dict[str, Kind] = {
+    "bool": Kind((bool,)),
+    "int2": Kind((int,)),
+    "int4": Kind((int,)),
+    "int8": Kind((int,)),
+    "oid": Kind((int,)),
+    "float4": Kind((float,)),
+    "float8": Kind((float,)),
+    "numeric": Kind((Decimal,)),
+    "text": Kind((str,)),
+    "varchar": Kind((str,)),
+    "bpchar": Kind((str,)),
+    "bytea": Kind((bytes,)),
+    "uuid": Kind((uuid.UUID,)),
+    "date": Kind((datetime.date,)),
+    "time": Kind((datetime.time,), False),
+    "timetz": Kind((datetime.time,), True),
+    "timestamp": Kind((datetime.datetime,), False),
+    "timestamptz": Kind((datetime.datetime,), True),
+    "interval": Kind((datetime.timedelta,)),
+}
+
+
+def kinds(types: Mapping[str, Type], table: Optional[Table], dialect: Dialect) -> Dict[str, Kind]:
+    """Return of which kind each column's values are, but for those that may be anything."""
+    found = {name: _kind(name, one, table, dialect) for name, one in types.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _kind(
+    name: str, kind: Type, table: Optional[Table], dialect: Dialect
+) -> Optional[Kind]:
+    if table is not None and _orm(name, kind, table, dialect) is not None:
+        return declared(_column(table, name).type)
+    if kind.element is not None:
+        return Kind((list,))
+    return None if kind.bounds is not None else _KINDS.get(kind.name, SCALAR)
 
 
 def _driver(kind: Type) -> Optional[Decoder]:

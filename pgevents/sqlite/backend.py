@@ -22,7 +22,7 @@ from .capture import Capture
 from .connection import connect, engine, path_of, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
-from .values import decoders, parse
+from .values import decoders, kinds, parse
 
 
 class SQLite(Backend):
@@ -66,6 +66,7 @@ class SQLite(Backend):
             target.entity if target is not None else None,
             declared=target is not None and target.table is not None,
             read_by=lambda other: decoders(other, ours.dialect),
+            kinds=lambda: kinds(relation.columns, target.table if target is not None else None),
         )
 
     def install(

@@ -9,15 +9,18 @@ NULL; ``parse`` takes it away.
     o…  left out: its size, where the row is too large for the log
 """
 
+import datetime
+import decimal
 import json
 import math
 import warnings
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import SAWarning
 
+from ..kinds import Kind, declared
 from ..values import Decoder
 
 #: Bytes of a row's values. The old and the new row together, as JSON where each
@@ -135,3 +138,30 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
         if decode is not None:
             found[str(column.name)] = decode
     return found
+
+
+#: Whatever a column is called, these are all that SQLite has, or SQLAlchemy makes of it.
+_ANY = Kind((
+    str, int, float, bytes, bool, decimal.Decimal,
+    datetime.date, datetime.datetime, datetime.time,
+))
+
+
+def kinds(columns: Iterable[str], table: Optional[Table]) -> Dict[str, Kind]:
+    """Return of which kind each column's values are, but for those that may be anything.
+
+    Without a ``table`` that declares types, a column may hold whatever SQLite has.
+    """
+    found = {name: _ANY for name in columns}
+    for column in () if table is None else table.columns:
+        kind = declared(column.type)
+        if kind is None:
+            found.pop(str(column.name), None)
+        else:
+            found[str(column.name)] = _without_zone(kind)
+    return found
+
+
+def _without_zone(kind: Kind) -> Kind:
+    clocks = {datetime.datetime, datetime.time}
+    return kind._replace(aware=False) if clocks & set(kind.types) else kind

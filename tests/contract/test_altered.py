@@ -1,14 +1,11 @@
 """A row that lacks a column fails no listener where the table has the column."""
 
-import pytest
-
 from pgevents import ANY, Hub
 from pgevents.testing import wait_until
 
 
-@pytest.mark.parametrize("where, keys", [({"status": "new"}, []), ({"id": 1}, [1])])
-def test_a_delete_of_which_only_the_key_is_kept(orders, registry, heard, where, keys):
-    registry.listen("orders", "after_delete", heard, where=where)
+def test_a_delete_of_which_only_the_key_is_kept(orders, registry, heard):
+    registry.listen("orders", "after_delete", heard, where={"id": 1})
     hub = Hub(orders.url, registry)
     hub.watch("orders", old=False)
 
@@ -19,7 +16,7 @@ def test_a_delete_of_which_only_the_key_is_kept(orders, registry, heard, where, 
         status = hub.status()
 
     assert (status["failed"], status["handled"]) == (0, 2)
-    assert [event.key for event in heard.rest()] == keys
+    assert [dict(event.old) for event in heard.rest()] == [{"id": 1}]
 
 
 def test_rows_from_before_a_column_was_added(orders, registry, heard):
