@@ -8,8 +8,8 @@
         ├── Denied          wrong password, or a right is missing
         └── Unsupported     this server cannot serve: a standby, too old, a transaction pooler
 
-A driver's exception never leaves ``postgres/connection`` or
-``sqlite/connection`` untranslated; it is kept as ``__cause__``.
+A driver's exception never leaves ``postgres/`` or ``sqlite/`` untranslated; it is
+kept as ``__cause__``.
 """
 
 

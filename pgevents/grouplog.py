@@ -1,5 +1,6 @@
 """A log as groups read it: what a database must be able to do, so that the ledger can be kept."""
 
+import contextlib
 from typing import Any, ContextManager, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy.engine import Connection
@@ -63,6 +64,10 @@ class GroupLog:
 
     def prepare_claim(self, connection: Connection) -> None:
         """Make a transaction ready for the statements of a claim."""
+
+    def lent(self, connection: Connection) -> ContextManager[None]:
+        """Within the block, let a listener have the connection as the application has its own."""
+        return contextlib.nullcontext()
 
     def aborted(self, connection: Connection) -> bool:
         """Tell whether a statement failed, and the transaction can only be rolled back."""

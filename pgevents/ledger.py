@@ -104,6 +104,7 @@ class Ledger:
     def __init__(self, tables: Tables, log: GroupLog) -> None:
         self.transaction = log.transaction
         self.aborted = log.aborted
+        self.lent = log.lent
         self._groups = tables.groups
         self._leases = tables.leases
         self._dead = tables.dead

@@ -255,7 +255,10 @@ class Runner(Worker):
         connection: Optional[Connection],
     ) -> List[LogRow]:
         """Handle a chunk, write down how that went; return what of the lease is still to do."""
-        handled, failures = self._call_all(chunk, attempt, work.again, connection)
+        with contextlib.ExitStack() as stack:
+            if connection is not None:
+                stack.enter_context(self._ledger.lent(connection))
+            handled, failures = self._call_all(chunk, attempt, work.again, connection)
         return self._settle(work, rest, handled, failures, attempt, connection)
 
     def _settle(

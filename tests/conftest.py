@@ -73,6 +73,8 @@ def no_thread_left():
     yield
     deadline = time.monotonic() + THREADS_TIMEOUT
     for thread in {*threading.enumerate()} - before:
+        if thread.name == "pgevents-watchdog":
+            continue  # of the whole process; it ends by itself
         thread.join(max(0, deadline - time.monotonic()))
         if thread.is_alive():
             pytest.fail("the test left a thread behind: {}".format(thread))

@@ -15,10 +15,12 @@ from ..target import Target
 from ..values import Shape
 from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, retention
+from .address import Address
 from .capture import Capture
-from .connection import Address, connect, engine, translated
+from .connection import connect, engine
 from .groups import PostgresGroupLog
 from .log import LogReader
+from .translation import translated
 from .values import decoders, kinds, parse
 
 
@@ -179,7 +181,10 @@ def _set(connection: Connection, name: str, value: str) -> str:
     """Set a setting until the transaction ends; return what it was."""
     setting = f"pgevents.{name}"
     row = connection.execute(
-        text("SELECT coalesce(current_setting(:name, true), ''), set_config(:name, :value, true)"),
+        text(
+            "SELECT coalesce(pg_catalog.current_setting(:name, true), ''),"
+            " pg_catalog.set_config(:name, :value, true)"
+        ),
         {"name": setting, "value": value},
     ).first()
     assert row is not None
@@ -193,7 +198,7 @@ def _require_kept(connection: Connection, values: Dict[str, str]) -> None:
     if getattr(raw, "autocommit", False):
         setting, value = next(iter(values.items()))
         found = connection.execute(
-            text("SELECT current_setting(:name, true)"), {"name": f"pgevents.{setting}"}
+            text("SELECT pg_catalog.current_setting(:name, true)"), {"name": f"pgevents.{setting}"}
         ).scalar()
         if found != value:
             refuse_autocommit()

@@ -25,6 +25,8 @@ from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
 from .catalog import find_topic, quoted
+from .session import SAFE_PATH
+from .translation import sentence_of
 
 logger = logging.getLogger("pgevents")
 
@@ -140,7 +142,9 @@ class Capture:
 
     def script(self, service: str, wishes: Wishes, role: Optional[str] = None) -> str:
         """Return as SQL what ``install`` would do on a database without us."""
-        parts = ["BEGIN;", f"CREATE SCHEMA IF NOT EXISTS {self.schema};"]
+        # Whoever runs it may have others' look-alikes of PostgreSQL's own functions on his path.
+        parts = ["BEGIN;", f"SET LOCAL search_path = {SAFE_PATH};"]
+        parts.append(f"CREATE SCHEMA IF NOT EXISTS {self.schema};")
         parts += [statement + ";" for statement in self._tables_sql()]
         parts += [self._functions.strip(), *self._log_sql()]
         for relation, wish in wishes:
@@ -415,7 +419,7 @@ class Capture:
                     f" `pgevents sql URL TABLE --role {user}` prints; then use"
                     " Hub(…, install=False)"
                 )
-            raise Denied(f"{sentence}: {str(error).strip()}. {advice}") from error
+            raise Denied(f"{sentence}: {sentence_of(error)}. {advice}") from error
 
     # Locks.
 

@@ -34,6 +34,12 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
+#: The first of several names that is there.
+_FIRST = """
+ WHERE c.oid = (SELECT to_regclass(name) FROM unnest(%s::text[]) WITH ORDINALITY n (name, place)
+                 WHERE to_regclass(name) IS NOT NULL ORDER BY place LIMIT 1)
+"""
+
 _KINDS = {
     "v": "a view",
     "m": "a materialized view",
@@ -45,12 +51,12 @@ _KINDS = {
 
 
 def find(cursor: Any, target: Target) -> Relation:
-    """Return the table a target means, through the search_path where it names no schema.
+    """Return the table a target means: by the application's search_path, without a schema.
 
     Raises UsageError, with the nearest names, if there is no such table.
     """
-    parts = [target.name] if target.schema is None else [target.schema, target.name]
-    cursor.execute(_RELATION + " WHERE c.oid = to_regclass(%s)", (quoted(*parts),))
+    schemas = cursor.connection.schemas if target.schema is None else [target.schema]
+    cursor.execute(_RELATION + _FIRST, ([quoted(schema, target.name) for schema in schemas],))
     row = cursor.fetchone()
     if row is None:
         raise UsageError(f"there is no table {target.key!r} here{_nearest(cursor, target)}")
@@ -94,12 +100,13 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
 
 def _nearest(cursor: Any, target: Target) -> str:
     cursor.execute(
-        "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN relname::text"
+        "SELECT CASE WHEN nspname = ANY (%s::name[]) THEN relname::text"
         " ELSE nspname || '.' || relname END"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE relkind IN ('r', 'p')"
         " AND nspname NOT IN ('pg_catalog', 'information_schema', 'pgevents')"
-        " AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1"
+        " AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1",
+        (list(cursor.connection.schemas),),
     )
     names = [row[0] for row in cursor.fetchall()]
     near = difflib.get_close_matches(target.key, names, 3) or names[:10]

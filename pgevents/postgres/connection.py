@@ -1,142 +1,100 @@
 """Connections to PostgreSQL: how they are made, waited for, lost, and what errors mean."""
 
 import contextlib
+import functools
 import os
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Set, Tuple
 
 import psycopg2
 import psycopg2.extensions
 from sqlalchemy import create_engine
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ..errors import DatabaseError, Denied, NotInstalled, PgEventsError, Unavailable, Unsupported
+from ..errors import Denied, Unavailable, Unsupported, UsageError
 from ..threads import Waker
+from .address import CONNECT_TIMEOUT, Address, elsewhere
 from .encoding import RawCursor, encoding_of
+from .session import FIRST, GIVE_PATH, SAFE_PATH, First, Session, WatchedCursor, WatchedRawCursor
+from .translation import PRIMARY, translated
+from .watchdog import Ask
 
-CONNECT_TIMEOUT = 10.0  # seconds; a server that takes longer is as good as none
+ASKED = 3.0  # seconds in which a server has to say what a session does
+POOLER_PATIENCE = 2.0  # seconds in which a notification has to come through a pooler
 
 _AS_STORED = "SET client_encoding = '{}'"
-
-#: Unless the URL says otherwise. A peer that vanished is noticed by the
-#: kernel, too, where the reader's own probe does not come to it first.
-_DEFAULTS: Dict[str, Any] = {
-    "fallback_application_name": "pgevents",
-    "connect_timeout": int(CONNECT_TIMEOUT),
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10000,
-}
-
-#: Whatever the URL says: to us a letter that the application does not use counts, too.
-_ALWAYS = {"client_encoding": "UTF8"}
 
 #: An event reads its JSON and its time itself, when it is asked for them.
 _OWN_READING = (114, 1184)
 _AS_TEXT = psycopg2.extensions.new_type(_OWN_READING, "TEXT", psycopg2.extensions.UNICODE)
 
-_NO_TABLE = "42P01"
-#: What a server says, in any language, when a right is missing.
-_DENIED = {"42501", "28000", "28P01"}
-#: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
-_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_READ_ONLY = "25006"
-_PRIMARY = "Give the address of the primary, or target_session_attrs=read-write"
-
-
-class Address:
-    """Where a URL or an Engine leads, as psycopg2 takes it.
-
-    All of the URL counts: hosts, sockets, ``options``, TLS, a service. The
-    driver of an Engine does not: its connections are its own, ours are
-    psycopg2's. What a psycopg2 Engine adds (``connect_args``, ``creator``) is
-    taken from one of its connections, when we first connect.
-    """
-
-    def __init__(self, bind: Any) -> None:
-        self._bind = bind
-        self._known: Optional[Dict[str, Any]] = None
-
-    def connect(self, **more: Any) -> Any:
-        """Return a new psycopg2 connection. Raises a DatabaseError."""
-        try:
-            with translated():
-                return psycopg2.connect(**self.parameters(), **more)
-        except Denied:
-            self.forget()
-            raise
-
-    def parameters(self) -> Dict[str, Any]:
-        """Return psycopg2's arguments. Raises a DatabaseError."""
-        known = self._known
-        if known is None:
-            known = self._known = {**_DEFAULTS, **self._given(), **_ALWAYS}
-        return known
-
-    def forget(self) -> None:
-        """Ask the Engine again next time: some make a new password now and then."""
-        self._known = None
-
-    def _given(self) -> Dict[str, Any]:
-        bind = self._bind
-        url = bind.url if isinstance(bind, Engine) else bind
-        args, given = PGDialect_psycopg2().create_connect_args(url)  # type: ignore[no-untyped-call]
-        if args:
-            given.update(psycopg2.extensions.parse_dsn(args[0]))
-        if "database" in given:  # SQLAlchemy 1.4's word for it
-            given["dbname"] = given.pop("database")
-        if isinstance(bind, Engine) and bind.dialect.driver == "psycopg2":
-            given.update(_used_by(bind))
-        for foreign in ("prepared_statement_cache_size", "async_fallback", "server_side_cursors"):
-            given.pop(foreign, None)
-        return dict(given)
-
-
-def _used_by(engine: Engine) -> Dict[str, Any]:
-    """Return what an Engine's connections are really made with, but for the defaults."""
-    # Not from its own pool: the application may have taken all there are.
-    pool = engine.pool.recreate()
-    try:
-        with translated():
-            connection = pool.connect()
-        found = info(connection)
-        used = {name: value for name, value in found.dsn_parameters.items() if value != ""}
-        if found.password:
-            used["password"] = found.password
-        connection.close()
-        return used
-    finally:
-        pool.dispose()
+#: Of these sessions, which work: one whose answer nobody takes waits for its client.
+_WORKING = """
+SELECT pid FROM pg_stat_activity
+ WHERE pid = ANY (%s) AND state = 'active' AND wait_event IS DISTINCT FROM 'ClientWrite'
+"""
 
 
 def info(pooled: Any) -> Any:
     """Return what psycopg2 knows of a pooled connection; SQLAlchemy's names for it change."""
-    return pooled.cursor().connection.info
+    return session_of(pooled).info
 
 
-def connect(address: Address) -> Any:
-    """Return a new psycopg2 connection in autocommit mode. Raises a DatabaseError."""
-    return _writing(address.connect(), autocommit=True)
+def session_of(pooled: Any) -> Any:
+    """Return psycopg2's connection behind a pooled one."""
+    return pooled.cursor().connection
 
 
-def _writing(connection: Any, autocommit: bool) -> Any:
-    # Whatever the database's default is: we write, and a serializable transaction of
-    # ours could make one of the application's fail. Not by set_session(): a standby
-    # refuses READ WRITE, before we can say what it is.
+def connect(address: Address, **more: str) -> Session:
+    """Return a new session in autocommit mode, with ``more`` settings. Raises a DatabaseError.
+
+    Raises UsageError where an Engine's own connections lead elsewhere.
+    """
+    session, first = _open(address)
+    if not address.leads_to(first):
+        # The server may have been restarted since the Engine was asked.
+        session.close()
+        address.forget()
+        session, first = _open(address)
+    try:
+        if not address.leads_to(first):
+            address.forget()
+            raise elsewhere(address.place, first)
+        with translated():
+            if first.pid != session.info.backend_pid:
+                _refuse_transaction_pooler(address)
+            session.settle(first, _asker(address), **more)
+            _convert_nothing(session)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _open(address: Address) -> Tuple[Session, First]:
+    session: Session = _connected(address, connection_factory=Session)
     with translated():
-        connection.autocommit = True
-        _convert_nothing(connection)
-        connection.cursor().execute(
-            "SET default_transaction_isolation = 'read committed';"
-            " SET default_transaction_read_only = off; SET default_transaction_deferrable = off"
-        )
-        connection.autocommit = autocommit
-    return connection
+        session.autocommit = True
+        session.cursor_factory = WatchedCursor
+        cursor = session.cursor()
+        if address.place is not None:
+            cursor.execute(GIVE_PATH, (address.place.path,))
+        cursor.execute(FIRST)
+        return session, First.of(cursor.fetchone())  # type: ignore[arg-type]
+
+
+def _connected(address: Address, **more: Any) -> Any:
+    try:
+        with translated():
+            return psycopg2.connect(**address.parameters(), **more)
+    except Denied:
+        address.forget()
+        raise
+    except (ValueError, TypeError):
+        pass
+    # Outside the block: the driver's own sentence may repeat a password.
+    raise UsageError("the database URL has a part that PostgreSQL cannot be given, such as %00")
 
 
 def _convert_nothing(connection: Any) -> None:
@@ -150,49 +108,82 @@ def _convert_nothing(connection: Any) -> None:
         connection.cursor().execute(_AS_STORED.format(encoding.name))
     else:
         connection.set_client_encoding(encoding.name)
-    connection.cursor_factory = RawCursor
+    connection.cursor_factory = WatchedRawCursor
+
+
+def _asker(address: Address) -> Ask:
+    """Return the function that asks a server what its sessions do; the same for one address."""
+    ask: Ask = address.ask or functools.partial(_working, address)
+    address.ask = ask
+    return ask
+
+
+def _working(address: Address, pids: List[int]) -> Optional[Set[int]]:
+    """Return which of these sessions work; None where the server answers, but not that."""
+    waker = Waker()
+    asking = Listening(address, waker)
+    try:
+        asking.connect(ASKED)
+        return {row[0] for row in asking.run(_WORKING, (pids,), ASKED)}
+    except Denied:
+        return None
+    except Exception as error:
+        return None if "FATAL" in str(error) else set()
+    finally:
+        asking.close()
+        waker.close()
+
+
+def _refuse_transaction_pooler(address: Address) -> None:
+    """Raise Unsupported if a pooler stands between that gives each transaction a session.
+
+    The server's process is not the one we were told of, so there is a
+    pooler. In session mode it passes on what another session notifies. What
+    we would set in another mode would be set for others.
+    """
+    if address.keeps_sessions:
+        return
+    waker = Waker()
+    hearing, ringing = Listening(address, waker), Listening(address, waker)
+    channel = f"pgevents_pooler_{os.urandom(8).hex()}"
+    try:
+        hearing.connect(safe=False)
+        hearing.run(f"LISTEN {channel}", None, CONNECT_TIMEOUT)
+        ringing.connect(safe=False)
+        ringing.run(f"NOTIFY {channel}", None, CONNECT_TIMEOUT)
+        deadline = time.monotonic() + POOLER_PATIENCE
+        while not hearing.notified():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                hearing.run("UNLISTEN *", None, CONNECT_TIMEOUT)
+                raise Unsupported(
+                    "between us and PostgreSQL stands a pooler in transaction mode, where LISTEN"
+                    " hears nothing: give the hub a direct address, or a pool in session mode."
+                    " Your own connections may stay where they are"
+                )
+            hearing.sleep(left)
+        address.keeps_sessions = True
+    finally:
+        hearing.close()
+        ringing.close()
+        waker.close()
 
 
 def engine(address: Address, **options: Any) -> Engine:
-    """Return an Engine on our own connections; without ``options`` it keeps none of them."""
+    """Return an Engine on our own connections; without ``options`` it keeps none of them.
+
+    ``settings`` among them are those of the sessions.
+    """
+    settings = options.pop("settings", {})
+
+    def create() -> Session:
+        session = connect(address, **settings)
+        session.autocommit = False
+        return session
+
     return create_engine(
-        "postgresql+psycopg2://",
-        creator=lambda: _writing(address.connect(), autocommit=False),
-        **(options or {"poolclass": NullPool}),
+        "postgresql+psycopg2://", creator=create, **(options or {"poolclass": NullPool})
     )
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn psycopg2's errors into ours. The server's sentence is kept, values are not."""
-    try:
-        yield
-    except psycopg2.Error as error:
-        raise _translation(error) from error
-    except SQLAlchemyError as error:
-        # It wraps the driver's errors; what is its own is said of a connection that was lost.
-        cause = getattr(error, "orig", None)
-        if isinstance(cause, psycopg2.Error):
-            raise _translation(cause) from error
-        raise Unavailable(f"the connection to PostgreSQL was lost: {error}") from error
-
-
-def _translation(error: psycopg2.Error) -> PgEventsError:
-    code = error.pgcode or ""
-    sentence = " ".join(str(error).split("\nCONTEXT")[0].split()) or type(error).__name__
-    if code == _NO_TABLE:
-        return NotInstalled(f"the log is not there: {sentence}")
-    if code in _DENIED or (not code and "authentication failed" in sentence):
-        return Denied(f"PostgreSQL refuses: {sentence}")
-    if code == _READ_ONLY:
-        return Unsupported(f"this server is a standby, or set to be read only. {_PRIMARY}")
-    if code.startswith(_UNAVAILABLE_CLASSES):
-        return Unavailable(f"PostgreSQL is not available: {sentence}")
-    if not code and isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
-        return Unavailable(f"no connection to PostgreSQL: {sentence}")
-    if "pg_notification_queue_usage" in sentence or "could not access status" in sentence:
-        sentence += " (a known fault of the server: SELECT pg_notification_queue_usage() cures it)"
-    return DatabaseError(f"PostgreSQL says: {sentence}")
 
 
 class Listening:
@@ -220,14 +211,20 @@ class Listening:
         """The server's process, as we were told when we connected."""
         return int(self._connection.info.backend_pid)
 
-    def connect(self) -> None:
-        """Connect, within CONNECT_TIMEOUT. Raises a DatabaseError."""
+    def connect(self, timeout: float = CONNECT_TIMEOUT, safe: bool = True) -> None:
+        """Connect, within ``timeout`` seconds. Raises a DatabaseError.
+
+        Unless it is not to be ``safe``, it is refused behind a pooler in transaction mode, and
+        finds nothing that looks like PostgreSQL's own functions and operators.
+        """
         self.close()
-        self._connection = self._address.connect(async_=1)
+        self._connection = _connected(self._address, async_=1)
         try:
             with translated():
-                self._finish(CONNECT_TIMEOUT)
-                self._cursor = self._new_cursor()
+                self._finish(timeout)
+                self._cursor = self._connection.cursor()
+            if safe:
+                self._make_safe(timeout)
         except BaseException as error:
             self.close()
             if isinstance(error, Denied):
@@ -304,6 +301,13 @@ class Listening:
             self.close()
             raise
 
+    def _make_safe(self, timeout: float) -> None:
+        if self.run("SELECT pg_catalog.pg_backend_pid()", None, timeout) != [(self.pid,)]:
+            _refuse_transaction_pooler(self._address)
+        self.run(f"SET search_path = {SAFE_PATH}", None, timeout)
+        with translated():
+            self._cursor = self._new_cursor()
+
     def _new_cursor(self) -> Any:
         connection = self._connection
         cursor = connection.cursor()
@@ -347,7 +351,7 @@ def primary_only(connection_row: Tuple[Any, ...]) -> None:
     if in_recovery:
         raise Unsupported(
             "this server is a standby: it has no LISTEN, and its snapshots cannot serve as"
-            f" cursors. {_PRIMARY}"
+            f" cursors. {PRIMARY}"
         )
     if int(number) < 140000:
         raise Unsupported(f"PostgreSQL {version} is too old: pgevents needs 14 or newer")

@@ -15,12 +15,15 @@ from sqlalchemy.engine import Connection
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
+from .address import Address
 from .catalog import quoted
-from .connection import Address, engine, info, translated
+from .connection import engine, info, session_of
 from .log import FIRST
 from .snapshot import Cursor, Snapshot
+from .translation import translated
 
 PAGE_BYTES = 8_000_000  # of rows that are claimed together, as they are stored; at least one
+LOCK_TIMEOUT = 10000  # milliseconds; a session that holds one for longer is gone, or stuck
 STALE = 1000  # transactions that a cursor may fall behind before an empty read moves it
 
 _COLUMNS = "seq, xid::text, at, topic, operation, old::text, new::text, context"
@@ -92,7 +95,11 @@ class PostgresGroupLog(GroupLog):
         self._log = tables.name("log")
         self._notes = tables.name("retention")
         self._engine = engine(
-            address, isolation_level="READ COMMITTED", pool_size=2, max_overflow=100
+            address,
+            settings={"lock_timeout": str(LOCK_TIMEOUT)},
+            isolation_level="READ COMMITTED",
+            pool_size=2,
+            max_overflow=100,
         )
 
     @contextlib.contextmanager
@@ -102,6 +109,14 @@ class PostgresGroupLog(GroupLog):
 
     def prepare_claim(self, connection: Connection) -> None:
         connection.exec_driver_sql(_PLANNER)
+
+    @contextlib.contextmanager
+    def lent(self, connection: Connection) -> Iterator[None]:
+        session = session_of(connection.connection)
+        with session.lent():
+            # What SQLAlchemy takes for the schema of tables without one, when it reflects.
+            connection.dialect.default_schema_name = session.default_schema
+            yield
 
     def aborted(self, connection: Connection) -> bool:
         return bool(info(connection.connection).transaction_status == TRANSACTION_STATUS_INERROR)

@@ -15,13 +15,14 @@ import time
 from typing import Any, List, Optional
 
 from ..backend import Reader, new_owner
-from ..errors import NotInstalled, Unavailable, Unsupported
+from ..errors import NotInstalled, Unavailable
 from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
 from ..warnings import Warnings
+from .address import Address
 from .alterations import Alterations
-from .connection import Address, Listening, connect, primary_only
+from .connection import Listening, primary_only
 from .obstacles import Obstacles
 from .snapshot import Cursor, Snapshot
 
@@ -123,12 +124,13 @@ SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;
 SET jit = off; SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = 0; SET lock_timeout = 0;
 SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';
-SET datestyle = 'ISO'
+SET datestyle = 'ISO'; SET idle_session_timeout = 0;
+SET idle_in_transaction_session_timeout = 0
 """
 
 _SERVER = """
 SELECT pg_is_in_recovery(), current_setting('server_version_num'),
-       current_setting('server_version'), pg_backend_pid(), log.oid::int8,
+       current_setting('server_version'), log.oid::int8,
        (SELECT encode(tgargs, 'escape') FROM pg_trigger
          WHERE tgrelid = log.oid AND tgname = 'pgevents_ring')
   FROM (SELECT to_regclass(%s)::oid AS oid) log
@@ -191,16 +193,13 @@ class LogReader(Reader):
         self._waiting_since = None
         row = connection.run(_SERVER, (self._tables.name("log"),), ANSWER)[0]
         primary_only(row[:3])
-        pid, oid, bell = row[3:]
+        oid, bell = row[3:]
         if oid is None:
             connection.close()
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
         self._oid = oid - (1 << 32) if oid >= 1 << 31 else oid  # as PostgreSQL casts it to int4
         self._bell = (bell or "").startswith("on")
         connection.run(f"LISTEN pgevents_{oid}", None, ANSWER)
-        if pid != connection.pid:
-            self._check_pooler(oid)
-        # Not before: behind a pooler these would stay on somebody else's session.
         connection.run(_SESSION, None, ANSWER)
         self._own()
         connection.run(self._prepare, None, ANSWER)
@@ -478,30 +477,6 @@ class LogReader(Reader):
         self._cleaned = cleaned
         if not since.covers(Snapshot.parse(cleaned)):
             self._gap = "the log was cleaned (retention) before this hub had read it"
-
-    def _check_pooler(self, oid: int) -> None:
-        """Raise Unsupported if a pooler stands between that gives each transaction a session.
-
-        The server's process is not the one we were told of, so there is a
-        pooler. In session mode it passes on what another session notifies.
-        """
-        other = connect(self._address)
-        try:
-            other.cursor().execute("SELECT pg_notify(%s, '')", (f"pgevents_{oid}",))
-        finally:
-            other.close()
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline:
-            self._connection.sleep(deadline - time.monotonic())
-            if self._connection.notified():
-                return
-        self._connection.run("UNLISTEN *", None, ANSWER)
-        self._connection.close()
-        raise Unsupported(
-            "between us and PostgreSQL stands a pooler in transaction mode, where LISTEN hears"
-            " nothing: give the hub a direct address, or a pool in session mode. Your own"
-            " connections may stay where they are"
-        )
 
 
 def _newest(rows: List[LogRow], before: int) -> int:

@@ -451,6 +451,26 @@ def test_the_databases_default_for_transactions_does_not_matter(shop, listening,
             assert cursor.fetchone() == ("read committed",)
 
 
+def test_connections_of_ours_may_be_idle_for_as_long_as_they_like(
+        shop, listening, heard, caplog):
+    shop.server.execute("ALTER DATABASE {} SET idle_session_timeout = '50ms'".format(shop.name))
+    listening.listen("orders", "after_insert", heard, group="stock")
+
+    def rested():
+        return len(shop.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgevents' AND datname = %s"
+            " AND state = 'idle' AND state_change < clock_timestamp() - interval '0.3 s'",
+            shop.name)) >= 2
+
+    with Hub(shop.url, listening) as hub:
+        wait_for(rested)
+        order(shop, "tea")
+        assert items(heard.take(2)) == ["tea", "tea"]
+        assert hub.status()["connects"] == 1
+
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_the_options_of_a_url_count(shop, registry, heard):
     shop.execute('CREATE SCHEMA "Sales-1"')
     shop.execute('CREATE TABLE "Sales-1".invoices (id int PRIMARY KEY)')

@@ -1,0 +1,147 @@
+"""A session of ours on the server: how it is set up, and that no statement waits for ever.
+
+What we send names its tables with their schema, but operators, functions and types are found
+through the search_path, and there somebody may have put look-alikes of PostgreSQL's own. So a
+session of ours looks into pg_catalog alone. What the application's search_path is, the session
+remembers: tables that are named without a schema are found by it, and a transactional listener
+gets it back.
+"""
+
+import contextlib
+import json
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+
+import psycopg2.extensions
+
+from .encoding import RawCursor
+from .watchdog import Ask, Watch
+
+SAFE_PATH = "pg_catalog, pg_temp"
+
+#: Milliseconds. Ends a session that waits for a client which is not there any more, and
+#: gives its locks back; a statement of ours follows the one before at once.
+ABANDONED = 8000
+
+#: Before anything else, so each function is named in full.
+GIVE_PATH = "SELECT pg_catalog.set_config('search_path', %s, false)"
+FIRST = """
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.version(), pg_catalog.current_database(),
+       pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()),
+       pg_catalog.array_to_json(pg_catalog.current_schemas(true))::pg_catalog.text,
+       pg_catalog.current_setting('search_path'),
+       pg_catalog.current_setting('idle_in_transaction_session_timeout'),
+       pg_catalog.current_setting('lock_timeout'),
+       pg_catalog.current_setting('transaction_timeout', true)
+"""
+
+#: Whatever the database's defaults are: we write, and a serializable transaction of ours
+#: could make one of the application's fail. And we are idle for long.
+_ALWAYS = {
+    "search_path": SAFE_PATH,
+    "default_transaction_isolation": "'read committed'",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+}
+
+#: What a transactional listener gets back, in the order of FIRST.
+_LENT = ("search_path", "idle_in_transaction_session_timeout", "lock_timeout",
+         "transaction_timeout")
+
+
+class First(NamedTuple):
+    """What FIRST returns."""
+
+    pid: int  # of the server's process
+    version: str
+    database: str
+    started: float  # the server, in seconds since 1970
+    schemas: Tuple[str, ...]  # where the application's search_path leads
+    lent: Dict[str, str]  # settings as the application has them
+
+    @classmethod
+    def of(cls, row: Tuple[Any, ...]) -> "First":
+        """Return it from the row."""
+        lent = {name: value for name, value in zip(_LENT, row[5:]) if value is not None}
+        pid, version, database, started = row[:4]
+        return cls(pid, version, database, started, tuple(json.loads(row[4])), lent)
+
+
+class Session(psycopg2.extensions.connection):
+    """A connection of ours; ``settle()`` comes first."""
+
+    pid = 0  # of the server's process
+    schemas: Tuple[str, ...] = ()  # where tables are found that are named without one
+    ask: Optional[Ask] = None
+
+    @property
+    def default_schema(self) -> Optional[str]:
+        """Where the application's tables are made that are named without a schema."""
+        return next((name for name in self.schemas if not name.startswith("pg_")), None)
+
+    def settle(self, found: "First", ask: Ask, **more: str) -> None:
+        """Set the session up, with ``more`` settings than all have."""
+        self.pid, self.schemas, self.ask = found.pid, found.schemas, ask
+        self._theirs = found.lent
+        self._ours = settings(self.server_version, found.version, **more)
+        self.cursor().execute(
+            "; ".join(f"SET {name} = {value}" for name, value in self._ours.items())
+        )
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within the block and the transaction, have the settings that the application knows."""
+        self._set(self._theirs, local=True)
+        yield
+        # For the session: the listener may have set something for it, too.
+        self._set({name: self._ours.get(name, value) for name, value in self._theirs.items()})
+
+    def commit(self) -> None:
+        with self.watched():
+            super().commit()
+
+    def rollback(self) -> None:
+        with self.watched():
+            super().rollback()
+
+    def watched(self) -> Any:
+        """Within the block a statement is under way."""
+        if self.ask is None:
+            return contextlib.nullcontext()
+        return Watch(self, self.pid, self.ask)
+
+    def _set(self, values: Dict[str, str], local: bool = False) -> None:
+        calls = ", ".join(["pg_catalog.set_config(%s, %s, %s)"] * len(values))
+        bound = [each for pair in values.items() for each in (*pair, local)]
+        with self.cursor() as cursor:
+            cursor.execute(f"SELECT {calls}", bound)
+
+
+class WatchedCursor(psycopg2.extensions.cursor):
+    """A cursor of a ``Session``: each of its statements is watched."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        session: Any = self.connection
+        with session.watched():
+            super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        session: Any = self.connection
+        with session.watched():
+            super().executemany(query, vars_list)
+
+
+class WatchedRawCursor(WatchedCursor, RawCursor):
+    """The same, where the server converts nothing."""
+
+
+def settings(server_version: int, version: str, **more: str) -> Dict[str, str]:
+    """Return what a session of ours is set to: name → SQL."""
+    found = {**_ALWAYS, "idle_in_transaction_session_timeout": str(ABANDONED), **more}
+    if server_version >= 140000:
+        found["idle_session_timeout"] = "0"
+    if server_version >= 170000:
+        found["transaction_timeout"] = "0"
+    if "linux" in version:
+        # A server that cannot send the rest of its answer keeps its locks as long.
+        found["tcp_user_timeout"] = str(ABANDONED)
+    return found

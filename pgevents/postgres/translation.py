@@ -1,0 +1,74 @@
+"""What psycopg2's errors mean, in pgevents' own."""
+
+import contextlib
+import re
+from typing import Any, Iterator
+
+import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import DatabaseError, Denied, NotInstalled, PgEventsError, Unavailable, Unsupported
+
+#: What a server that is no primary needs.
+PRIMARY = "Give the address of the primary, or target_session_attrs=read-write"
+
+_NO_TABLE = "42P01"
+#: What a server says, in any language, when a right is missing.
+_DENIED = {"42501", "28000", "28P01", "3D000"}
+#: An error while connecting comes without its code, so it is known by its English words alone.
+_DENIED_WORDS = re.compile(
+    "authentication failed|no pg_hba.conf entry|no password supplied"
+    '|(role|database) ".*" (does not exist|is not permitted to log in)'
+)
+#: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+_READ_ONLY = "25006"
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg2's errors into ours. The server's sentence is kept, values are not."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise _translation(error) from error
+    except SQLAlchemyError as error:
+        # It wraps the driver's errors; what is its own is said of a connection that was lost.
+        cause = getattr(error, "orig", None)
+        if isinstance(cause, psycopg2.Error):
+            raise _translation(cause) from error
+        raise Unavailable(f"the connection to PostgreSQL was lost: {error}") from error
+
+
+def sentence_of(error: psycopg2.Error) -> str:
+    """Return the server's sentence; not its DETAIL, which holds values of the row."""
+    primary = error.diag.message_primary
+    return " ".join((primary or str(error)).split()) or type(error).__name__
+
+
+def of_another_driver(error: Any) -> PgEventsError:
+    """Return our error for one of psycopg's or pg8000's, raised while connecting."""
+    told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code = getattr(error, "sqlstate", None) or told.get("C", "")
+    return _meaning(code, " ".join(str(told.get("M", error)).split()), True)
+
+
+def _translation(error: psycopg2.Error) -> PgEventsError:
+    lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    return _meaning(error.pgcode or "", sentence_of(error), lost)
+
+
+def _meaning(code: str, sentence: str, lost: bool) -> PgEventsError:
+    if code == _NO_TABLE:
+        return NotInstalled(f"the log is not there: {sentence}")
+    if code in _DENIED or (not code and _DENIED_WORDS.search(sentence)):
+        return Denied(f"PostgreSQL refuses: {sentence}")
+    if code == _READ_ONLY:
+        return Unsupported(f"this server is a standby, or set to be read only. {PRIMARY}")
+    if code.startswith(_UNAVAILABLE_CLASSES):
+        return Unavailable(f"PostgreSQL is not available: {sentence}")
+    if not code and lost:
+        return Unavailable(f"no connection to PostgreSQL: {sentence}")
+    if "pg_notification_queue_usage" in sentence or "could not access status" in sentence:
+        sentence += " (a known fault of the server: SELECT pg_notification_queue_usage() cures it)"
+    return DatabaseError(f"PostgreSQL says: {sentence}")
