@@ -15,7 +15,9 @@ rooms do not see each other.
     metrics        what a hub counts
     warnings       what works, but not as it should
     kinds          of which type a column's values are, and what they can equal
-    values         rows: from the log's text to Python values, and on as JSON
+    values         rows: from the log's text to Python values
+    tagged         values outside JSON, as JSON with tags
+    envelope       the JSON of an event: its fields, checked
     identity       which object of a mapped class a row is
     event          a change, as a listener is told it
     target         what somebody listens to

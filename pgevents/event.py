@@ -2,11 +2,13 @@
 
 import datetime
 import json
-from typing import Any, Callable, FrozenSet, Optional, Tuple, cast
+from typing import Any, Callable, Dict, FrozenSet, Optional, Tuple, cast
 
+from .envelope import NOT_ONE, parse_fields
 from .errors import UsageError
 from .identity import as_declared, identity, mapper_of
-from .values import Row, Shape, from_tagged, parse_datetime, to_tagged
+from .tagged import row_from_tagged, row_to_tagged
+from .values import Row, Shape, parse_by_column, parse_datetime
 
 #: A row of the log: position, transaction, at, topic, operation, old, new, context.
 LogRow = Tuple[Any, ...]
@@ -140,14 +142,14 @@ class Event:
     def context(self) -> Any:
         """What ``hub.context()`` or the setting ``pgevents.context`` held; else an empty dict.
 
-        A setting that is no JSON is given as the text it is.
+        A setting that is no JSON, or too deep for Python, is given as the text it is.
         """
         text = self._row[_CONTEXT]
         if not text:
             return {}
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
 
     @property
@@ -194,37 +196,45 @@ class Event:
         """Return the event as JSON text, for a queue or a file; ``from_json`` gives it back.
 
         Values that JSON lacks are tagged, ``{"$decimal": "9.90"}``. A value
-        of a type without a tag (a range, an object of a TypeDecorator) goes as
-        the log has it.
+        of a type without a tag (a range, an object of a TypeDecorator), or
+        that holds one, goes as the log has it. Raises UsageError for one that
+        is nested too deeply for Python's json.
         """
+        try:
+            return json.dumps(self._as_dict())
+        except RecursionError as error:
+            raise UsageError(
+                f"the event {self.id} of {self.topic} holds a value that is nested too deeply for"
+                " Python's json"
+            ) from error
+
+    def _as_dict(self) -> Dict[str, Any]:
         raw_old, raw_new = self._parsed()
-        return json.dumps(
-            {
-                "position": self.position,
-                "transaction": self.transaction,
-                "at": self.at.isoformat(),
-                "topic": self._row[_TOPIC],
-                "operation": self.operation,
-                "schema": self.schema,
-                "table": self.table,
-                "key": list(self._shape.key),
-                "old": _tagged(self.old, raw_old),
-                "new": _tagged(self.new, raw_new),
-                "changed": list(self.changed),
-                "context": self._row[_CONTEXT],
-                "declared": self._shape.declared,
-                "attempt": self.attempt,
-                "redelivered": self.redelivered,
-            }
-        )
+        return {
+            "position": self.position,
+            "transaction": self.transaction,
+            "at": self.at.isoformat(),
+            "topic": self._row[_TOPIC],
+            "operation": self.operation,
+            "schema": self.schema,
+            "table": self.table,
+            "key": list(self._shape.key),
+            "old": row_to_tagged(self.old, raw_old),
+            "new": row_to_tagged(self.new, raw_new),
+            "changed": list(self.changed),
+            "context": self._row[_CONTEXT],
+            "declared": self._shape.declared,
+            "attempt": self.attempt,
+            "redelivered": self.redelivered,
+        }
 
     @classmethod
     def from_json(cls, text: str) -> "Event":
         """Return the event that ``to_json`` wrote. Raises UsageError if it did not."""
         try:
-            given = json.loads(text)
+            given = parse_fields(text)
             shape = Shape(given["schema"], given["table"], key=tuple(given["key"]))
-            shape.declared = given.get("declared", True)  # 0.1 does not say
+            shape.declared = given["declared"]
             row = (
                 given["position"],
                 given["transaction"],
@@ -236,10 +246,10 @@ class Event:
                 given["context"],
             )
             event = cls(row, shape, given["attempt"], given["redelivered"])
-            event._values = _untagged(given["old"]), _untagged(given["new"])
+            event._values = row_from_tagged(given["old"]), row_from_tagged(given["new"])
             event._raw = event._values
             event._changed = tuple(given["changed"])
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        except NOT_ONE as error:
             raise UsageError(f"no event in JSON: {text!r:.100} ({error!r})") from error
         return event
 
@@ -277,7 +287,12 @@ class Event:
         if raw is None:
             parse = self._shape.parse
             old, new = self._row[_OLD], self._row[_NEW]
-            raw = self._raw = (old and parse(old), new and parse(new))
+            try:
+                raw = self._raw = (old and parse(old), new and parse(new))
+            except RecursionError:
+                raw = self._raw = (
+                    old and parse_by_column(old, parse), new and parse_by_column(new, parse)
+                )
         return raw
 
     def _decoded(self) -> Tuple[Optional[Row], Optional[Row]]:
@@ -313,13 +328,3 @@ def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
         f"{event.topic}.{missing[0]}, which is no column any more; there are"
         f" {', '.join(sorted(now))}"
     )
-
-
-def _tagged(row: Optional[Row], raw: Any) -> Any:
-    if row is None:
-        return None
-    return {name: to_tagged(value, to_tagged(raw[name])) for name, value in row.items()}
-
-
-def _untagged(row: Any) -> Optional[Row]:
-    return None if row is None else Row((name, from_tagged(value)) for name, value in row.items())

@@ -1,14 +1,10 @@
-"""Rows: how the text in the log becomes Python values, and travels on as JSON."""
+"""Rows: how the text in the log becomes Python values."""
 
-import base64
 import datetime
 import decimal
 import json
-import math
-import sys
-import uuid
-from enum import Enum
-from typing import Any, Callable, Dict, FrozenSet, Mapping, NoReturn, Optional, Tuple
+import re
+from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, NoReturn, Optional, Tuple
 
 from .kinds import Kind
 
@@ -108,6 +104,39 @@ class Shape:
 parse_exactly: Callable[[str], Any] = json.JSONDecoder(parse_float=decimal.Decimal).decode
 
 
+def parse_by_column(text: str, parse: Callable[[str], Any]) -> Dict[str, Any]:
+    """Read a row that ``parse`` cannot read: a value nested too deeply is given as its text."""
+    row: Dict[str, Any] = {}
+    for name, value in _members(text):
+        try:
+            row.update(parse(f"{{{name}:{value}}}"))
+        except RecursionError:
+            row[json.loads(name)] = value
+    return row
+
+
+#: A string, or what gives JSON its shape.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]', re.DOTALL)
+
+
+def _members(text: str) -> Iterator[Tuple[str, str]]:
+    """Give the name and the value of each member of a JSON object, as they stand there."""
+    depth, name, start = 0, "", 0
+    for token in _TOKEN.finditer(text):
+        sign = token.group()
+        if sign in "[{":
+            depth += 1
+        elif sign in ",}" and depth == 1 and name:
+            yield name, text[start : token.start()].strip()
+            name = ""
+        elif sign in "]}":
+            depth -= 1
+        elif depth == 1 and not name:
+            name = sign
+        elif sign == ":" and depth == 1:
+            start = token.end()
+
+
 def in_json(value: Any) -> Any:
     """Undo ``parse_exactly`` inside a JSON document: fractions are floats there."""
     if isinstance(value, decimal.Decimal):
@@ -159,83 +188,3 @@ def _parse_in_parts(text: str) -> datetime.datetime:
 def parse_time(text: str) -> datetime.time:
     """Read an ISO 8601 time of day, as ``parse_datetime`` does. Raises ValueError."""
     return parse_datetime("2000-01-01 " + text).timetz()
-
-
-# Values outside JSON travel as {"$type": text}; an object of the user's own
-# that looks like this is wrapped in {"$object": …}.
-
-_TAGS: Dict[str, Callable[[Any], Any]] = {
-    "$decimal": decimal.Decimal,
-    "$datetime": parse_datetime,
-    "$date": datetime.date.fromisoformat,
-    "$time": parse_time,
-    "$timedelta": lambda given: datetime.timedelta(*given),
-    "$uuid": uuid.UUID,
-    "$bytes": base64.b64decode,
-    "$float": float,
-    "$tuple": lambda given: tuple(map(from_tagged, given)),
-    "$set": lambda given: frozenset(map(from_tagged, given)),
-    "$enum": lambda given: _enum(*given),
-    "$object": lambda given: {name: from_tagged(value) for name, value in given.items()},
-}
-
-
-def to_tagged(value: Any, otherwise: Any = None) -> Any:
-    """Return ``value`` with tags where JSON has no such type.
-
-    A type that has no tag becomes ``otherwise``.
-    """
-    if value is None or type(value) in (str, int, bool):
-        return value
-    if isinstance(value, Enum):
-        return {"$enum": [type(value).__module__, type(value).__qualname__, value.name]}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": str(value)}
-    for kind, tag in _SIMPLE:
-        if isinstance(value, kind):
-            return tag(value)
-    if isinstance(value, (str, int)):  # subclasses
-        return value
-    if isinstance(value, list):
-        return [to_tagged(item) for item in value]
-    if isinstance(value, tuple):
-        return {"$tuple": [to_tagged(item) for item in value]}
-    if isinstance(value, (set, frozenset)):
-        return {"$set": [to_tagged(item) for item in value]}
-    if isinstance(value, Mapping):
-        tagged = {str(name): to_tagged(item) for name, item in value.items()}
-        return {"$object": tagged} if len(tagged) == 1 and next(iter(tagged)) in _TAGS else tagged
-    return otherwise
-
-
-def from_tagged(value: Any) -> Any:
-    """Undo ``to_tagged``."""
-    if isinstance(value, list):
-        return [from_tagged(item) for item in value]
-    if isinstance(value, dict):
-        if len(value) == 1:
-            ((tag, given),) = value.items()
-            if tag in _TAGS:
-                return _TAGS[tag](given)
-        return {name: from_tagged(item) for name, item in value.items()}
-    return value
-
-
-# datetime is a date, too: it has to come first.
-_SIMPLE: Tuple[Tuple[type, Callable[[Any], Any]], ...] = (
-    (decimal.Decimal, lambda v: {"$decimal": str(v)}),
-    (datetime.datetime, lambda v: {"$datetime": v.isoformat()}),
-    (datetime.date, lambda v: {"$date": v.isoformat()}),
-    (datetime.time, lambda v: {"$time": v.isoformat()}),
-    (datetime.timedelta, lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]}),
-    (uuid.UUID, lambda v: {"$uuid": str(v)}),
-    (bytes, lambda v: {"$bytes": base64.b64encode(v).decode("ascii")}),
-)
-
-
-def _enum(module: str, qualname: str, name: str) -> Any:
-    # Only what is imported already: a message must not make us import modules.
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found[name] if isinstance(found, type) and issubclass(found, Enum) else name

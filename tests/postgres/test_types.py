@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
-from pgevents import Hub
+from pgevents import Event, Hub
 
 SAME = {
     "smallint": ["-32768"],
@@ -250,3 +250,30 @@ def test_a_document_too_deep_for_python_disturbs_no_other_event(postgres, regist
 
     assert [event.operation for event in events] == ["insert", "update", "insert"]
     assert events[2].key == 2
+
+
+def test_ranges_in_an_array_go_to_json_as_the_log_has_them(postgres, registry, heard):
+    postgres.execute("CREATE TABLE t (id int PRIMARY KEY, spans int4range[], span int4range)")
+    registry.listen("t", "after_insert", heard)
+
+    with Hub(postgres.url, registry):
+        postgres.execute("INSERT INTO t VALUES (1, '{\"[1,5)\",NULL}', '[2,3)')")
+        event = heard.next()
+
+    copy = Event.from_json(event.to_json())
+    assert copy.new == {"id": 1, "spans": ["[1,5)", None], "span": "[2,3)"}
+
+
+def test_json_that_is_too_deep_for_python_is_its_text(postgres, registry, heard):
+    postgres.execute("CREATE TABLE t (id int PRIMARY KEY, data json, price numeric)")
+    registry.listen("t", "after_change", heard)
+    deep = "[" * 5000 + "]" * 5000
+
+    with Hub(postgres.url, registry) as hub:
+        postgres.execute("INSERT INTO t VALUES (1, %s, 1.10)", deep)
+        postgres.execute("UPDATE t SET price = 2")
+        inserted, updated = heard.take(2)
+        assert hub.status()["failed"] == 0
+
+    assert (inserted.key, inserted.new["data"], str(inserted.new["price"])) == (1, deep, "1.10")
+    assert updated.changed == ("price",)
