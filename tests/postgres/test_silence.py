@@ -1,0 +1,121 @@
+"""Connections that are silent: the peer is dead, and something in between acknowledges for it."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy.engine import make_url
+
+import pgevents.postgres.connection
+import pgevents.postgres.session
+import pgevents.postgres.watchdog
+from pgevents import Hub, Registry, Unavailable
+from pgevents.postgres.address import Address
+from pgevents.postgres.connection import connect
+from pgevents.postgres.groups import PostgresGroupLog
+
+from ..waiting import wait_for
+
+NOTICED = 15.0  # seconds until a group is handled again
+SILENCE = 0.6  # seconds, instead of 5
+
+
+@pytest.fixture
+def shop(postgres):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    return postgres
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """All deadlines are shorter."""
+    monkeypatch.setattr(pgevents.postgres.watchdog, "SILENCE", SILENCE)
+    monkeypatch.setattr(pgevents.postgres.connection, "ASKED", SILENCE)
+    monkeypatch.setattr(pgevents.postgres.session, "ABANDONED", 1000)
+
+
+def hub_with(database_url, group, listener):
+    registry = Registry()
+    registry.listen("orders", "after_insert", listener, group=group)
+    return Hub(database_url, registry)
+
+
+def test_a_claim_that_fell_silent_holds_up_neither_its_group_nor_its_process(
+        shop, proxy, heard, impatient, monkeypatch):
+    read = PostgresGroupLog.read
+    frozen = threading.Event()
+
+    def freeze_in_the_middle(self, *args):
+        found = read(self, *args)
+        if found[0] and not frozen.is_set():
+            frozen.set()
+            proxy.freeze()
+        return found
+
+    monkeypatch.setattr(PostgresGroupLog, "read", freeze_in_the_middle)
+    with hub_with(shop.through(proxy), "stock", heard) as hanging:
+        shop.execute("INSERT INTO orders (item) VALUES ('tea')")
+        assert frozen.wait(10)
+        begun = time.monotonic()
+        with hub_with(shop.url, "stock", heard):
+            assert heard.next(timeout=NOTICED).new["item"] == "tea"
+            wait_for(lambda: hanging.status()["groups"]["stock"]["error"], NOTICED)
+            assert time.monotonic() - begun < NOTICED
+        proxy.thaw()
+        shop.execute("INSERT INTO orders (item) VALUES ('a cup')")
+        assert heard.next().new["item"] == "a cup"
+        wait_for(lambda: hanging.status()["groups"]["stock"]["error"] is None)
+
+
+@pytest.mark.parametrize("ask", [
+    lambda hub: hub.group("stock").lag(),
+    lambda hub: hub.installed(),
+], ids=["lag", "installed"])
+def test_whatever_is_asked_of_a_silent_server_fails_in_time(shop, proxy, heard, impatient, ask):
+    with hub_with(shop.url, "stock", heard):
+        pass
+    hub = hub_with(shop.through(proxy), "stock", heard)
+    with hub._backend.session():
+        hub.group("stock").lag()
+        proxy.freeze()
+        with pytest.raises(Unavailable, match="PostgreSQL has not answered for"):
+            ask(hub)
+    hub.stop()
+
+
+def test_a_statement_that_the_server_works_on_may_take_as_long_as_it_likes(
+        shop, proxy, impatient):
+    session = connect(Address(make_url(shop.through(proxy))))
+
+    session.cursor().execute("SELECT pg_sleep(%s)", (SILENCE * 4,))
+
+    assert not session.closed
+    session.close()
+
+
+def test_a_lock_of_a_transaction_whose_client_is_gone_is_given_back(shop, impatient):
+    session = connect(Address(make_url(shop.url)))
+    session.cursor().execute("BEGIN; LOCK TABLE public.orders")
+
+    shop.execute("INSERT INTO orders (item) VALUES ('tea')")  # waits for it
+
+    session.close()
+    assert shop.execute("SELECT item FROM orders") == [("tea",)]
+
+
+def test_a_transactional_listener_may_think_for_as_long_as_it_likes(
+        shop, registry, heard, impatient):
+    over = threading.Event()
+
+    def think(event, connection):
+        over.wait(2.5)
+        connection.exec_driver_sql("SELECT pg_sleep(1.5)")
+        heard(event)
+
+    registry.listen("orders", "after_insert", think, group="stock", transactional=True)
+    with Hub(shop.url, registry) as hub:
+        shop.execute("INSERT INTO orders (item) VALUES ('tea')")
+        assert heard.next().attempt == 1
+        assert hub.drain()
+
+    assert heard.rest() == []
