@@ -4,7 +4,7 @@ import argparse
 
 from tests import servers
 
-from . import bulk, delivery, groups, latency, libraries, sqlite, writers
+from . import bulk, delivery, groups, latency, libraries, requests, sqlite, writers
 from .report import Report
 from .server import described, running
 
@@ -14,6 +14,7 @@ SUBJECTS = {
     "bulk": bulk,
     "delivery": delivery,
     "sqlite": sqlite,
+    "requests": requests,
     "groups": groups,
     "libraries": libraries,
 }

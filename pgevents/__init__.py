@@ -27,6 +27,7 @@ rooms do not see each other.
     changes        the same through sqlalchemy.event
     tables         every table of ours, declared once
     grouplog       a log as groups read it
+    standing       a lease that is kept, so that a group writes seldom
     ledger         what is written down of groups: cursors, leases, dead letters
     threads        threads that can be woken and end when told to
     writers        the Session or Connection that an application writes with

@@ -1,11 +1,13 @@
 """A log as groups read it: what a database must be able to do, so that the ledger can be kept."""
 
 import contextlib
-from typing import Any, ContextManager, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tuple, TypeVar
 
 from sqlalchemy.engine import Connection
 
 from .event import LogRow
+
+Result = TypeVar("Result")
 
 LAST = 2**63 - 1  # the highest position that a log can have
 
@@ -58,9 +60,24 @@ class GroupLog:
     #: SQL for the database's clock, in seconds since 1970.
     now: Any
 
+    #: Whether a write is in the way of everybody else's: then groups write seldom.
+    one_writer = False
+
     def transaction(self) -> ContextManager[Connection]:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
         raise NotImplementedError
+
+    def write(self, write: Callable[[Connection], Result]) -> Result:
+        """Call ``write(connection)`` in a transaction of its own, again if others are in the way.
+
+        It writes to the database and nowhere else, and takes a moment.
+        """
+        with self.transaction() as connection:
+            return write(connection)
+
+    def reading(self) -> ContextManager[Connection]:
+        """Give one in a transaction that only reads."""
+        return self.transaction()
 
     def prepare_claim(self, connection: Connection) -> None:
         """Make a transaction ready for the statements of a claim."""

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from .errors import DatabaseError, UsageError
 from .event import LogRow
 from .grouplog import LAST, Captured, GroupLog, backfill_topics
+from .standing import FOLLOWED, Standing
 from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
@@ -47,7 +48,8 @@ class Work(NamedTuple):
     """What a process has taken: the lease, and its events' rows.
 
     ``attempt`` is that of the first row; ``again`` tells that somebody may
-    have seen them before.
+    have seen them before. ``behind`` is the cursor behind them, where it is
+    known. ``named``: the lease names them; ``open``: and what follows.
     """
 
     lease: int
@@ -55,6 +57,10 @@ class Work(NamedTuple):
     rows: List[LogRow]
     attempt: int
     again: bool
+    behind: Optional[str] = None
+    named: bool = True
+    open: bool = False
+    place: Any = None  # the database that the lease is in
 
 
 class Claim(NamedTuple):
@@ -105,6 +111,9 @@ class Ledger:
         self.transaction = log.transaction
         self.aborted = log.aborted
         self.lent = log.lent
+        self.one_writer = log.one_writer
+        self._reading = log.reading
+        self._write = log.write
         self._groups = tables.groups
         self._leases = tables.leases
         self._dead = tables.dead
@@ -235,7 +244,7 @@ class Ledger:
 
     def group(self, name: str) -> Optional[Dict[str, Any]]:
         """Return a group's row as a dict, without its name; None if there is none."""
-        with self.transaction() as connection:
+        with self._reading() as connection:
             row = self._find(connection, name)
         if row is None:
             return None
@@ -247,7 +256,7 @@ class Ledger:
 
     def names(self) -> List[str]:
         """Return the names of all groups."""
-        with self.transaction() as connection:
+        with self._reading() as connection:
             found = connection.execute(select(self._groups.c.name).order_by(self._groups.c.name))
             return [row[0] for row in found]
 
@@ -287,7 +296,7 @@ class Ledger:
     def progress(self, name: str) -> Progress:
         """Return how far the group's backfill is; what is taken and not finished is not done."""
         log = self._rows
-        with self.transaction() as connection:
+        with self._reading() as connection:
             progress = self._row(connection, name).backfill
             if not progress.total:
                 return progress
@@ -307,7 +316,7 @@ class Ledger:
 
         Those after ``last`` do not count. The age is in seconds, 0.0 when nothing waits.
         """
-        with self.transaction() as connection:
+        with self._reading() as connection:
             cursor = self._row(connection, name).cursor
             topics = _all_topics(name, topics)
             waiting, age = self._log.lag(connection, cursor, topics, last)
@@ -318,12 +327,12 @@ class Ledger:
 
     def last(self) -> int:
         """Return the number of the newest row of the log that is committed."""
-        with self.transaction() as connection:
+        with self._reading() as connection:
             return self._log.last(connection)
 
     def missed(self, name: str) -> Optional[str]:
         """Return a mark of the cleaning that took what the group had not seen, or None."""
-        with self.transaction() as connection:
+        with self._reading() as connection:
             return self._log.missed(connection, self._row(connection, name).cursor)
 
     # Leases.
@@ -339,69 +348,90 @@ class Ledger:
     ) -> Claim:
         """Take what is due, or else the next batch.
 
-        With ``standing_by`` it looks first without locking anything, since a
-        lock on a row is a write. Raises ``Superseded`` when another process
-        has defined the group otherwise.
+        With ``standing_by``, and where a write is in everybody's way, it looks
+        first without locking anything: a lock is a write. Raises ``Superseded``
+        when another process has defined the group otherwise.
         """
-        with self.transaction() as connection:
-            self._log.prepare_claim(connection)
-            if standing_by:
-                row = self._defined(connection, name, definition)
-                held = self._held(connection, name)
-                if row.paused or options.ordered and held:
-                    return Claim(None, held)
-            row = self._defined(connection, name, definition, lock=True)
-            # The lock first, then a new statement: another may have claimed meanwhile.
-            held = self._held(connection, name)
-            if row.paused:
-                return Claim(None, held)
-            if held == 0.0:
-                work = self._take_due(connection, name, owner, options)
-                if work is not None:
-                    return Claim(work, held)
-            if options.ordered and held is not None:
-                return Claim(None, held)
+        if standing_by or self.one_writer:
+            nothing = self._look(name, definition, owner, topics, options)
+            if nothing is not None:
+                return nothing
+        return self._write(
+            lambda connection: self._claim(connection, name, definition, owner, topics, options)
+        )
+
+    def follow(
+        self, name: str, definition: str, standing: Standing, topics: List[str], options: Any
+    ) -> Tuple[Claim, bool]:
+        """Take what comes behind a lease that is kept; tell whether it has to be ended now.
+
+        Raises ``Lost`` when it is not ours any more.
+        """
+        with self._reading() as connection:
+            row = self._find(connection, name)
+            if not self._stands(connection, name, standing):
+                raise Lost()
+            if row is None or not self._may_follow(connection, name, definition, row):
+                return Claim(None, None), True
+            room = standing.room
             rows, behind = self._log.read(
-                connection, row.cursor, _all_topics(name, topics), options.batch_size
+                connection, standing.cursor, _all_topics(name, topics),
+                min(options.batch_size, room or options.batch_size),
             )
-            if not rows:
-                if behind != row.cursor:
-                    self._set(connection, name, cursor=behind)
-                if row.owner != owner and not self._lives(connection, row.owner):
-                    self._set(connection, name, owner=owner)
-                return Claim(None, held, Progress())
-            numbers = _text(_seqs(rows))
-            given = {"group": name, "numbers": numbers, "by": owner, "lease": options.lease}
-            key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
-            read = sum(row[4] == "read" for row in rows)
-            if read:
-                taken = row.backfill._replace(done=row.backfill.done + read)
-                self._set(connection, name, backfill=_progress_text(taken))
-            moved = {"group": name, "behind": behind, "by": owner}
-            connection.execute(self._move_group, moved)
-            work = Work(int(key[0]), owner, rows, 1, False)
-            return Claim(work, held, row.backfill if read else Progress())
+        if not rows:
+            return Claim(None, None), standing.over
+        standing.follows()
+        known = bool(room) and not _backfilled(rows)
+        work = Work(standing.lease, standing.owner, rows, 1, False, behind, not known, True)
+        if known:
+            return Claim(work, None), False
+        return self._write(lambda own: self._name(own, name, row, work, options)), False
+
+    def end(self, name: str, standing: Standing) -> None:
+        """Acknowledge what was handled, and give the lease back. Raises ``Lost``."""
+
+        def end(connection: Connection) -> None:
+            ours = {"lease": standing.lease, "by": standing.owner}
+            if not connection.execute(self._end_lease, ours).rowcount:
+                raise Lost()
+            self._set(connection, name, cursor=standing.cursor)
+
+        self._write(end)
 
     def owners(self, name: str) -> List[str]:
         """Return who has the say about a group, and who holds its leases: those that live."""
         leases = self._leases
         holders = select(leases.c.owner).where(leases.c.group_name == name)
-        with self.transaction() as connection:
+        with self._reading() as connection:
             found = {self._row(connection, name).owner}
             found.update(row[0] for row in connection.execute(holders))
             return [owner for owner in found if owner and self._lives(connection, owner)]
 
-    def renew(self, work: Work, seconds: float, finished: int = 0) -> bool:
+    def renew(
+        self,
+        name: str,
+        work: Work,
+        seconds: float,
+        finished: int = 0,
+        current: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours.
 
         Of its rows, the first ones that are ``finished`` need not be handled again.
+        Nothing is written if it is not ``current()`` any more, once others wait for us.
         """
-        leases = self._leases
-        ours = and_(leases.c.id == work.lease, leases.c.owner == work.owner)
         rest = work.rows[min(finished, len(work.rows) - 1) :]
-        left = {"seqs": _text(_seqs(rest))} if finished else {}
-        with self.transaction() as connection:
-            return self._renew(connection, ours, seconds, **left)
+        left = {} if work.named and not finished else {"seqs": _left(rest, work.open)}
+
+        def renew(connection: Connection) -> bool:
+            if not current():
+                return True
+            kept = self._renew(connection, self._ours(work), seconds, **left)
+            if kept and not work.named:
+                self._set(connection, name, cursor=work.behind)
+            return kept
+
+        return self._write(renew)
 
     def settle(
         self,
@@ -422,20 +452,24 @@ class Ledger:
         ``Lost``, and changes nothing, when the lease is not ours any more.
         """
         if connection is None:
-            with self.transaction() as own:
-                self.settle(name, work, rest, failures, ordered, keep, rest_attempt, own)
+            self._write(
+                lambda own: self.settle(
+                    name, work, rest, failures, ordered, keep, rest_attempt, own
+                )
+            )
             return
         if keep:
-            leases = self._leases
             found = connection.execute(
-                update(leases)
-                .where(and_(leases.c.id == work.lease, leases.c.owner == work.owner))
+                update(self._leases)
+                .where(self._ours(work))
                 .values(seqs=_text(_seqs(rest)), attempt=rest_attempt, again=work.again)
             )
         else:
             found = connection.execute(self._end_lease, {"lease": work.lease, "by": work.owner})
         if not found.rowcount:
             raise Lost()
+        if not work.named:
+            self._set(connection, name, cursor=work.behind)
         for failure in failures:
             if failure.delay is None:
                 self._bury(connection, name, failure)
@@ -455,7 +489,7 @@ class Ledger:
         """Return what a group has given up, oldest first. Raises UsageError for an unknown one."""
         dead = self._dead
         columns = (dead.c.id, dead.c.seq, dead.c.event, dead.c.attempts, dead.c.error)
-        with self.transaction() as connection:
+        with self._reading() as connection:
             self._row(connection, name)
             found = connection.execute(
                 select(*columns, dead.c.traceback, dead.c.at)
@@ -484,7 +518,7 @@ class Ledger:
     def _letters(self, name: str, ids: Optional[List[int]]) -> Iterator[List[int]]:
         """Give the ids of a group's dead letters by the page, all or those that are in ``ids``."""
         dead = self._dead
-        with self.transaction() as connection:
+        with self._reading() as connection:
             self._row(connection, name)
             found = connection.execute(
                 select(dead.c.id).where(dead.c.group_name == name).order_by(dead.c.id)
@@ -522,10 +556,142 @@ class Ledger:
         """Return the positions of what is taken and not finished, or waits for its time."""
         leases = self._leases
         found = connection.execute(select(leases.c.seqs).where(leases.c.group_name == name))
-        return [seq for row in found for seq in _numbers(row[0])]
+        return [seq for row in found for seq in _numbers(row[0])[0]]
+
+    def _claim(
+        self,
+        connection: Connection,
+        name: str,
+        definition: str,
+        owner: str,
+        topics: List[str],
+        options: Any,
+    ) -> Claim:
+        """Take what is due, or else the next batch, and write that down."""
+        self._log.prepare_claim(connection)
+        row = self._defined(connection, name, definition, lock=True)
+        # The lock first, then a new statement: another may have claimed meanwhile.
+        held = self._held(connection, name)
+        if row.paused:
+            return Claim(None, held)
+        if held == 0.0:
+            work = self._take_due(connection, name, row, owner, topics, options)
+            if work is not None:
+                return Claim(work, held)
+        if options.ordered and held is not None:
+            return Claim(None, held)
+        rows, behind = self._log.read(
+            connection, row.cursor, _all_topics(name, topics), options.batch_size
+        )
+        if not rows:
+            if behind != row.cursor:
+                self._set(connection, name, cursor=behind)
+            if row.owner != owner and not self._lives(connection, row.owner):
+                self._set(connection, name, owner=owner)
+            return Claim(None, held, Progress())
+        numbers = _text(_seqs(rows))
+        given = {"group": name, "numbers": numbers, "by": owner, "lease": options.lease}
+        key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
+        progress = self._move(connection, name, row, rows, behind, owner)
+        work = Work(int(key[0]), owner, rows, 1, False, behind)
+        return Claim(work, held, progress)
+
+    def _look(
+        self, name: str, definition: str, owner: str, topics: List[str], options: Any
+    ) -> Optional[Claim]:
+        """Return what a claim comes to that has nothing to write; None where it may have."""
+        with self._reading() as connection:
+            self._log.prepare_claim(connection)
+            row = self._defined(connection, name, definition)
+            held = self._held(connection, name)
+            if row.paused or options.ordered and held:
+                return Claim(None, held)
+            if not self.one_writer or held == 0.0 and self._any_due(connection, name):
+                return None
+            if options.ordered and held is not None:
+                return Claim(None, held)
+            rows, behind = self._log.read(connection, row.cursor, _all_topics(name, topics), 1)
+            if rows or behind != row.cursor:
+                return None
+            if row.owner != owner and not self._lives(connection, row.owner):
+                return None
+            return Claim(None, held, Progress())
+
+    def _any_due(self, connection: Connection, name: str) -> bool:
+        """Tell whether ``_take_due`` would write anything."""
+        found = connection.execute(self._find_ripe, {"group": name}).fetchall()
+        return any(
+            over or set_back or not self._log.alive(connection, former)
+            for _, _, _, _, former, over, set_back in found
+        )
+
+    def _move(
+        self, connection: Connection, name: str, row: GroupRow, rows: List[LogRow], behind: str,
+        owner: str,
+    ) -> Progress:
+        """Move the cursor behind rows that are taken; return how far the backfill was."""
+        read = _backfilled(rows)
+        if read:
+            taken = row.backfill._replace(done=row.backfill.done + read)
+            self._set(connection, name, backfill=_progress_text(taken))
+        connection.execute(self._move_group, {"group": name, "behind": behind, "by": owner})
+        return row.backfill if read else Progress()
+
+    def _stands(self, connection: Connection, name: str, standing: Standing) -> bool:
+        """Tell whether a lease is still ours."""
+        leases = self._leases
+        found = connection.execute(
+            select(leases.c.id).where(
+                and_(leases.c.group_name == name, self._ours(standing))
+            )
+        )
+        return found.first() is not None
+
+    def _may_follow(
+        self, connection: Connection, name: str, definition: str, row: GroupRow
+    ) -> bool:
+        """Tell whether the only lease of a group may go on with what comes behind it."""
+        if row.definition != definition or row.paused:
+            return False
+        # What somebody has put back comes first.
+        leases = self._leases
+        count = select(func.count()).select_from(leases).where(leases.c.group_name == name)
+        return connection.execute(count).scalar() == 1
+
+    def _name(
+        self, connection: Connection, name: str, row: GroupRow, work: Work, options: Any
+    ) -> Claim:
+        """Let a lease that is kept name what comes next: that acknowledges what came before."""
+        # Nobody but its owner moves the cursor: what was read before the lock is what comes next.
+        named = {"seqs": _left(work.rows, True)}
+        if not self._renew(connection, self._ours(work), options.lease, **named):
+            raise Lost()
+        assert work.behind is not None
+        progress = self._move(connection, name, row, work.rows, work.behind, work.owner)
+        return Claim(work, None, progress)
+
+    def _what_follows(
+        self, connection: Connection, name: str, cursor: str, topics: List[str]
+    ) -> Tuple[List[LogRow], str]:
+        """Return what the owner of an open lease may have handled besides what it names."""
+        rows: List[LogRow] = []
+        while len(rows) < FOLLOWED:
+            page, behind = self._log.read(
+                connection, cursor, _all_topics(name, topics), FOLLOWED - len(rows)
+            )
+            if not page:
+                break
+            rows, cursor = rows + page, behind
+        return rows, cursor
+
+    def _ours(self, work: Any) -> Any:
+        """Return a condition for the lease of a ``Work`` or a ``Standing``, while it is ours."""
+        leases = self._leases
+        return and_(leases.c.id == work.lease, leases.c.owner == work.owner)
 
     def _take_due(
-        self, connection: Connection, name: str, owner: str, options: Any
+        self, connection: Connection, name: str, row: GroupRow, owner: str, topics: List[str],
+        options: Any,
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
@@ -536,17 +702,22 @@ class Ledger:
                     # It renews it at once if it can; else its time begins now.
                     self._renew(connection, leases.c.id == lease, options.lease)
                 continue
-            numbers = _numbers(seqs)
+            numbers, is_open = _numbers(seqs)
             if former is not None:
                 # Who had it died of its first event, perhaps, if that was the only
                 # one or they were handled one at a time; else nobody knows of which.
-                attempt += int(again or attempt > 1 or len(numbers) == 1)
+                only = len(numbers) == 1 and not is_open
+                attempt += int(again or attempt > 1 or only)
                 again = True
+            found = self._log.rows(connection, numbers)
+            if is_open:
+                more, behind = self._what_follows(connection, name, row.cursor, topics)
+                self._move(connection, name, row, more, behind, owner)
+                found += more
             self._renew(
                 connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt,
-                again=again,
+                again=again, seqs=_text(_seqs(found)) or seqs,
             )
-            found = self._log.rows(connection, numbers)
             return Work(lease, owner, found, attempt, again or attempt > 1)
         return None
 
@@ -646,12 +817,24 @@ def _progress_text(progress: Progress) -> Optional[str]:
     return json.dumps(progress._asdict()) if progress.total else None
 
 
+def _backfilled(rows: List[LogRow]) -> int:
+    return sum(row[4] == "read" for row in rows)
+
+
 def _seqs(rows: List[LogRow]) -> List[int]:
     return [row[0] for row in rows]
 
 
 def _text(seqs: List[int]) -> str:
     return ",".join(map(str, seqs))
+
+
+def _left(rows: List[LogRow], is_open: bool) -> str:
+    """Return what a lease names: these rows, and if it is open, what follows.
+
+    A process of an earlier release takes that for a row that was cleaned away.
+    """
+    return _text([*_seqs(rows), LAST] if is_open else _seqs(rows))
 
 
 def _pages(numbers: List[int]) -> Iterator[List[int]]:
@@ -665,5 +848,8 @@ def _storable(text: str, encoding: str) -> str:
     return known.replace("\0", "\\x00")
 
 
-def _numbers(text: str) -> List[int]:
-    return [int(number) for number in text.split(",")]
+def _numbers(text: str) -> Tuple[List[int], bool]:
+    """Return which rows a lease names, and whether also what follows: undo ``_left``."""
+    numbers = [int(number) for number in text.split(",")]
+    named = [number for number in numbers if number != LAST]
+    return named, len(named) < len(numbers)

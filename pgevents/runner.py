@@ -22,6 +22,7 @@ from .grouplog import Captured, plain_row
 from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
 from .registry import Listener, Registry
 from .retry import Backoff
+from .standing import Standing
 from .threads import Worker
 from .topics import Topics
 
@@ -105,6 +106,9 @@ class Runner(Worker):
         self.work: Optional[Work] = None  # what is leased now
         self.finished = 0  # of its rows, the first ones that need not be handled again
         self.lost = False  # … but somebody took it over
+        self.written = 0  # how many of them the lease has been renewed with; -1: not at all …
+        self.unwritten_since = 0.0  # … and since when
+        self._standing: Optional[Standing] = None  # what was handled, and not acknowledged yet
         self.standing_by: Optional[str] = None  # why this process takes nothing
         self.trouble: Optional[str] = None  # why the last turn failed
         self.backfill = Progress()  # as it was when this process took something last
@@ -137,6 +141,10 @@ class Runner(Worker):
         found = self._ledger.group(self.group)
         if found is None or found["paused"]:
             return 0
+        standing = self._standing
+        if standing is not None:
+            standing.hasten()
+            self.wake()
         return self._ledger.lag(self.group, self._topics, last)[0]
 
     def wake(self) -> None:
@@ -169,12 +177,18 @@ class Runner(Worker):
                 logger.exception("group %s failed, trying again in %.1f s", self.group, wait)
             if wait and not self.stopping:
                 self._woken.wait(wait)
+        with contextlib.suppress(DatabaseError, Lost):
+            self._end()
         if works:  # else others take our silence for it
             with contextlib.suppress(DatabaseError):
                 self._ledger.resign(self.group, self._owner)
 
     def _turn(self) -> float:
         """Claim and handle once; return how long to wait before the next turn, in seconds."""
+        if self._standing is not None:
+            wait = self._follow(self._standing)
+            if wait is not None:
+                return wait
         try:
             work, held, backfill = self._ledger.claim(
                 self.group, self.definition, self._owner, self._topics, self.options,
@@ -192,19 +206,53 @@ class Runner(Worker):
         self._idle = work is None and held is not None
         if work is None:
             return IDLE if held is None else max(0.02, min(held or STANDBY, STANDBY))
-        self.finished = 0
+        self._take(work, time.monotonic())
+        return 0.0
+
+    def _follow(self, standing: Standing) -> Optional[float]:
+        """Go on with a lease that is kept; return how long to wait, None if it is over."""
+        try:
+            claim, over = self._ledger.follow(
+                self.group, self.definition, standing, self._topics, self.options
+            )
+            if over:
+                self._end()
+        except Lost:
+            self._standing = None
+            self._tell_lost(standing.unnamed)
+            return None
+        if claim.backfill is not None:
+            self.backfill = claim.backfill
+        if claim.work is not None:
+            named = claim.work.named
+            self._take(claim.work, time.monotonic() if named else standing.since)
+            return 0.0
+        return None if over else standing.wait
+
+    def _end(self) -> None:
+        """Acknowledge what is handled, and give back the lease that is kept. Raises Lost."""
+        if self._standing is not None:
+            self._ledger.end(self.group, self._standing)
+            self._standing = None
+
+    def _take(self, work: Work, since: float) -> None:
+        """Handle what is taken; ``since`` then nothing was written down."""
+        self.finished, self.unwritten_since = 0, since
+        self.written = 0 if work.named else -1
         self.work, self.lost = work, False
         try:
             self._handle(work)
         except Lost:
-            logger.warning(
-                "group %s lost its lease of %d events: another process handles them again",
-                self.group,
-                len(work.rows),
-            )
+            self._standing = None
+            self._tell_lost(len(work.rows))
         finally:
             self.work = None
-        return 0.0
+
+    def _tell_lost(self, events: int) -> None:
+        logger.warning(
+            "group %s lost its lease of %d events: another process handles them again",
+            self.group, events,
+        )
 
     def _check_gap(self) -> None:
         now = time.monotonic()
@@ -281,6 +329,10 @@ class Runner(Worker):
             rest = [row for row in work.rows if row[0] > position]
             failures = [f for f in failures if f.delay is None and f.row[0] < position]
             failures.append(waiting[0])
+        if not (rest or failures) and self._may_stand(work, attempt, connection):
+            self._stand(work)
+            return []
+        self._standing = None
         self._ledger.settle(
             self.group,
             work,
@@ -292,6 +344,25 @@ class Runner(Worker):
             connection=connection,
         )
         return [] if over else rest
+
+    def _may_stand(self, work: Work, attempt: int, connection: Optional[Connection]) -> bool:
+        """Tell whether a lease may be kept for what comes next, since all of it is handled."""
+        return (
+            self._ledger.one_writer
+            and self.options.ordered
+            # One that is allowed a single attempt must not be blamed for an end that comes later.
+            and self.options.max_attempts > 1
+            and work.behind is not None
+            and attempt == 1
+            and connection is None
+            and not self.stopping
+        )
+
+    def _stand(self, work: Work) -> None:
+        if self._standing is None:
+            self._standing = Standing(work, self.unwritten_since)
+        else:
+            self._standing.handled(work, self.unwritten_since)
 
     def _call_all(
         self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
@@ -477,17 +548,33 @@ class Renewer(Worker):
         self._woken.set()
 
     def run(self) -> None:
-        while not self._woken.wait(RENEWAL):
-            for runner in self._runners():
-                self._renew(runner)
+        wait = RENEWAL
+        while not self._woken.wait(wait):
+            wait = min([RENEWAL, *(self._renew(runner) for runner in self._runners())])
 
-    def _renew(self, runner: Runner) -> None:
-        work = runner.work
+    def _renew(self, runner: Runner) -> float:
+        """Renew a runner's lease if it is time; return in how many seconds to look again."""
+        work, finished = runner.work, runner.finished
         if work is None:
-            return
+            return RENEWAL
+        now = time.monotonic()
+        left = runner.unwritten_since + self._interval(runner, finished) - now
+        if left > 0:
+            return left
         try:
-            kept = self._ledger.renew(work, runner.options.lease, runner.finished)
-            if not kept and runner.work is work:
-                runner.lost = True
+            kept = self._ledger.renew(
+                runner.group, work, runner.options.lease, finished, lambda: runner.work is work
+            )
+            if runner.work is work:
+                runner.lost = not kept
+                runner.written, runner.unwritten_since = finished, now
         except DatabaseError as error:
             logger.warning("the lease of group %s was not renewed: %s", runner.group, error)
+        return RENEWAL
+
+    def _interval(self, runner: Runner, finished: int) -> float:
+        """Return after how many seconds a lease has to be renewed."""
+        if self._ledger.one_writer and runner.written == finished:
+            # Whether its owner's process lives is known without: only the time is to be written.
+            return max(RENEWAL, runner.options.lease / 4)
+        return RENEWAL

@@ -121,7 +121,7 @@ class SQLite(Backend):
         return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return SqliteGroupLog(self._path, self.tables, self._gate)
+        return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:

@@ -6,8 +6,9 @@ import json
 import os
 import socket
 import threading
+import time
 import weakref
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Callable, ContextManager, Iterator, List, Optional, Tuple
 
 from sqlalchemy import create_engine, literal_column
 from sqlalchemy.engine import Connection
@@ -15,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from ..event import LogRow
-from ..grouplog import Captured, GroupLog, backfill_topic
+from ..grouplog import Captured, GroupLog, Result, backfill_topic
 from ..tables import Tables
 from ..threads import Gate
+from ..warnings import Warnings
 from .catalog import quoted
 from .connection import connect, translated, translation
+from .courtesy import PATIENCE, Courtesy
 from .values import expression
 
 PAGE_BYTES = 8_000_000  # of rows that are claimed together; at least one
@@ -29,15 +32,21 @@ _COLUMNS = "seq, NULL, at, topic, operation, old, new, context"
 _SECONDS = "((julianday({}) - 2440587.5) * 86400.0)"
 
 
+class _Disturbed(Exception):
+    """Somebody has begun to read, and could not write after our commit."""
+
+
 class SqliteGroupLog(GroupLog):
     """The log of one file, on a pool of our own."""
 
     now = literal_column(_SECONDS.format("'now'"))
+    one_writer = True
 
-    def __init__(self, path: str, tables: Tables, gate: Gate) -> None:
+    def __init__(self, path: str, tables: Tables, gate: Gate, warnings: Warnings) -> None:
         self._log = tables.name("log")
         self._notes = tables.name("retention")
         self._gate = gate
+        self._courtesy = Courtesy(path, warnings)
         # The threads of one process take turns: waiting for SQLite's own lock is slower.
         self._turn = threading.RLock()
         self._engine = create_engine(
@@ -50,12 +59,31 @@ class SqliteGroupLog(GroupLog):
         # A hub that was only asked about its groups is never stopped.
         weakref.finalize(self, self._engine.dispose).atexit = False
 
+    def transaction(self) -> ContextManager[Connection]:
+        # Others may read meanwhile: a listener may take its time.
+        return self._transaction(lambda raw: self._courtesy.begin(raw, brief=False))
+
+    def write(self, write: Callable[[Connection], Result]) -> Result:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._transaction(lambda raw: self._courtesy.begin(raw, brief=True)) as own:
+                    result = write(own)
+                    if time.monotonic() < deadline and self._courtesy.disturbs():
+                        raise _Disturbed()
+                    return result
+            except _Disturbed:
+                pass
+
+    def reading(self) -> ContextManager[Connection]:
+        return self._transaction(lambda raw: raw.execute("BEGIN"))
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def _transaction(self, begin: Callable[[Any], Any]) -> Iterator[Connection]:
         try:
             with self._gate, self._turn, translated(), self._engine.begin() as connection:
-                # At once: a transaction that begins by reading may not be let write.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                # That it writes is said at once: one that has read may not be let write.
+                begin(connection.connection)
                 yield connection
         except DBAPIError as error:
             raise translation(error.orig) from error

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from pgevents import Hub, Registry
+from pgevents.ledger import Ledger
 from pgevents.runner import Options
 
 OWNER = "here:1:1"
@@ -39,15 +40,14 @@ class Claims:
     def cost(self):
         """Claim an event and acknowledge it; return what was taken, and how much was read."""
         self.database.execute("INSERT INTO orders (item) VALUES ('tea')")
-        transaction = self.ledger.transaction
-        with transaction() as connection:
-            self.ledger.transaction = lambda: contextlib.nullcontext(connection)
+        ledger = Ledger(self.hub._backend.tables, self.ledger._log)
+        with self.ledger.transaction() as connection:
+            ledger._reading = lambda: contextlib.nullcontext(connection)
+            ledger._write = lambda write: write(connection)
             count = self._instructions if self.database.kind == "sqlite" else self._rows
             with count(connection) as read:
-                work = self.ledger.claim(
-                    "g", self.definition, OWNER, self.topics, self.options).work
-                self.ledger.settle("g", work, [], [], False)
-        self.ledger.transaction = transaction
+                work = ledger.claim("g", self.definition, OWNER, self.topics, self.options).work
+                ledger.settle("g", work, [], [], False)
         return work, len(read)
 
     @contextlib.contextmanager
