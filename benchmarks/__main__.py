@@ -4,7 +4,7 @@ import argparse
 
 from tests import servers
 
-from . import bulk, delivery, groups, latency, libraries, requests, sqlite, writers
+from . import bulk, delivery, groups, latency, libraries, opening, requests, sqlite, writers
 from .report import Report
 from .server import described, running
 
@@ -15,6 +15,7 @@ SUBJECTS = {
     "delivery": delivery,
     "sqlite": sqlite,
     "requests": requests,
+    "opening": opening,
     "groups": groups,
     "libraries": libraries,
 }

@@ -340,6 +340,10 @@ class Backend:
         """
         raise NotImplementedError
 
+    def lacking(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+        """Name the columns that triggers which are there do not capture: a sentence each."""
+        return []  # where a trigger names no column
+
     def uninstall(self, service: str, everything: bool) -> None:
         """Remove what no other service wants; with ``everything`` all.
 

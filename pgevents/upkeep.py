@@ -43,7 +43,10 @@ class Upkeep:
         Hub.start() does.
         """
         wanted = self.wishes.all()
+        lacking = self._backend.lacking(wanted)
         self._see_to(wanted, self._may_install, deadline)
+        if lacking:
+            self._tell("gap", reason="; ".join(lacking))
         self._oids = {relation.topic: relation.oid for relation, _ in wanted}
         for listener, _ in self._registry.all():
             if listener.target is not None:

@@ -89,7 +89,13 @@ class SQLite(Backend):
         self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
     ) -> List[str]:
         with self.connection() as connection:
+            if service is None:
+                self._warn_of_former(self._capture.former(connection, wishes))
             return self._capture.missing(connection, service, wishes)
+
+    def lacking(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+        with self.connection() as connection:
+            return self._capture.lacking(connection, wishes)
 
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
@@ -169,6 +175,13 @@ class SQLite(Backend):
     def _poke(self, _: Connection) -> None:
         for reader in list(self._readers):
             reader.poke()
+
+    def _warn_of_former(self, topics: List[str]) -> None:
+        sentence = (
+            f"the triggers of {', '.join(topics)} are those of release 0.1: they capture the same,"
+            " but slow each new connection; stop its processes, then restart a hub of this release"
+        )
+        self.warnings.set("former triggers", sentence if topics else None)
 
     def _connect(self) -> sqlite3.Connection:
         return connect(self._path)

@@ -3,7 +3,7 @@
 import json
 import logging
 import sqlite3
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -12,13 +12,12 @@ from ..backend import Relation, Wish, is_served, union_of
 from ..tables import Tables
 from .catalog import SCHEMA, find_topic, quoted
 from .connection import writing
-from .values import expression, in_groups, name_literal
+from .triggers import OPERATIONS, Triggers
+from .values import name_literal
 
 logger = logging.getLogger("pgevents")
 
 Wishes = List[Tuple[Relation, Wish]]
-
-_ROWS = {"insert": ("NULL", "NEW"), "update": ("OLD", "NEW"), "delete": ("OLD", "NULL")}
 
 
 class Capture:
@@ -26,14 +25,20 @@ class Capture:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self.schema = tables.schema
+        self._triggers = Triggers(tables)
 
     def missing(
         self, connection: sqlite3.Connection, service: Optional[str], wishes: Wishes
     ) -> List[str]:
-        """Name what is not there, a sentence each."""
-        if not self._exists(connection):
+        """Name what is not there, a sentence each.
+
+        Without a ``service``, what an earlier release has made will do if it captures all.
+        """
+        gone = self._gone(connection)
+        if self.tables.name("log") in gone:
             return [f"the log {self.tables.name('log')} is not installed"]
+        if gone:
+            return [f"the log's table {', '.join(gone)} is gone"]
         found = []
         watched = self._watched(connection)
         for relation, wish in wishes:
@@ -41,23 +46,53 @@ class Capture:
             union = union_of(known.values())
             if not is_served(wish, relation.columns, known, service):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
-            elif self._there(connection, relation) != self._triggers(relation, union):
+            elif not self._current(connection, relation, union) and not (
+                service is None and self._former_serves(connection, relation, union)
+            ):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")
+        return found
+
+    def former(self, connection: sqlite3.Connection, wishes: Wishes) -> List[str]:
+        """Return the topics of tables whose triggers an earlier release has made."""
+        return [
+            relation.topic
+            for relation, _ in wishes
+            if any(map(self._triggers.is_former, self._there(connection, relation).values()))
+        ]
+
+    def lacking(self, connection: sqlite3.Connection, wishes: Wishes) -> List[str]:
+        """Name the columns that triggers which are there do not capture: a sentence each."""
+        found = []
+        watched = {} if self._gone(connection) else self._watched(connection)
+        for relation, _ in wishes:
+            union = union_of(watched.get(relation.topic, {}).values())
+            there = self._there(connection, relation)
+            columns = {
+                column
+                for operation in union.operations
+                for text in (there.get(self._triggers.name(relation, operation)),)
+                if text is not None
+                for column in self._triggers.lacking(text, relation, union, operation)
+            }
+            if columns and not self._current(connection, relation, union):
+                found.append(
+                    f"{relation.topic} was altered while no hub ran: what was written since lacks"
+                    f" {', '.join(sorted(columns))}"
+                )
         return found
 
     def installed(self, connection: sqlite3.Connection) -> List[Dict[str, Any]]:
         """Return a dict for each watched table."""
         result = []
-        watched = self._watched(connection) if self._exists(connection) else {}
-        for topic, known in sorted(watched.items()):
+        for topic, known in sorted(self._watched(connection).items()):
             relation = find_topic(connection, topic)
             union = union_of(known.values())
             if relation is None:
                 name, state = topic, "gone"
             else:
-                there = self._there(connection, relation)
                 name = relation.label
-                state = "ok" if there == self._triggers(relation, union) else "outdated"
+                current = not self._gone(connection) and self._current(connection, relation, union)
+                state = "ok" if current else "outdated"
             result.append(
                 {"table": name, **union.as_dict(), "services": sorted(known), "state": state}
             )
@@ -65,8 +100,7 @@ class Capture:
 
     def watched(self, connection: Any, topic: str) -> Dict[str, Wish]:
         """Return what each service wants captured of a table."""
-        watched = self._watched(connection) if self._exists(connection) else {}
-        return watched.get(topic, {})
+        return self._watched(connection).get(topic, {})
 
     def install(
         self,
@@ -92,10 +126,13 @@ class Capture:
 
     def uninstall(self, connection: sqlite3.Connection, service: str, everything: bool) -> None:
         """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
-        if not self._exists(connection):
+        if not self._anything(connection):
             return
         watch = self.tables.name("watch")
         with writing(connection):
+            # Somebody may have dropped some of them, and triggers stay that write there.
+            for statement in self._tables_sql():
+                connection.execute(statement)
             topics = [
                 topic
                 for topic, known in self._watched(connection).items()
@@ -121,18 +158,30 @@ class Capture:
     def script(self, service: str, wishes: Wishes) -> str:
         """Return as SQL what ``install`` would do on a file without us."""
         parts = ["BEGIN IMMEDIATE"] + self._tables_sql()
+        views = {}
+        for relation, wish in wishes:
+            views.update(self._triggers.views(relation, wish))
+        parts += [statement for pair in views.values() for statement in pair]
         for relation, wish in wishes:
             parts.append(self._watch_sql(service, relation.topic, wish))
-            parts += self._triggers(relation, wish).values()
+            parts += self._triggers.of(relation, wish).values()
         return ";\n".join([*parts, "COMMIT", ""])
 
-    def _exists(self, connection: sqlite3.Connection) -> bool:
-        names = [table.name for table in self.tables.metadata.sorted_tables]
-        marks = ", ".join("?" * len(names))
-        found = connection.execute(
-            f"SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ({marks})", names
-        ).fetchone()[0]
-        return bool(found == len(names))
+    def _gone(self, connection: sqlite3.Connection) -> List[str]:
+        """Return those of our tables that are not there."""
+        there = self._names(connection, "table")
+        return [t.name for t in self.tables.metadata.sorted_tables if t.name not in there]
+
+    def _anything(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether there is anything of ours."""
+        return len(self._gone(connection)) < len(self.tables.metadata.sorted_tables) or any(
+            self._triggers.is_ours(text) for _, _, text in _all_triggers(connection)
+        )
+
+    def _names(self, connection: sqlite3.Connection, kind: str) -> Set[str]:
+        return {row[0] for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = ?", (kind,)
+        )}
 
     def _indexed(self, connection: sqlite3.Connection) -> bool:
         """Tell whether our indexes are there: release 0.1 made none."""
@@ -156,6 +205,8 @@ class Capture:
     def _watched(self, connection: sqlite3.Connection) -> Dict[str, Dict[str, Wish]]:
         """Return topic → service → wish."""
         found: Dict[str, Dict[str, Wish]] = {}
+        if self.tables.name("watch") in self._gone(connection):
+            return found
         for topic, service, wish in connection.execute(
             f"SELECT relation, service, wish FROM {self.tables.name('watch')}"
         ):
@@ -170,23 +221,63 @@ class Capture:
             f" VALUES ({values})"
         )
 
+    def _current(
+        self, connection: sqlite3.Connection, relation: Relation, wish: Wish
+    ) -> bool:
+        """Tell whether a table's triggers, and the views they write to, are what a wish needs."""
+        there, wanted = self._there(connection, relation), self._triggers.of(relation, wish)
+        return (
+            set(there) == set(wanted)
+            and all(self._serves(there[name], text) for name, text in wanted.items())
+            and all(
+                self._view_there(connection, name) == view
+                for name, view in self._triggers.views(relation, wish).items()
+            )
+        )
+
+    def _serves(self, there: Optional[str], wanted: str) -> bool:
+        # A newer pgevents keeps its own; we must not undo it.
+        return there is not None and (there == wanted or self._triggers.is_newer(there))
+
+    def _former_serves(
+        self, connection: sqlite3.Connection, relation: Relation, wish: Wish
+    ) -> bool:
+        """Tell whether an earlier release captures, in its way, all that a wish needs.
+
+        A process of it that runs would put its triggers back, again and again.
+        """
+        there = self._there(connection, relation)
+        return any(map(self._triggers.is_former, there.values())) and all(
+            name in there and not self._triggers.lacking(there[name], relation, wish, operation)
+            for operation in wish.operations
+            if operation in OPERATIONS
+            for name in (self._triggers.name(relation, operation),)
+        )
+
     def _apply(self, connection: sqlite3.Connection, relation: Relation) -> None:
         """Make the table's triggers what its watchers want, no more and no less."""
-        known = self._watched(connection).get(relation.topic, {})
-        wanted = self._triggers(relation, union_of(known.values()))
+        union = union_of(self._watched(connection).get(relation.topic, {}).values())
+        if union.operations and self._current(connection, relation, union):
+            return
+        wanted = self._triggers.of(relation, union)
         there = self._there(connection, relation)
+        for name, view in self._triggers.views(relation, union).items():
+            if self._view_there(connection, name) != view:
+                connection.execute(f"DROP VIEW IF EXISTS {name}")
+                for statement in view:
+                    connection.execute(statement)
         for name in there:
             if name not in wanted:
                 connection.execute(f"DROP TRIGGER {quoted(name)}")
         for name, trigger in wanted.items():
-            if there.get(name) != trigger:
+            if not self._serves(there.get(name), trigger):
                 # A table that was renamed may have it.
                 connection.execute(f"DROP TRIGGER IF EXISTS {quoted(name)}")
                 connection.execute(trigger)
 
     def _there(self, connection: sqlite3.Connection, relation: Relation) -> Dict[str, str]:
         """Return our triggers on the table: name → definition."""
-        names = tuple(self._trigger_name(relation, operation) for operation in _ROWS)
+        names = [self._triggers.name(relation, operation) for operation in OPERATIONS]
         return dict(
             connection.execute(
                 "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
@@ -195,35 +286,12 @@ class Capture:
             ).fetchall()
         )
 
-    def _trigger_name(self, relation: Relation, operation: str) -> str:
-        return f"{self.schema}_{operation}_{relation.name}"
-
-    def _triggers(self, relation: Relation, wish: Wish) -> Dict[str, str]:
-        """Return name and definition of each trigger that a wish needs."""
-        wish = wish.settled().with_key(relation.key)
-        columns = {name: quoted(name) for name in wish.of(relation.columns)}
-        kept = columns if wish.old else {name: quoted(name) for name in relation.key}
-        settings = self.tables.name("settings")
-        log = self.tables.name("log")
-        found = {}
-        for operation, (old, new) in _ROWS.items():
-            if operation not in wish.operations:
-                continue
-            name = self._trigger_name(relation, operation)
-            when = f"(SELECT value FROM {settings} WHERE name = 'capture') IS NOT 'off'"
-            if operation == "update":
-                same = in_groups(" AND ", [_same(column) for column in columns.values()]) or "1"
-                when += f" AND NOT ({same})"
-            old_row = "NULL" if old == "NULL" else expression(old, kept)
-            new_row = "NULL" if new == "NULL" else expression(new, columns)
-            found[name] = (
-                f"CREATE TRIGGER {quoted(name)} AFTER {operation.upper()} ON"
-                f" {quoted(relation.name)} WHEN {when} BEGIN"
-                f" INSERT INTO {log} (topic, operation, old, new, context) VALUES"
-                f" ('{name_literal(relation.topic)}', '{operation}', {old_row}, {new_row},"
-                f" (SELECT value FROM {settings} WHERE name = 'context')); END"
-            )
-        return found
+    def _view_there(self, connection: sqlite3.Connection, name: str) -> Tuple[str, ...]:
+        """Return the definitions of a view of ours and of its trigger."""
+        return tuple(row[0] for row in connection.execute(
+            "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND name = tbl_name"
+            " ORDER BY type = 'trigger'", (name,)
+        ))
 
     def _remove_orphans(self, connection: sqlite3.Connection) -> None:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""
@@ -233,22 +301,26 @@ class Capture:
                 connection.execute(
                     f"DELETE FROM {self.tables.name('watch')} WHERE relation = ?", (topic,)
                 )
-        for name, table, text in connection.execute(
-            "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall():
-            ours = f" INSERT INTO {self.tables.name('log')} (topic, operation, old, new, context)"
+        used: Set[str] = set()
+        for name, table, text in _all_triggers(connection):
             # A renamed table takes its triggers along, under their old names.
             named = any(
-                name == f"{self.schema}_{operation}_{table}" for operation in _ROWS
+                name == f"{self.tables.schema}_{operation}_{table}" for operation in OPERATIONS
             )
-            if ours in text and not (named and f"{SCHEMA}.{table}" in watched):
+            if not self._triggers.is_ours(text) or self._triggers.is_view(table):
+                continue
+            if named and f"{SCHEMA}.{table}" in watched:
+                used.update(self._triggers.views_in(text))
+            else:
                 logger.info("taking the trigger %s from %s, which nobody watches", name, table)
                 connection.execute(f"DROP TRIGGER {quoted(name)}")
+        for name in self._names(connection, "view"):
+            if self._triggers.is_view(name) and name not in used:
+                connection.execute(f"DROP VIEW {name}")
 
 
-def _same(column: str) -> str:
-    # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation.
-    return (
-        f"(OLD.{column} IS NEW.{column} COLLATE BINARY"
-        f" AND typeof(OLD.{column}) = typeof(NEW.{column}))"
-    )
+def _all_triggers(connection: sqlite3.Connection) -> List[Tuple[str, str, str]]:
+    """Return name, table and definition of each trigger of the file."""
+    return connection.execute(
+        "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
+    ).fetchall()

@@ -27,38 +27,36 @@ from ..values import Decoder
 #: character becomes \u0001, have to fit one row of the log: 1,000,000,000.
 LARGEST = 80_000_000
 SMALL = 1_000  # bytes of a value that is kept of a larger row
-
-#: SQLite takes 127 arguments for a function: that many pairs at the most.
-PAIRS = 60
-
+#: SQLite takes 500 terms in a compound SELECT.
+TERMS = 500
 
 #: How a REAL is brought near 1: by which operator, and how often, with 2 to the 62nd.
 _SCALED = {"a": ("/", 6), "b": ("/", 12), "c": ("*", 7), "d": ("*", 15)}
 
+#: The same number for the SQL: 2 to the 186th, as one cannot write it down.
+THRICE = "1.0 * (1 << 62) * (1 << 62) * (1 << 62)"
+
 
 def expression(row: str, columns: Dict[str, str]) -> str:
-    """Return SQL that makes the JSON of a row: ``row`` is NEW or OLD, ``columns`` name → quoted."""
-    values = {name: f"{row}.{quoted}" for name, quoted in columns.items()}
-    whole = _object({name: _tagged(value) for name, value in values.items()})
-    if not values:
-        return whole
-    size = in_groups(" + ", [f"ifnull({_bytes(value)}, 0)" for value in values.values()])
-    part = _object({name: _small(value) for name, value in values.items()})
-    return f"CASE WHEN {size} > {LARGEST} THEN {part} ELSE {whole} END"
+    """Return SQL that makes the JSON of a row: ``row`` is its alias, ``columns`` name → quoted."""
+    fields = [f"'{name_literal(name)}',{row}.{column}" for name, column in columns.items()]
+    return (
+        f"(WITH f(i, k, v) AS ({terms(fields, 2)}),"
+        f" z(size, m) AS (SELECT sum({_bytes('v')}), {THRICE} FROM f)"
+        f" SELECT json_group_object(k, {tagged('v', 'size')}) FROM z CROSS JOIN f"
+        f" WHERE i < {len(fields)})"
+    )
 
 
-def _object(values: Dict[str, str]) -> str:
-    pairs = [f"'{name_literal(name)}', {value}" for name, value in values.items()]
-    objects = [
-        f"json_object({', '.join(pairs[start:start + PAIRS])})"
-        for start in range(0, len(pairs), PAIRS)
-    ]
-    if len(objects) < 2:
-        return objects[0] if objects else "'{}'"
-    # A wide row's objects are joined into one. None ends in a brace of its own:
-    # they hold no objects.
-    inner = " || ',' || ".join(f"trim({one}, '{{}}')" for one in objects)
-    return f"'{{' || {inner} || '}}'"
+def terms(rows: List[str], width: int) -> str:
+    """Return a compound SELECT of numbered rows of ``width`` values; of one of NULLs for none."""
+    # Not VALUES: SQLite 3.40 does not find NEW and OLD in there.
+    rows = rows or [",".join(["NULL"] * width)]
+    selects = [f"SELECT {number},{row}" for number, row in enumerate(rows)]
+    if len(selects) <= TERMS:
+        return " UNION ALL ".join(selects)
+    groups = [selects[start : start + TERMS] for start in range(0, len(selects), TERMS)]
+    return " UNION ALL ".join(f"SELECT * FROM ({' UNION ALL '.join(group)})" for group in groups)
 
 
 def name_literal(name: str) -> str:
@@ -66,22 +64,22 @@ def name_literal(name: str) -> str:
     return name.replace("'", "''")
 
 
-def in_groups(operator: str, parts: List[str]) -> str:
-    """Join parts by an operator, with brackets: SQLite refuses a chain of a thousand."""
-    groups = [parts[start : start + PAIRS] for start in range(0, len(parts), PAIRS)]
-    return operator.join(f"({operator.join(group)})" for group in groups)
-
-
-def _tagged(value: str) -> str:
+def tagged(value: str, size: str) -> str:
+    """Return SQL for what the log holds of a value; ``size`` is that of its row, ``m`` THRICE."""
+    # Texts first: each comparison costs, and most values are texts.
+    large = f"{size} > {LARGEST} AND {_bytes(value)} > {SMALL} THEN 'o' || {_bytes(value)}"
     return (
-        f"CASE typeof({value}) WHEN 'text' THEN 't' || {value} WHEN 'real' THEN {_real(value)}"
-        f" WHEN 'blob' THEN 'x' || hex({value}) ELSE {value} END"
+        f"CASE typeof({value})"
+        f" WHEN 'text' THEN CASE WHEN {large} ELSE 't' || {value} END"
+        f" WHEN 'integer' THEN {value}"
+        f" WHEN 'real' THEN {_real(value)}"
+        f" WHEN 'blob' THEN CASE WHEN {large} ELSE 'x' || hex({value}) END END"
     )
 
 
-def _small(value: str) -> str:
-    size = _bytes(value)
-    return f"CASE WHEN {size} > {SMALL} THEN 'o' || {size} ELSE {_tagged(value)} END"
+def size_of(column: str) -> str:
+    """Return SQL for the bytes of all values of a column."""
+    return f"sum({_bytes(column)})"
 
 
 def _bytes(value: str) -> str:
@@ -91,16 +89,18 @@ def _bytes(value: str) -> str:
 def _real(value: str) -> str:
     # Beyond these bounds newer versions of SQLite print a wrong last digit.
     # Multiplying by a power of two is exact.
-    large, larger, small, smaller = (
-        f"'{tag}' || printf('%!.20g', {value}{f'{sign}(1<<62)' * times})"
-        for tag, (sign, times) in _SCALED.items()
-    )
     return (
         f"CASE WHEN abs({value}) BETWEEN 1e-70 AND 1e90 OR {value} IN (0, 9e999, -9e999)"
-        f" THEN 'r' || printf('%!.20g', {value})"
-        f" WHEN abs({value}) > 1e200 THEN {larger} WHEN abs({value}) > 1e90 THEN {large}"
-        f" WHEN abs({value}) < 1e-180 THEN {smaller} ELSE {small} END"
+        f" THEN 'r' || {_printed(value)}"
+        f" WHEN abs({value}) > 1e200 THEN 'b' || {_printed(f'{value}/m/m/m/m')}"
+        f" WHEN abs({value}) > 1e90 THEN 'a' || {_printed(f'{value}/m/m')}"
+        f" WHEN abs({value}) < 1e-180 THEN 'd' || {_printed(f'{value}*m*m*m*m*m')}"
+        f" ELSE 'c' || {_printed(f'{value}*m*m*(1<<62)')} END"
     )
+
+
+def _printed(value: str) -> str:
+    return f"printf('%!.20g', {value})"
 
 
 def parse(text: str) -> Any:

@@ -1,0 +1,182 @@
+"""The triggers on SQLite: what their text says, and what the text of one that is there captures.
+
+Each new connection of the application parses all triggers of the file, so
+those of a table are short: they hand the row over to a view, whose own trigger
+writes it to the log. Tables of about the same width share one.
+
+    orders            AFTER INSERT:  INSERT INTO pgevents_capture_4 VALUES (
+                                         'main.orders', 'insert', 2, 2,
+                                         'id', NULL, NEW."id", 'item', NULL, NEW."item", NULL, …)
+    pgevents_capture_4  INSTEAD OF:  INSERT INTO pgevents_log …
+
+A table of more than WIDEST columns writes to the log itself.
+"""
+
+import re
+from typing import Dict, List, Tuple
+
+from ..backend import Relation, Wish
+from ..tables import VERSION, Tables
+from .catalog import quoted
+from .values import THRICE, name_literal, size_of, tagged, terms
+
+WIDEST = 128  # columns; a view of SQLite's has at most 2,000, and a field takes three of them
+CONTEXT = 16_384  # characters of a context that is longer than 65,536 bytes: no more than these
+CUT = "… (cut)"  # how such a one ends
+
+OPERATIONS = {"insert": ("NULL", "NEW"), "update": ("OLD", "NEW"), "delete": ("OLD", "NULL")}
+
+#: What a trigger of ours says of its release. Those of 0.1 say nothing.
+MARK = f"/* pgevents {VERSION} */"
+
+_FIELDS = ("k", "o", "n")  # name, old value, new value
+
+
+class Triggers:
+    """The text of all triggers of one log."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._schema = tables.schema
+        self._log = tables.name("log")
+        self._settings = tables.name("settings")
+
+    def name(self, relation: Relation, operation: str) -> str:
+        """Return what the trigger of a table for an operation is called."""
+        return f"{self._schema}_{operation}_{relation.name}"
+
+    def of(self, relation: Relation, wish: Wish) -> Dict[str, str]:
+        """Return name and definition of each trigger that a wish needs on its table."""
+        wish = wish.settled().with_key(relation.key)
+        return {
+            self.name(relation, operation): self._trigger(relation, wish, operation)
+            for operation in OPERATIONS
+            if operation in wish.operations
+        }
+
+    def views(self, relation: Relation, wish: Wish) -> Dict[str, Tuple[str, str]]:
+        """Return the views that these triggers write to: name → its definition, its trigger's."""
+        wish = wish.settled().with_key(relation.key)
+        names = [self._names(relation, wish, operation)[0] for operation in wish.operations
+                 if operation in OPERATIONS]
+        return {
+            self._view(width): self._shared(width)
+            for width in {_width(len(each)) for each in names if len(each) <= WIDEST}
+        }
+
+    def is_view(self, name: str) -> bool:
+        """Tell whether a view of this name is ours."""
+        return re.fullmatch(re.escape(f"{self._schema}_capture_") + "[0-9]+", name) is not None
+
+    def views_in(self, text: str) -> List[str]:
+        """Return the views that a trigger's definition writes to."""
+        return re.findall(rf"INSERT INTO ({re.escape(self._schema)}_capture_[0-9]+) ", text)
+
+    def is_ours(self, text: str) -> bool:
+        """Tell whether the definition of a table's trigger is ours, of any release."""
+        return self.is_former(text) or "/* pgevents " in text and (
+            f"INSERT INTO {self._schema}_capture_" in text or f"INSERT INTO {self._log}(" in text
+        )
+
+    def is_former(self, text: str) -> bool:
+        """Tell whether it is of release 0.1."""
+        return f" INSERT INTO {self._log} (topic, operation, old, new, context) VALUES" in text
+
+    def is_newer(self, text: str) -> bool:
+        """Tell whether it is of a later release, which would not have us replace it."""
+        mark = re.search(r"/\* pgevents ([0-9]+) \*/", text)
+        return mark is not None and int(mark.group(1)) > VERSION
+
+    def lacking(self, text: str, relation: Relation, wish: Wish, operation: str) -> List[str]:
+        """Return the columns that a trigger's definition does not capture, and a wish wants."""
+        wish = wish.settled().with_key(relation.key)
+        names, _ = self._names(relation, wish, operation)
+        if self.is_former(text):
+            row = "OLD" if operation == "delete" else "NEW"
+            ways = {name: f"'{name_literal(name)}', CASE typeof({row}.{quoted(name)})"
+                    for name in names}
+        else:
+            ways = {name: _field(name, operation) for name in names}
+        return [name for name, way in ways.items() if way not in text]
+
+    def _trigger(self, relation: Relation, wish: Wish, operation: str) -> str:
+        names, kept = self._names(relation, wish, operation)
+        fields = [_field(name, operation) for name in names]
+        values = [f"'{name_literal(relation.topic)}'", f"'{operation}'", kept, len(names)]
+        width = _width(len(names))
+        if len(names) > WIDEST:
+            step = self._record(fields, *map(str, values))
+        else:
+            given = [*map(str, values), *fields, *["NULL,NULL,NULL"] * (width - len(names))]
+            step = f"INSERT INTO {self._view(width)} VALUES ({','.join(given)})"
+        off = f" WHEN {self._not_off()}" if len(names) > WIDEST else ""
+        return (
+            f"CREATE TRIGGER {quoted(self.name(relation, operation))} AFTER {operation.upper()} ON"
+            f" {quoted(relation.name)}{off} BEGIN {MARK} {step}; END"
+        )
+
+    def _names(self, relation: Relation, wish: Wish, operation: str) -> Tuple[List[str], int]:
+        """Return the columns in question, and how many of them an old row keeps."""
+        key = list(relation.key)
+        if operation == "delete" and not wish.old:
+            return key, len(key)
+        names = wish.of(relation.columns)
+        if operation == "update" and not wish.old:
+            return key + [name for name in names if name not in key], len(key)
+        return names, len(names)
+
+    def _view(self, width: int) -> str:
+        return f"{self._schema}_capture_{width}"
+
+    def _shared(self, width: int) -> Tuple[str, str]:
+        """Return a view to write to, and the trigger that writes to the log instead."""
+        name = self._view(width)
+        heads = ["topic", "operation", "kept", "count"]
+        columns = heads + [f"{field}{i}" for i in range(width) for field in _FIELDS]
+        fields = [",".join(f"NEW.{field}{i}" for field in _FIELDS) for i in range(width)]
+        # Columns without a type change no value, and compare it as it is.
+        return (
+            f"CREATE VIEW {name} AS SELECT {','.join(f'NULL AS {c}' for c in columns)} WHERE 0",
+            f"CREATE TRIGGER {name} INSTEAD OF INSERT ON {name} WHEN {self._not_off()} BEGIN"
+            f" {MARK} {self._record(fields, *(f'NEW.{head}' for head in heads))}; END",
+        )
+
+    def _record(
+        self, fields: List[str], topic: str, operation: str, kept: str, count: str
+    ) -> str:
+        """Return the statement that writes a row of the log."""
+        # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation.
+        differs = "max(+o IS NOT +n COLLATE BINARY OR typeof(o) <> typeof(n))"
+        # No space before the bracket: 0.1 would take a trigger that looks like its own.
+        return (
+            f"INSERT INTO {self._log}(topic, operation, old, new, context)"
+            f" WITH f(i, k, o, n) AS ({terms(fields, 3)}), z(y, z, m, d) AS"
+            f" (SELECT {size_of('o')}, {size_of('n')}, {THRICE}, {differs} FROM f)"
+            f" SELECT {topic}, {operation},"
+            f" CASE {operation} WHEN 'insert' THEN NULL ELSE"
+            f" (SELECT json_group_object(k, {tagged('o', 'y')}) FROM f WHERE i < {kept}) END,"
+            f" CASE {operation} WHEN 'delete' THEN NULL ELSE"
+            f" (SELECT json_group_object(k, {tagged('n', 'z')}) FROM f WHERE i < {count}) END,"
+            f" {self._context()} FROM z WHERE {operation} <> 'update' OR d"
+        )
+
+    def _not_off(self) -> str:
+        return f"(SELECT value FROM {self._settings} WHERE name = 'capture') IS NOT 'off'"
+
+    def _context(self) -> str:
+        return (
+            f"(SELECT CASE WHEN length(CAST(value AS BLOB)) > {4 * CONTEXT}"
+            f" THEN substr(value, 1, {CONTEXT}) || '{CUT}' ELSE value END"
+            f" FROM {self._settings} WHERE name = 'context')"
+        )
+
+
+def _field(name: str, operation: str) -> str:
+    """Return the three values that a trigger gives for a column."""
+    old, new = (row if row == "NULL" else f"{row}.{quoted(name)}" for row in OPERATIONS[operation])
+    return f"'{name_literal(name)}',{old},{new}"
+
+
+def _width(count: int) -> int:
+    """Return the width of the view for so many columns: a few widths for all tables."""
+    step = 4 if count <= 32 else 16
+    return max(step, -(-count // step) * step)
