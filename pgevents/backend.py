@@ -260,6 +260,8 @@ class Backend:
 
     def __init__(self) -> None:
         self._shared = threading.local()
+        #: Topic → the mark of its table's shape, as those who read the log found it last.
+        self.marks: Dict[str, Any] = {}
         #: Of the hub: what works, but not as it should. For all that belongs to the backend.
         self.warnings = Warnings()
         #: Around whatever must not be under way when the process forks.

@@ -226,7 +226,7 @@ class Groups:
     def event(self, name: str, row: List[Any], attempt: int) -> Event:
         """Return the event of a group's log row that was kept as JSON."""
         plain = plain_row(tuple(row), name)
-        return Event(plain, self._known.shape(plain[3]), attempt, attempt > 1)
+        return Event(plain, self._known.shape_of(plain), attempt, attempt > 1)
 
     def start(self, owner: str) -> None:
         """Start a thread for each group somebody listens in, and leave those that run."""

@@ -529,8 +529,8 @@ class Hub:
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
         self._groups.wake()
-        shape = self._topics.shape
-        return [Event(row, shape(row[3])) for row in rows]
+        shape_of = self._topics.shape_of
+        return [Event(row, shape_of(row)) for row in rows]
 
     def _tell(self, name: str, **details: Any) -> None:
         if name == "connected":

@@ -466,7 +466,7 @@ class Runner(Worker):
 
     def _event(self, row: LogRow, attempt: int, again: bool) -> Event:
         row = plain_row(row, self.group)
-        return Event(row, self._known.shape(row[3]), attempt, again or attempt > 1)
+        return Event(row, self._known.shape_of(row), attempt, again or attempt > 1)
 
     def _stand_by(self, why: str) -> None:
         if self.standing_by != why:

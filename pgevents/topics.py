@@ -3,25 +3,29 @@
 import functools
 import threading
 import time
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .backend import Backend, Relation
 from .errors import PgEventsError
+from .event import LogRow
 from .target import Target
 from .values import Shape
 
 REFRESH = 5.0  # seconds, at least, between two looks at a table whose rows do not fit
+FORMER = 5  # shapes that are kept of a table that is altered again and again
 
 
 class Topics:
     """Topic ("public.orders") → shape and keys ("orders", "public.orders").
 
     A topic that nobody named (a listener to ANY hears it) is looked up when
-    its first event comes.
+    its first event comes. A table that was altered is looked up when the first
+    row comes that was read after that; rows from before keep their meaning.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._marks = backend.marks
         self._shapes: Dict[str, Shape] = {}
         self._keys: Dict[str, Tuple[str, ...]] = {}
         self._targets: Dict[str, Target] = {}
@@ -58,8 +62,27 @@ class Topics:
     def shape(self, topic: str) -> Shape:
         """Return how a topic's rows are read; looks in the database if they are new to us."""
         shape = self._shapes.get(topic)
-        if shape is None or (shape.stale and self._due(topic)):
+        if (
+            shape is None
+            or shape.mark != self._marks.get(topic)
+            or (shape.stale and self._due(topic))
+        ):
             shape = self._look_again(topic)
+        return shape
+
+    def shape_of(self, row: LogRow) -> Shape:
+        """Return how a row of the log is read: as its table was when it was written."""
+        topic = row[3]
+        shape = self._shapes.get(topic)
+        if (
+            shape is None
+            or shape.mark != self._marks.get(topic)
+            or shape.stale
+            or shape.former is not None
+        ):
+            shape = self.shape(topic)
+            while shape.former is not None and shape.precedes(row):
+                shape = shape.former
         return shape
 
     def known(self) -> List[str]:
@@ -77,8 +100,11 @@ class Topics:
         return self._keep(topic, self._look_up(topic, self._shapes.get(topic)))
 
     def _keep(self, topic: str, shape: Shape) -> Shape:
-        shape.look_again = functools.partial(self._look_again, topic)
-        self._shapes[topic] = shape
+        former = self._shapes.get(topic)
+        if shape is not former:
+            shape.look_again = functools.partial(self._look_again, topic)
+            shape.former = _kept(former, shape.mark)
+            self._shapes[topic] = shape
         return shape
 
     def _look_up(self, topic: str, former: Optional[Shape]) -> Shape:
@@ -87,12 +113,27 @@ class Topics:
             relation = self._backend.find_topic(topic)
             if relation is not None:
                 return self._backend.shape(relation, self._targets.get(topic))
+            stale = False
         except PgEventsError:
-            pass  # what JSON gives will do until the database can be asked again
-        if former is not None:
-            return former
-        schema, _, table = topic.partition(".")
-        return Shape(schema, table)
+            stale = True  # what JSON gives will do until the database can be asked again
+        if former is None:
+            schema, _, table = topic.partition(".")
+            former = Shape(schema, table)
+        former.stale = former.stale or stale
+        former.mark = self._marks.get(topic)
+        return former
+
+
+def _kept(former: Optional[Shape], mark: Any) -> Optional[Shape]:
+    """Return the shape before one with this mark, with as many before it as are kept."""
+    if former is not None and former.mark == mark:  # only looked up again
+        return former.former
+    last = former
+    for _ in range(FORMER - 1):
+        last = last and last.former
+    if last is not None:
+        last.former = None
+    return former
 
 
 def _better(former: Optional[Target], new: Target) -> Target:

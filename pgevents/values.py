@@ -36,6 +36,10 @@ class Shape:
     which types the values are. ``stale`` is set when a
     row did not fit: the table was altered meanwhile. ``look_again()`` returns
     what the database says now.
+
+    ``mark`` is another one when the table was altered. ``precedes(row)`` tells
+    whether a row of the log was written before the table got this shape; then it
+    is read by the ``former`` one.
     """
 
     def __init__(
@@ -50,9 +54,14 @@ class Shape:
         declared: bool = True,
         read_by: Optional[Callable[[Any], Mapping[str, Decoder]]] = None,
         kinds: Callable[[], Mapping[str, Kind]] = dict,
+        mark: Any = None,
+        precedes: Callable[[Any], bool] = lambda row: False,
     ) -> None:
         self.schema = schema
         self.table = table
+        self.mark = mark
+        self.precedes = precedes
+        self.former: Optional["Shape"] = None
         self.columns = frozenset(columns)
         self.key = key
         self.decoders = dict(decoders or {})

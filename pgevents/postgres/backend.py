@@ -20,6 +20,7 @@ from .capture import Capture
 from .connection import connect, engine
 from .groups import PostgresGroupLog
 from .log import LogReader
+from .snapshot import is_before
 from .translation import translated
 from .values import decoders, kinds, parse
 
@@ -68,7 +69,8 @@ class PostgreSQL(Backend):
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
         with self._cursor() as cursor:
             types = catalog.column_types(cursor, relation)
-        exact = any("numeric" in kind.names for kind in types.values())
+        mark, altered_by = relation.more["mark"], relation.more["altered_by"]
+        self.marks[relation.topic] = mark
         table, known = target.table if target else None, self._known_dialect()
         return Shape(
             relation.schema,
@@ -76,11 +78,13 @@ class PostgreSQL(Backend):
             tuple(types),
             relation.key,
             decoders(types, table, known),
-            **({"parse": parse} if exact else {}),
-            entity=target.entity if target else None,
+            parse,
+            target.entity if target else None,
             declared=table is not None,
             read_by=lambda other: decoders(types, other, known),
             kinds=lambda: kinds(types, table, known),
+            mark=mark,
+            precedes=lambda row: row[1] is not None and is_before(int(row[1]), altered_by),
         )
 
     def install(
@@ -120,7 +124,9 @@ class PostgreSQL(Backend):
             return self._housekeeping.clean(connection, older, groups)
 
     def reader(self) -> Reader:
-        return LogReader(self._address, self.tables, self._poll_interval, self.warnings)
+        return LogReader(
+            self._address, self.tables, self._poll_interval, self.warnings, self.marks
+        )
 
     def watched(self, topic: str) -> Dict[str, Wish]:
         with self._cursor() as cursor:
@@ -135,7 +141,7 @@ class PostgreSQL(Backend):
         return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return PostgresGroupLog(self._address, self.tables)
+        return PostgresGroupLog(self._address, self.tables, self.marks)
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:

@@ -7,10 +7,45 @@ from ..backend import Relation
 from ..errors import UsageError
 from ..target import Target
 
+#: A number that is another one when the columns of a table ``c``, their types or its key are.
+_MARK = """
+(SELECT hashtextextended(
+            concat((SELECT concat(indkey, ' ', indnkeyatts) FROM pg_index
+                     WHERE indrelid = c.oid AND indisprimary), ':',
+                   string_agg(concat(attnum, ' ', quote_ident(attname), ' ', atttypid, ' ',
+                                     atttypmod), ',' ORDER BY attnum)) COLLATE "C", 0)
+   FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+"""
+
+#: Topic and mark of each table with one of these topics. Every step is on an index: it is asked
+#: for with each page of the log. A topic is a schema and a name, and both may contain dots.
+#: OFFSET 0 keeps the planner from any other way than the indexes.
+MARKS = f"""
+SELECT t.topic, {_MARK} AS mark
+  FROM (SELECT topic, string_to_array(topic, '.') AS words
+          FROM unnest({{topics}}) topic OFFSET 0) t,
+       generate_series(1, cardinality(t.words) - 1) k,
+       LATERAL (SELECT c.oid FROM pg_class c
+                 WHERE relname = array_to_string(t.words[k + 1:], '.')::name
+                   AND relnamespace = (
+                       SELECT n.oid FROM pg_namespace n
+                        WHERE nspname = array_to_string(t.words[:k], '.')::name)
+                   AND relkind IN ('r', 'p')
+                OFFSET 0) c
+"""
+
+#: The transaction that was the last to alter a table's columns or key.
+_ALTERED_BY = """
+(SELECT xmin::text FROM (
+    SELECT xmin FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 UNION ALL
+    SELECT xmin FROM pg_index WHERE indrelid = c.oid AND indisprimary) x
+  ORDER BY age(xmin) LIMIT 1)::int8
+"""
+
 #: At the end: whether a type of the table, or one that it is made of, has a cast to json of its
 #: own, which row_to_json() calls and which may fail; or is composite: its names, which are not
 #: stored, may make a small array a gigabyte of JSON.
-_RELATION = """
+_RELATION = f"""
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid), c.relpersistence::text,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
@@ -30,7 +65,8 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
                  WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part (oid))
         SELECT EXISTS (SELECT FROM types JOIN pg_cast ON castsource = types.oid
                         WHERE casttarget = 'json'::regtype AND castfunc <> 0)
-            OR EXISTS (SELECT FROM types JOIN pg_type USING (oid) WHERE typrelid <> 0))
+            OR EXISTS (SELECT FROM types JOIN pg_type USING (oid) WHERE typrelid <> 0)),
+       {_MARK}, {_ALTERED_BY}
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
@@ -85,7 +121,7 @@ def quoted(*parts: str) -> str:
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:
-    oid, schema, name, kind, is_child, _, columns, key, risky = row
+    oid, schema, name, kind, is_child, _, columns, key, risky, mark, altered_by = row
     return Relation(
         schema,
         name,
@@ -95,6 +131,8 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         # A write through the parent runs no trigger of a child's but those for each row.
         by_row=kind == "p" or is_child,
         risky=risky,
+        mark=mark,
+        altered_by=altered_by,
     )
 
 

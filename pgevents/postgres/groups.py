@@ -6,17 +6,17 @@ is not in progress in its own snapshot, and would count as seen.
 
 import contextlib
 import json
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
-from sqlalchemy import literal_column
+from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
 
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
 from .address import Address
-from .catalog import quoted
+from .catalog import MARKS, quoted
 from .connection import engine, info, session_of
 from .log import FIRST
 from .snapshot import Cursor, Snapshot
@@ -75,7 +75,8 @@ _NOTHING = Snapshot.parse("1:1:")
 #: Starting parallel workers takes longer than reading one.
 _PLANNER = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off;
-SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0
+SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL plan_cache_mode = force_generic_plan
 """
 
 #: As functions.sql pins them: see there.
@@ -90,7 +91,8 @@ class PostgresGroupLog(GroupLog):
 
     now = literal_column("extract(epoch FROM clock_timestamp())::float8")
 
-    def __init__(self, address: Address, tables: Tables) -> None:
+    def __init__(self, address: Address, tables: Tables, marks: Dict[str, Any]) -> None:
+        self._marks = marks
         self._schema = tables.schema
         self._log = tables.name("log")
         self._notes = tables.name("retention")
@@ -101,6 +103,7 @@ class PostgresGroupLog(GroupLog):
             pool_size=2,
             max_overflow=100,
         )
+        event.listen(self._engine, "connect", _prepare)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -173,6 +176,13 @@ class PostgresGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
+        rows, behind = self._read(connection, cursor, topics, limit)
+        self._look_at_marks(connection, topics if rows else ())
+        return rows, behind
+
+    def _read(
+        self, connection: Connection, cursor: str, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], str]:
         place, backfill = _cursor(cursor), json.loads(cursor).get("backfill")
         if backfill is not None:
             rows = self._backfilled(connection, place, backfill, limit)
@@ -188,7 +198,16 @@ class PostgresGroupLog(GroupLog):
 
     def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
         sql = f"SELECT {_COLUMNS} FROM {{log}} WHERE seq = ANY (%(seqs)s) ORDER BY seq"
-        return self._all(connection, sql, seqs=list(seqs))
+        rows = self._all(connection, sql, seqs=list(seqs))
+        self._look_at_marks(connection, [row[3] for row in rows])
+        return rows
+
+    def _look_at_marks(self, connection: Connection, topics: Iterable[str]) -> None:
+        """Note how the tables of rows that were read just now look."""
+        known = [topic for topic in set(topics) if topic in self._marks]
+        if known:
+            sql = "EXECUTE pgevents_marks (%(topics)s)"
+            self._marks.update(self._all(connection, sql, topics=known))
 
     def missed(self, connection: Connection, cursor: str) -> Optional[str]:
         cleaned: Optional[str] = self._one(connection, "SELECT upto FROM {notes} WHERE forced")
@@ -295,6 +314,13 @@ class PostgresGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, **values: Any) -> Any:
         rows = self._all(connection, sql, **values)
         return rows[0][0] if rows else None
+
+
+def _prepare(connection: Any, _: Any) -> None:
+    # Planning it takes longer than running it.
+    with connection.cursor() as cursor:
+        cursor.execute("PREPARE pgevents_marks (text[]) AS " + MARKS.format(topics="$1"))
+    connection.commit()
 
 
 def _since(since: Snapshot) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ at ring().
 
 import logging
 import time
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ..backend import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
@@ -22,6 +22,7 @@ from ..threads import Waker
 from ..warnings import Warnings
 from .address import Address
 from .alterations import Alterations
+from .catalog import MARKS
 from .connection import Listening, primary_only
 from .obstacles import Obstacles
 from .snapshot import Cursor, Snapshot
@@ -49,6 +50,7 @@ _PREPARE = """
 DEALLOCATE ALL;
 PREPARE pgevents_fresh (xid8, xid8[]) AS {fresh};
 PREPARE pgevents_page (bigint, pg_snapshot, pg_snapshot) AS {page};
+PREPARE pgevents_marks (text[]) AS {marks};
 {look}
 """
 
@@ -71,6 +73,8 @@ SELECT pg_current_snapshot()::text,
 #: snapshots. A backlog that does not fit a page comes back as its first row
 #: alone, without contents. The branches of the UNION stop early, each on the
 #: index on xid; ORDER BY seq inside would read the log in the order of seq.
+#: With the first row come the marks of all tables: that one was altered before
+#: a row was written has to show before the row is decoded.
 _FRESH = """
 WITH fresh AS MATERIALIZED (
     (SELECT {columns} FROM {log} WHERE xid >= $1 AND operation <> 'read' LIMIT {rows} + 1)
@@ -81,7 +85,11 @@ WITH fresh AS MATERIALIZED (
            + coalesce(pg_column_size(new), 0)), 0) > {bytes} AS large FROM fresh
 )
 SELECT pg_current_snapshot()::text, bulk.large,
-       (SELECT r.upto FROM {retention} r WHERE r.cleaned), f.*
+       (SELECT r.upto FROM {retention} r WHERE r.cleaned),
+       CASE WHEN f.seq = (SELECT min(seq) FROM fresh) THEN
+            (SELECT array_agg(ARRAY[m.topic, m.mark::text])
+               FROM ({marks}) m) END,
+       f.*
   FROM bulk LEFT JOIN fresh f ON NOT bulk.large
  ORDER BY f.seq
 """
@@ -146,6 +154,7 @@ class LogReader(Reader):
         tables: Tables,
         poll_interval: float,
         warnings: Warnings,
+        marks: Dict[str, Any],
         cursor: Optional[Cursor] = None,
     ) -> None:
         self._address = address
@@ -153,6 +162,7 @@ class LogReader(Reader):
         self._warnings = warnings
         self._bell = True
         self._poll_interval = poll_interval
+        self._marks = marks  # of the tables' shapes: shared with whoever decodes rows
         self._cursor = cursor
         self.owner = new_owner()
         self._waker = Waker()
@@ -175,11 +185,17 @@ class LogReader(Reader):
             "retention": tables.name("retention"),
             "rows": PAGE_ROWS,
             "bytes": PAGE_BYTES,
+            "marks": MARKS.format(topics="ARRAY(SELECT DISTINCT topic FROM fresh)"),
         }
         fresh, page, self._first, self._skim, self._begin, self._crashed = (
             sql.format(**names) for sql in (_FRESH, _PAGE, FIRST, _SKIM, _BEGIN, _CRASHED)
         )
-        self._prepare = _PREPARE.format(fresh=fresh, page=page, look=self._alterations.prepare)
+        self._prepare = _PREPARE.format(
+            fresh=fresh,
+            page=page,
+            marks=MARKS.format(topics="$1"),
+            look=self._alterations.prepare,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -309,7 +325,12 @@ class LogReader(Reader):
 
     def copy(self) -> "LogReader":
         return LogReader(
-            self._address, self._tables, self._poll_interval, self._warnings, self._cursor
+            self._address,
+            self._tables,
+            self._poll_interval,
+            self._warnings,
+            self._marks,
+            self._cursor,
         )
 
     def _run(self, sql: str, values: Any = None, announced: bool = False) -> List[Any]:
@@ -337,11 +358,12 @@ class LogReader(Reader):
             (str(since.xmax), [str(xid) for xid in since.in_progress]),
             announced,
         )
-        now, large, cleaned = rows[0][:3]
+        now, large, cleaned, marks = rows[0][:4]
         self._notice_cleaning(cleaned, since)
         if large:
             return self._begin_pages(cursor, Snapshot.parse(now))
-        found = [row[3:] for row in rows if row[3] is not None]
+        found = [row[4:] for row in rows if row[4] is not None]
+        self._marks.update((topic, int(mark)) for topic, mark in marks or ())
         if now != since.text:
             self._cursor = Cursor(Snapshot.parse(now), newest=_newest(found, cursor.newest))
         if found:
@@ -377,6 +399,8 @@ class LogReader(Reader):
             return self._read_fresh()
         self._notice_cleaning(rows[0][0], cursor.since)
         found = [row[1:] for row in rows]
+        topics = list({row[3] for row in found})
+        self._marks.update(self._run("EXECUTE pgevents_marks (%s)", (topics,)))
         self._cursor = cursor._replace(
             seq=found[-1][0], newest_read=_newest(found, cursor.newest_read)
         )

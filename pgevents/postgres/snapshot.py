@@ -56,3 +56,8 @@ class Cursor(NamedTuple):
     seq: int = 0
     newest: int = 0
     newest_read: int = 0
+
+
+def is_before(xid: int, other: int) -> bool:
+    """Compare the numbers of two transactions, of which only the last 32 bits may be known."""
+    return (xid - other) % 2**32 >= 2**31

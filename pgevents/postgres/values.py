@@ -33,7 +33,10 @@ def parse(text: str) -> Any:
 
 
 def _bytes(value: str) -> bytes:
-    return bytes.fromhex(value[2:])  # bytea_output is pinned to hex: \x…
+    # bytea_output is pinned to hex: \x…. It may have been a text when the row was written.
+    if not value.startswith("\\x"):
+        raise ValueError(value)
+    return bytes.fromhex(value[2:])
 
 
 def _date(value: str) -> Any:

@@ -22,6 +22,7 @@ from .capture import Capture
 from .connection import connect, engine, path_of, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
+from .marks import Marks
 from .values import decoders, kinds, parse
 
 
@@ -36,6 +37,8 @@ class SQLite(Backend):
         self._path = path_of(bind)
         self.gate = self._gate = Gate()
         self._capture = Capture(self.tables)
+        self._marks = Marks()
+        self.marks = self._marks.known
         self._readers: "weakref.WeakSet[LogReader]" = weakref.WeakSet()
         if isinstance(bind, Engine):
             event.listen(bind, "commit", self._poke)
@@ -53,6 +56,8 @@ class SQLite(Backend):
 
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
         ours = engine(self._path)
+        mark = self.marks[relation.topic] = relation.more["mark"]
+        last_before = self._marks.last_before(relation.topic)
         table = target.table if target is not None else None
         if table is None:
             table = _reflected(ours, relation)
@@ -67,6 +72,8 @@ class SQLite(Backend):
             declared=target is not None and target.table is not None,
             read_by=lambda other: decoders(other, ours.dialect),
             kinds=lambda: kinds(relation.columns, target.table if target is not None else None),
+            mark=mark,
+            precedes=lambda row: bool(row[0] <= last_before),
         )
 
     def install(
@@ -110,7 +117,7 @@ class SQLite(Backend):
             return retention.clean(connection, self.tables, older, groups)
 
     def reader(self) -> Reader:
-        reader = LogReader(self._path, self.tables, self)
+        reader = LogReader(self._path, self.tables, self, self._marks)
         self._readers.add(reader)
         return reader
 
@@ -127,7 +134,9 @@ class SQLite(Backend):
         return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings)
+        return SqliteGroupLog(
+            self._path, self.tables, self._gate, self.warnings, self._marks
+        )
 
     @contextlib.contextmanager
     def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:

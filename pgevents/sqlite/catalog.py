@@ -48,11 +48,15 @@ def find_topic(connection: sqlite3.Connection, topic: str) -> Optional[Relation]
 
 
 def _relation(connection: sqlite3.Connection, name: str) -> Relation:
+    # First: the columns may be newer than this, not older.
+    mark = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)
+    ).fetchone()
     # hidden: 1 are a virtual table's own, 2 and 3 are generated columns.
     rows = connection.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
     columns = tuple(row[1] for row in rows if row[6] != 1)
     key = tuple(row[1] for row in sorted(rows, key=lambda row: int(row[5])) if row[5])
-    return Relation(SCHEMA, name, columns, key)
+    return Relation(SCHEMA, name, columns, key, mark=mark and mark[0])
 
 
 def _nearest(connection: sqlite3.Connection, target: Target) -> str:

@@ -23,6 +23,7 @@ from ..warnings import Warnings
 from .catalog import quoted
 from .connection import connect, translated, translation
 from .courtesy import PATIENCE, Courtesy
+from .marks import Marks
 from .values import expression
 
 PAGE_BYTES = 8_000_000  # of rows that are claimed together; at least one
@@ -42,7 +43,10 @@ class SqliteGroupLog(GroupLog):
     now = literal_column(_SECONDS.format("'now'"))
     one_writer = True
 
-    def __init__(self, path: str, tables: Tables, gate: Gate, warnings: Warnings) -> None:
+    def __init__(
+        self, path: str, tables: Tables, gate: Gate, warnings: Warnings, marks: Marks
+    ) -> None:
+        self._marks = marks
         self._log = tables.name("log")
         self._notes = tables.name("retention")
         self._gate = gate
@@ -137,6 +141,7 @@ class SqliteGroupLog(GroupLog):
                 break
         found.close()
         if rows:
+            self._look_at_marks(connection, rows)
             return rows, str(rows[-1][0])
         # A write only to move past what others wrote: not for each transaction.
         last = self.last(connection)
@@ -148,7 +153,14 @@ class SqliteGroupLog(GroupLog):
             " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
             (json.dumps(list(seqs)),),
         )
-        return [tuple(row) for row in found.fetchall()]
+        rows = [tuple(row) for row in found.fetchall()]
+        self._look_at_marks(connection, rows)
+        return rows
+
+    def _look_at_marks(self, connection: Connection, rows: List[LogRow]) -> None:
+        """Note how the tables of rows that were read just now look."""
+        last = rows[-1][0] if rows else 0
+        self._marks.look(lambda sql: list(connection.exec_driver_sql(sql).fetchall()), last)
 
     def missed(self, connection: Connection, cursor: str) -> Optional[str]:
         cleaned = self._one(connection, f"SELECT max(upto) FROM {self._notes} WHERE forced")

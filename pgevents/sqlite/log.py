@@ -19,6 +19,7 @@ from ..tables import Tables
 from ..threads import Waker
 from .connection import busy, connect, identity, translated
 from .inotify import Inotify
+from .marks import Marks
 
 logger = logging.getLogger("pgevents")
 
@@ -39,8 +40,14 @@ class LogReader(Reader):
     """Reads the log of one file, on a connection of its own."""
 
     def __init__(
-        self, path: str, tables: Tables, backend: Backend, cursor: Optional[int] = None
+        self,
+        path: str,
+        tables: Tables,
+        backend: Backend,
+        marks: Marks,
+        cursor: Optional[int] = None,
     ) -> None:
+        self._marks = marks
         self._path = path
         self._tables = tables
         self._backend = backend  # for its gate, which a forked child makes anew
@@ -153,7 +160,7 @@ class LogReader(Reader):
             connection.close()
 
     def copy(self) -> "LogReader":
-        copy = LogReader(self._path, self._tables, self._backend, self._cursor)
+        copy = LogReader(self._path, self._tables, self._backend, self._marks, self._cursor)
         copy._file = self._file
         return copy
 
@@ -191,7 +198,12 @@ class LogReader(Reader):
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
         # Now, not at the first read: what a migration does in between has to show.
         self._notice_schema(connection.execute("PRAGMA schema_version").fetchone()[0])
-        return int(connection.execute(self._last).fetchone()[0])
+        last = int(connection.execute(self._last).fetchone()[0])
+        self._look_at_marks(connection, last)
+        return last
+
+    def _look_at_marks(self, connection: sqlite3.Connection, last: int) -> None:
+        self._marks.look(lambda sql: connection.execute(sql).fetchall(), last)
 
     def _notice_schema(self, version: int) -> None:
         if self._schema_version not in (None, version):
@@ -211,6 +223,7 @@ class LogReader(Reader):
                 break
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
         last = connection.execute(self._last).fetchone()[0]
+        self._look_at_marks(connection, last)
         connection.execute("COMMIT")
         if self._cursor is not None and last < self._cursor:
             # Its numbers begin again: we would hear nothing until they are as high.

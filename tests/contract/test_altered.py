@@ -1,4 +1,9 @@
-"""A row that lacks a column fails no listener where the table has the column."""
+"""Tables are altered while rows of theirs wait: each row is read as its table was."""
+
+import datetime
+from decimal import Decimal
+
+import pytest
 
 from pgevents import ANY, Hub
 from pgevents.testing import wait_until
@@ -54,3 +59,59 @@ def test_a_column_that_some_tables_have_may_be_asked_of_any(orders, registry, he
 
     assert status["failed"] == 0
     assert [event.table for event in heard.rest()] == ["orders"]
+
+
+#: A table whose day becomes a moment, and its key another column.
+ALTERED = {
+    "postgresql": [
+        "ALTER TABLE orders ALTER day TYPE timestamp, DROP CONSTRAINT orders_pkey,"
+        " ADD PRIMARY KEY (item)"],
+    "sqlite": [
+        "CREATE TABLE young (id int, item text PRIMARY KEY, status text, day timestamp)",
+        "DROP TABLE orders",
+        "ALTER TABLE young RENAME TO orders",
+    ],
+}
+
+
+def captured_again(hub):
+    """Wait until the table's triggers fit it."""
+    wait_until(lambda: [table["state"] for table in hub.installed()] == ["ok"])
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+def test_rows_from_before_an_alteration_keep_their_types_and_key(orders, registry, heard, group):
+    orders.execute("ALTER TABLE orders ADD COLUMN day date")
+    registry.listen("orders", "after_insert", heard, group=group)
+    hub = Hub(orders.url, registry)
+    insert = "INSERT INTO orders (id, item, day) VALUES (7, %s, %s)"
+
+    with hub:
+        if group:
+            hub.group("g").pause()
+        orders.execute(insert, "tea", "2024-05-06")
+        assert hub.drain()
+        for statement in ALTERED[orders.kind]:
+            orders.execute(statement)
+        captured_again(hub)
+        orders.execute(insert, "milk", "2024-05-06 07:08:09")
+        if group:
+            hub.group("g").resume()
+        before, after = heard.take(2)
+
+    assert (before.key, before.new["day"]) == (7, datetime.date(2024, 5, 6))
+    assert (after.key, after.new["day"]) == ("milk", datetime.datetime(2024, 5, 6, 7, 8, 9))
+
+
+def test_a_column_that_was_added_has_its_type_at_once(orders, registry, heard):
+    registry.listen("orders", "after_insert", heard)
+
+    with Hub(orders.url, registry) as hub:
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        heard.next()
+        orders.execute("ALTER TABLE orders ADD COLUMN price numeric(30, 10)")
+        captured_again(hub)
+        orders.execute("INSERT INTO orders (price) VALUES (0.1)")
+        event = heard.next()
+
+    assert event.new["price"] == Decimal("0.1")
