@@ -42,9 +42,12 @@ _ALTERED_BY = """
   ORDER BY age(xmin) LIMIT 1)::int8
 """
 
-#: At the end: whether a type of the table, or one that it is made of, has a cast to json of its
-#: own, which row_to_json() calls and which may fail; or is composite: its names, which are not
-#: stored, may make a small array a gigabyte of JSON.
+#: The first number that a type gets that is not PostgreSQL's own.
+FIRST_OID = 16384
+
+#: "risky": whether a type of the table, or one that it is made of, is composite: its names, which
+#: are not stored, may make a small array a gigabyte of JSON; or has a cast to json, which 0.1
+#: called: it makes the same triggers of it, and would replace others.
 _RELATION = f"""
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid), c.relpersistence::text,
@@ -155,7 +158,8 @@ class Type:
     """A column's type, down to what matters for reading its values.
 
     ``name`` is the base type's (a domain's own base), ``oid`` its number;
-    ``element`` is set for arrays; ``bounds`` for ranges.
+    ``element`` is set for arrays, with the ``delimiter`` of their text;
+    ``bounds`` for ranges; ``fields``, name → type in order, for composite types.
     """
 
     def __init__(
@@ -164,16 +168,26 @@ class Type:
         name: str,
         element: Optional["Type"] = None,
         bounds: Optional["Type"] = None,
+        delimiter: str = ",",
+        fields: Optional[Dict[str, "Type"]] = None,
     ) -> None:
         self.oid = oid
         self.name = name
         self.element = element
         self.bounds = bounds
+        self.delimiter = delimiter
+        self.fields = fields
+
+    @property
+    def builtin(self) -> bool:
+        """Tell whether it is PostgreSQL's own: others stand in the log as text."""
+        return self.oid < FIRST_OID
 
     @property
     def names(self) -> FrozenSet[str]:
         """Its name and those of what it is made of."""
         parts = [part for part in (self.element, self.bounds) if part is not None]
+        parts += (self.fields or {}).values()
         return frozenset({self.name}.union(*(part.names for part in parts)))
 
 
@@ -189,27 +203,34 @@ def column_types(cursor: Any, relation: Relation) -> Dict[str, Type]:
     return {name: _type(known, oid) for name, oid in columns}
 
 
+_TYPES = """
+SELECT t.oid::int8, typname, typtype::text, typbasetype::int8,
+       CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END::int8,
+       coalesce(rngsubtype, 0)::int8, typdelim::text,
+       ARRAY(SELECT attname::text FROM pg_attribute
+              WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum),
+       ARRAY(SELECT atttypid::int8 FROM pg_attribute
+              WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum)
+  FROM pg_type t LEFT JOIN pg_range ON rngtypid = t.oid
+ WHERE t.oid = ANY (%s::oid[])
+"""
+
+
 def _load(cursor: Any, oids: List[int]) -> Dict[int, Tuple[Any, ...]]:
     """Load these types and those they are made of."""
     known: Dict[int, Tuple[Any, ...]] = {}
     wanted = set(oids)
     while wanted:
-        cursor.execute(
-            "SELECT t.oid::int8, typname, typtype::text, typbasetype::int8,"
-            " CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END::int8,"
-            " coalesce(rngsubtype, 0)::int8"
-            " FROM pg_type t LEFT JOIN pg_range ON rngtypid = t.oid WHERE t.oid = ANY (%s::oid[])",
-            (list(wanted),),
-        )
+        cursor.execute(_TYPES, (list(wanted),))
         for row in cursor.fetchall():
             known[row[0]] = row
-        needed = {oid for row in known.values() for oid in row[3:] if oid}
+        needed = {oid for row in known.values() for oid in (*row[3:6], *row[8]) if oid}
         wanted = needed - set(known)
     return known
 
 
 def _type(known: Dict[int, Tuple[Any, ...]], oid: int) -> Type:
-    _, name, kind, base, element, bounds = known[oid]
+    _, name, kind, base, element, bounds, delimiter, names, oids = known[oid]
     if kind == "d":
         return _type(known, base)
     return Type(
@@ -217,4 +238,7 @@ def _type(known: Dict[int, Tuple[Any, ...]], oid: int) -> Type:
         name,
         _type(known, element) if element else None,
         _type(known, bounds) if bounds else None,
+        # An array's own is that of its elements, and always the same.
+        delimiter,
+        {n: _type(known, o) for n, o in zip(names, oids)} if kind == "c" else None,
     )

@@ -13,37 +13,89 @@
 --     writer's DateStyle, TimeZone or bytea_output does not reach the log;
 --   * the functions run with the rights of who installed them: the writer
 --     needs none on the log.
+--
+-- And no code of anybody else may run with these rights, so
+--   * names are looked up in pg_catalog alone;
+--   * row_to_json() meets no type that is not PostgreSQL's own (their first oid
+--     is 16384): it would call the type's cast to json, which its owner may have
+--     written, or may write at this moment. Nor is such a value cast to text. It
+--     is written by its output function, which only a superuser can make. Domains
+--     over PostgreSQL's own types count as these: row_to_json() looks through them.
+--
+-- The lock that a writer has on its table keeps the table as it is, and the catalog
+-- tells what that is, but for transactions that read an old snapshot (REPEATABLE
+-- READ, SERIALIZABLE): these are asked what the rows themselves are made of.
 
--- The columns of a table as they are at this moment, as a list for SELECT.
--- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
--- with "keys" only the primary key's. Asked of the catalog on each call, so a
--- renamed or dropped column breaks nothing. A virtual generated column is null:
--- transition tables do not have it, and naming it raises. With as_text, types
--- that are not PostgreSQL's own (the first oid is 16384) are cast to text.
-CREATE OR REPLACE FUNCTION :"schema".columns(relation oid, wish json, as_text boolean) RETURNS text
-LANGUAGE sql STABLE
+-- Whether row_to_json() may meet values of a type: see above.
+CREATE OR REPLACE FUNCTION :"schema".native(type oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(string_agg(format(CASE WHEN a.attgenerated = 'v' THEN 'NULL AS %1$I'
-                                           WHEN as_text AND a.atttypid >= 16384
-                                           THEN 'r.%1$I::text AS %1$I'
-                                           ELSE 'r.%1$I' END,
-                                      a.attname), ', ' ORDER BY a.attnum), '')
-      FROM pg_attribute a
-     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-       AND (wish->'include' IS NULL OR json_typeof(wish->'include') = 'null'
-            OR a.attname IN (SELECT json_array_elements_text(wish->'include')))
-       AND (json_typeof(wish->'exclude') IS DISTINCT FROM 'array'
-            OR a.attname NOT IN (SELECT json_array_elements_text(wish->'exclude')))
-       AND ((wish->>'keys') IS DISTINCT FROM 'true'
-            OR EXISTS (SELECT FROM pg_index i
-                        WHERE i.indrelid = relation AND i.indisprimary
-                          AND a.attnum = ANY (i.indkey)))
+BEGIN
+    WHILE type >= 16384 LOOP
+        type := (SELECT typbasetype FROM pg_type t WHERE t.oid = type AND typtype = 'd');
+    END LOOP;
+    RETURN type IS NOT NULL;
+END
 $$;
 
--- A row as JSON, or NULL where that cannot be: it is too large, or a type's own
--- cast to json fails, as PostGIS's does for curves. An old and a new row have to
--- fit into one row of the log, which ends at 1 GB.
+-- The columns of a row r, as a list for SELECT.
+-- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
+-- with "keys" only the primary key's. types: {"column": "oid of its type", ...};
+-- NULL to ask the catalog, so a renamed or dropped column breaks nothing. A virtual
+-- generated column is null: transition tables do not have it, and naming it raises.
+-- num_nulls() and not IS NULL: that holds for a composite value of NULLs, too.
+CREATE OR REPLACE FUNCTION :"schema".columns(relation oid, wish json, types json) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = 'force_generic_plan'
+AS $$
+DECLARE
+    included text[];  -- NULL: all
+    excluded text[] := '{}';
+BEGIN
+    IF json_typeof(wish->'include') = 'array' THEN
+        included := ARRAY(SELECT json_array_elements_text(wish->'include'));
+    END IF;
+    IF json_typeof(wish->'exclude') = 'array' THEN
+        excluded := ARRAY(SELECT json_array_elements_text(wish->'exclude'));
+    END IF;
+    IF wish->>'keys' = 'true' THEN
+        included := ARRAY(SELECT attname::text FROM pg_index JOIN pg_attribute
+                              ON attrelid = indrelid AND attnum = ANY (indkey)
+                           WHERE indrelid = relation AND indisprimary);
+    END IF;
+    RETURN (
+        SELECT coalesce(string_agg(
+                   format(CASE WHEN a.virtual THEN 'NULL AS %1$I'
+                               WHEN a.type < 16384 OR :"schema".native(a.type) THEN 'r.%1$I'
+                               ELSE 'CASE WHEN pg_catalog.num_nulls(r.%1$I) = 0 THEN'
+                                    ' pg_catalog.format(''%%s'', r.%1$I) END AS %1$I' END,
+                          a.name),
+                   ', ' ORDER BY a.place), '')
+          FROM (SELECT attname::text, atttypid, attnum, attgenerated = 'v' FROM pg_attribute
+                 WHERE types IS NULL AND attrelid = relation AND attnum > 0 AND NOT attisdropped
+                 UNION ALL
+                SELECT key, value::oid, ordinality, false
+                  FROM json_each_text(types) WITH ORDINALITY) a (name, type, place, virtual)
+         WHERE (included IS NULL OR a.name = ANY (included)) AND a.name <> ALL (excluded));
+END
+$$;
+
+-- SQL for {"column": "oid of its type", ...} of a row r, given {"column": null, ...}.
+CREATE OR REPLACE FUNCTION :"schema".types_sql(names json) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT format('SELECT row_to_json(x.*) FROM (SELECT %s', coalesce(
+                       string_agg(format('pg_typeof(r.%1$I)::oid AS %1$I', name), ', '), ''))
+              FROM json_object_keys(names) name);
+END
+$$;
+
+-- A row as JSON, or NULL where that cannot be, because it is too large. An old and a
+-- new row have to fit into one row of the log, which ends at 1 GB.
 CREATE OR REPLACE FUNCTION :"schema".careful(given record) RETURNS json
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -59,28 +111,66 @@ END
 $$;
 
 -- SQL for the JSON of a row r: what the wish says of it; NULL if it is too large.
--- "careful": true in the wish is for tables with a type that has its own cast.
-CREATE OR REPLACE FUNCTION :"schema".row_sql(relation oid, wish json) RETURNS text
-LANGUAGE sql STABLE
+-- "careful": true in the wish is for tables of which a small row may be too large.
+CREATE OR REPLACE FUNCTION :"schema".row_sql(relation oid, wish json, types json) RETURNS text
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN (wish->>'careful') = 'true' THEN
-               format('(SELECT coalesce(:"schema".careful(x.*), (
-                            SELECT :"schema".careful(y.*) FROM (SELECT %s) y)) FROM (SELECT %s) x)',
-                      :"schema".columns(relation, wish, true),
-                      :"schema".columns(relation, wish, false))
-           ELSE
-               format('(SELECT CASE WHEN pg_column_size(x.*) <= 250000 THEN row_to_json(x.*)
-                                    ELSE :"schema".careful(x.*) END FROM (SELECT %s) x)',
-                      :"schema".columns(relation, wish, false))
-           END
+BEGIN
+    RETURN format(CASE WHEN wish->>'careful' = 'true' THEN
+                      '(SELECT :"schema".careful(x.*) FROM (SELECT %s) x)'
+                  ELSE
+                      '(SELECT CASE WHEN pg_catalog.pg_column_size(x.*) <= 250000
+                                    THEN pg_catalog.row_to_json(x.*)
+                                    ELSE :"schema".careful(x.*) END FROM (SELECT %s) x)'
+                  END, :"schema".columns(relation, wish, types));
+END
 $$;
 
--- The four functions that follow have a quick way, by a statement whose plan is
--- kept, for whole rows (TG_NARGS = 0) of up to 250,000 bytes: even if these were
--- compressed 255 times and each character became \u0001, that is safe. What the
--- quick way meets of larger rows it leaves, saying so in a setting, to the
--- careful way. That one tells a row by its key if it cannot tell it whole.
+CREATE OR REPLACE FUNCTION :"schema".row_sql(relation oid, wish json) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN :"schema".row_sql(relation, wish, NULL);
+END
+$$;
+
+-- A context that is too long, as JSON that says so: what a writer puts into a setting
+-- must neither make its write fail nor fill the readers' memory.
+CREATE OR REPLACE FUNCTION :"schema".cut(context text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN json_build_object('truncated', left(context, 10000), 'bytes', octet_length(context));
+END
+$$;
+
+-- Of 0.1.
+DROP FUNCTION IF EXISTS :"schema".columns(oid, json, boolean);
+
+-- The four functions that follow know three ways:
+--   1. The quick one, by a statement whose plan is kept: whole rows (TG_NARGS = 0) of
+--      PostgreSQL's own types, of up to 250,000 bytes. Even if these were compressed 255
+--      times and each character became \u0001, that is safe.
+--   2. Other rows of up to 8,000 bytes, as composite types double each quote as often as
+--      they are nested.
+--   3. The careful one: larger rows. It tells a row by its key if it cannot tell it whole.
+-- The first two leave what is larger, saying so in the setting pgevents.large; "told" is
+-- the size up to which they have told all. The plan must be kept, as planning costs more
+-- than all the rest.
+
+-- SQL for the JSON of a small row r.
+CREATE OR REPLACE FUNCTION :"schema".small_sql(relation oid, wish json, types json) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('(SELECT row_to_json(x.*) FROM (SELECT %s) x)',
+                  :"schema".columns(relation, wish, types));
+END
+$$;
 
 CREATE OR REPLACE FUNCTION :"schema".capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -91,31 +181,58 @@ SET intervalstyle = 'postgres'
 SET extra_float_digits = 1
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
+SET plan_cache_mode = 'force_generic_plan'
 AS $$
 #variable_conflict use_variable
+DECLARE
+    context text := current_setting('pgevents.context', true);
+    wish json := '{}';
+    told int := 8000;
+    types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
-    IF TG_NARGS = 0 THEN
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
+    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+       AND NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                          AND NOT :"schema".native(atttypid)) THEN
         INSERT INTO :"schema".log (topic, operation, new, context)
-        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'insert', row_to_json(r.*),
-               current_setting('pgevents.context', true)
+        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'insert', row_to_json(r.*), context
           FROM new_rows r
          WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
-        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
-            RETURN NULL;
+        told := 250000;
+    ELSE
+        wish := coalesce(TG_ARGV[0], '{}');
+        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+            SELECT row_to_json(x.*) INTO types
+              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN new_rows r ON false) x;
+            EXECUTE :"schema".types_sql(types)
+                    || ' FROM (SELECT) d LEFT JOIN new_rows r ON false) x' INTO types;
         END IF;
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, new, context)
+             SELECT $1, ''insert'', row_to_json(x.*), $2
+               FROM (SELECT %s FROM (SELECT r.* FROM new_rows r OFFSET 0) r
+                      WHERE pg_column_size(r.*) <= $3
+                            OR set_config(''pgevents.large'', ''on'', true) IS NULL) x',
+            :"schema".columns(TG_RELID, wish, types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
     END IF;
-    EXECUTE format(
-        'INSERT INTO :"schema".log (topic, operation, new, context)
-         SELECT $1, ''insert'', coalesce(%s, %s), current_setting(''pgevents.context'', true)
-           FROM new_rows r
-          WHERE $2 OR pg_column_size(r.*) > 250000',
-        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[0], '{}')::json),
-        :"schema".row_sql(TG_RELID, '{"keys": true}'))
-    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
-    PERFORM set_config('pgevents.large', 'off', true);
+    IF current_setting('pgevents.large', true) = 'on' THEN
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, new, context)
+             SELECT $1, ''insert'', coalesce(%s, %s), $2
+               FROM (SELECT r.* FROM new_rows r OFFSET 0) r
+              WHERE pg_column_size(r.*) > $3',
+            :"schema".row_sql(TG_RELID, wish, types),
+            :"schema".row_sql(TG_RELID, '{"keys": true}', types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
+        PERFORM set_config('pgevents.large', 'off', true);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -123,7 +240,8 @@ $$;
 -- Old and new rows are paired by their place in the two transition tables, not
 -- by key: keys change, and some tables have none. FULL JOIN, because it is never
 -- a nested loop: a session keeps the plan of its first update, of one row
--- perhaps, and the next may be of a million.
+-- perhaps, and the next may be of a million. Compared is what is captured of both
+-- rows (TG_ARGV[0]), kept of the old one is what was asked for (TG_ARGV[1]).
 CREATE OR REPLACE FUNCTION :"schema".capture_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -133,16 +251,27 @@ SET intervalstyle = 'postgres'
 SET extra_float_digits = 1
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
+SET plan_cache_mode = 'force_generic_plan'
 AS $$
 #variable_conflict use_variable
+DECLARE
+    context text := current_setting('pgevents.context', true);
+    wish json := '{}';
+    told int := 8000;
+    types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
-    IF TG_NARGS = 0 THEN
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
+    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+       AND NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                          AND NOT :"schema".native(atttypid)) THEN
         INSERT INTO :"schema".log (topic, operation, old, new, context)
-        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'update', o.row, n.row,
-               current_setting('pgevents.context', true)
+        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'update', o.row, n.row, context
           FROM (SELECT row_number() OVER () AS place,
                        CASE WHEN pg_column_size(r.*) <= 250000 THEN row_to_json(r.*) END AS row
                   FROM old_rows r) o
@@ -155,32 +284,56 @@ BEGIN
                     THEN set_config('pgevents.large', 'on', true) IS NULL
                     ELSE o.row::text <> n.row::text END
          ORDER BY o.place;
-        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
-            RETURN NULL;
+        told := 250000;
+    ELSE
+        wish := coalesce(TG_ARGV[0], '{}');
+        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+            SELECT row_to_json(x.*) INTO types
+              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN new_rows r ON false) x;
+            EXECUTE :"schema".types_sql(types)
+                    || ' FROM (SELECT) d LEFT JOIN new_rows r ON false) x' INTO types;
         END IF;
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, old, new, context)
+             SELECT $1, ''update'', o.kept, n.row, $2
+               FROM (SELECT row_number() OVER () AS place,
+                            CASE WHEN pg_column_size(r.*) <= $3 THEN %1$s END AS row, %2$s AS kept
+                       FROM (SELECT r.* FROM old_rows r OFFSET 0) r) o
+               FULL JOIN
+                    (SELECT row_number() OVER () AS place,
+                            CASE WHEN pg_column_size(r.*) <= $3 THEN %1$s END AS row
+                       FROM (SELECT r.* FROM new_rows r OFFSET 0) r) n
+                 ON n.place = o.place
+              WHERE CASE WHEN o.row IS NULL OR n.row IS NULL
+                         THEN set_config(''pgevents.large'', ''on'', true) IS NULL
+                         ELSE o.row::text <> n.row::text END
+              ORDER BY o.place',
+            :"schema".small_sql(TG_RELID, wish, types),
+            :"schema".small_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json, types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
     END IF;
-    -- Compared is what is captured of both rows, kept is what was asked for. What
-    -- cannot be compared is told.
-    EXECUTE format(
-        'INSERT INTO :"schema".log (topic, operation, old, new, context)
-         SELECT $1, ''update'', o.kept, coalesce(n.row, n.key),
-                current_setting(''pgevents.context'', true)
-           FROM (SELECT row_number() OVER () AS place, pg_column_size(r.*) > 250000 AS large,
-                        %1$s AS row, coalesce(%2$s, %3$s) AS kept
-                   FROM old_rows r) o
-           FULL JOIN
-                (SELECT row_number() OVER () AS place, pg_column_size(r.*) > 250000 AS large,
-                        %1$s AS row, %3$s AS key
-                   FROM new_rows r) n
-             ON n.place = o.place
-          WHERE ($2 OR o.large OR n.large)
-            AND (n.row IS NULL OR o.row::text IS DISTINCT FROM n.row::text)
-          ORDER BY o.place',
-        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[0], '{}')::json),
-        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json),
-        :"schema".row_sql(TG_RELID, '{"keys": true}'))
-    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
-    PERFORM set_config('pgevents.large', 'off', true);
+    -- What cannot be compared is told.
+    IF current_setting('pgevents.large', true) = 'on' THEN
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, old, new, context)
+             SELECT $1, ''update'', o.kept, coalesce(n.row, n.key), $2
+               FROM (SELECT row_number() OVER () AS place, pg_column_size(r.*) > $3 AS large,
+                            %1$s AS row, coalesce(%2$s, %3$s) AS kept
+                       FROM (SELECT r.* FROM old_rows r OFFSET 0) r) o
+               FULL JOIN
+                    (SELECT row_number() OVER () AS place, pg_column_size(r.*) > $3 AS large,
+                            %1$s AS row, %3$s AS key
+                       FROM (SELECT r.* FROM new_rows r OFFSET 0) r) n
+                 ON n.place = o.place
+              WHERE (o.large OR n.large)
+                AND (n.row IS NULL OR o.row::text IS DISTINCT FROM n.row::text)
+              ORDER BY o.place',
+            :"schema".row_sql(TG_RELID, wish, types),
+            :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json, types),
+            :"schema".row_sql(TG_RELID, '{"keys": true}', types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
+        PERFORM set_config('pgevents.large', 'off', true);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -194,31 +347,58 @@ SET intervalstyle = 'postgres'
 SET extra_float_digits = 1
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
+SET plan_cache_mode = 'force_generic_plan'
 AS $$
 #variable_conflict use_variable
+DECLARE
+    context text := current_setting('pgevents.context', true);
+    wish json := '{}';
+    told int := 8000;
+    types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
-    IF TG_NARGS = 0 THEN
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
+    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+       AND NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                          AND NOT :"schema".native(atttypid)) THEN
         INSERT INTO :"schema".log (topic, operation, old, context)
-        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'delete', row_to_json(r.*),
-               current_setting('pgevents.context', true)
+        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'delete', row_to_json(r.*), context
           FROM old_rows r
          WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
-        IF current_setting('pgevents.large', true) IS DISTINCT FROM 'on' THEN
-            RETURN NULL;
+        told := 250000;
+    ELSE
+        wish := coalesce(TG_ARGV[1], '{}');
+        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+            SELECT row_to_json(x.*) INTO types
+              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN old_rows r ON false) x;
+            EXECUTE :"schema".types_sql(types)
+                    || ' FROM (SELECT) d LEFT JOIN old_rows r ON false) x' INTO types;
         END IF;
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, old, context)
+             SELECT $1, ''delete'', row_to_json(x.*), $2
+               FROM (SELECT %s FROM (SELECT r.* FROM old_rows r OFFSET 0) r
+                      WHERE pg_column_size(r.*) <= $3
+                            OR set_config(''pgevents.large'', ''on'', true) IS NULL) x',
+            :"schema".columns(TG_RELID, wish, types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
     END IF;
-    EXECUTE format(
-        'INSERT INTO :"schema".log (topic, operation, old, context)
-         SELECT $1, ''delete'', coalesce(%s, %s), current_setting(''pgevents.context'', true)
-           FROM old_rows r
-          WHERE $2 OR pg_column_size(r.*) > 250000',
-        :"schema".row_sql(TG_RELID, coalesce(TG_ARGV[1], '{}')::json),
-        :"schema".row_sql(TG_RELID, '{"keys": true}'))
-    USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_NARGS > 0;
-    PERFORM set_config('pgevents.large', 'off', true);
+    IF current_setting('pgevents.large', true) = 'on' THEN
+        EXECUTE format(
+            'INSERT INTO :"schema".log (topic, operation, old, context)
+             SELECT $1, ''delete'', coalesce(%s, %s), $2
+               FROM (SELECT r.* FROM old_rows r OFFSET 0) r
+              WHERE pg_column_size(r.*) > $3',
+            :"schema".row_sql(TG_RELID, wish, types),
+            :"schema".row_sql(TG_RELID, '{"keys": true}', types))
+        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
+        PERFORM set_config('pgevents.large', 'off', true);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -235,35 +415,66 @@ SET intervalstyle = 'postgres'
 SET extra_float_digits = 1
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
+SET plan_cache_mode = 'force_generic_plan'
 AS $$
 #variable_conflict use_variable
 DECLARE
+    context text := current_setting('pgevents.context', true);
     pgevents_new json;
     pgevents_old json;
     pgevents_kept json;
-    pgevents_key text;
+    pgevents_row text;
+    pgevents_kept_row text;
+    pgevents_key text := 'NULL';
     pgevents_new_key json;
+    pgevents_types json;
+    pgevents_none text := ' FROM (SELECT) d LEFT JOIN (SELECT ($1).*) r ON false) x';
+    pgevents_size int := greatest(CASE WHEN TG_OP <> 'DELETE' THEN pg_column_size(NEW.*) END,
+                                  CASE WHEN TG_OP <> 'INSERT' THEN pg_column_size(OLD.*) END);
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
-    IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}'
-       AND (TG_OP = 'DELETE' OR pg_column_size(NEW.*) <= 250000)
-       AND (TG_OP = 'INSERT' OR pg_column_size(OLD.*) <= 250000) THEN
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
+    IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}' AND pgevents_size <= 250000
+       AND current_setting('transaction_isolation') LIKE 'read %'
+       AND NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                          AND NOT :"schema".native(atttypid)) THEN
         IF TG_OP <> 'DELETE' THEN pgevents_new := row_to_json(NEW); END IF;
         IF TG_OP <> 'INSERT' THEN pgevents_old := row_to_json(OLD); END IF;
         pgevents_kept := pgevents_old;
     ELSE
-        pgevents_key := :"schema".row_sql(TG_RELID, '{"keys": true}');
+        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+            IF TG_OP = 'DELETE' THEN
+                EXECUTE 'SELECT row_to_json(x.*) FROM (SELECT r.*' || pgevents_none
+                   INTO pgevents_types USING OLD;
+                EXECUTE :"schema".types_sql(pgevents_types) || pgevents_none
+                   INTO pgevents_types USING OLD;
+            ELSE
+                EXECUTE 'SELECT row_to_json(x.*) FROM (SELECT r.*' || pgevents_none
+                   INTO pgevents_types USING NEW;
+                EXECUTE :"schema".types_sql(pgevents_types) || pgevents_none
+                   INTO pgevents_types USING NEW;
+            END IF;
+        END IF;
+        IF pgevents_size <= 8000 THEN
+            pgevents_row := :"schema".small_sql(TG_RELID, TG_ARGV[0]::json, pgevents_types);
+            pgevents_kept_row := :"schema".small_sql(TG_RELID, TG_ARGV[1]::json, pgevents_types);
+        ELSE
+            pgevents_row := :"schema".row_sql(TG_RELID, TG_ARGV[0]::json, pgevents_types);
+            pgevents_kept_row := :"schema".row_sql(TG_RELID, TG_ARGV[1]::json, pgevents_types);
+            pgevents_key := :"schema".row_sql(TG_RELID, '{"keys": true}', pgevents_types);
+        END IF;
         IF TG_OP <> 'DELETE' THEN
-            EXECUTE format('SELECT %s, %s FROM (SELECT ($1).*) r',
-                           :"schema".row_sql(TG_RELID, TG_ARGV[0]::json), pgevents_key)
+            EXECUTE format('SELECT %s, %s FROM (SELECT ($1).*) r', pgevents_row, pgevents_key)
             INTO pgevents_new, pgevents_new_key USING NEW;
         END IF;
         IF TG_OP <> 'INSERT' THEN
             EXECUTE format('SELECT %s, coalesce(%s, %s) FROM (SELECT ($1).*) r',
-                           :"schema".row_sql(TG_RELID, TG_ARGV[0]::json),
-                           :"schema".row_sql(TG_RELID, TG_ARGV[1]::json), pgevents_key)
+                           pgevents_row, pgevents_kept_row, pgevents_key)
             INTO pgevents_old, pgevents_kept USING OLD;
         END IF;
     END IF;
@@ -272,7 +483,7 @@ BEGIN
     END IF;
     INSERT INTO :"schema".log (topic, operation, old, new, context)
     VALUES (TG_ARGV[2], lower(TG_OP), pgevents_kept, coalesce(pgevents_new, pgevents_new_key),
-            current_setting('pgevents.context', true));
+            context);
     RETURN NULL;
 END
 $$;
@@ -281,11 +492,15 @@ CREATE OR REPLACE FUNCTION :"schema".capture_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    context text := current_setting('pgevents.context', true);
 BEGIN
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
     IF current_setting('pgevents.capture', true) IS DISTINCT FROM 'off' THEN
         INSERT INTO :"schema".log (topic, operation, context)
-        VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'truncate',
-                current_setting('pgevents.context', true));
+        VALUES (TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'truncate', context);
     END IF;
     RETURN NULL;
 END

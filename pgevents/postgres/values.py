@@ -14,6 +14,7 @@ from sqlalchemy.engine import Dialect
 
 from ..kinds import SCALAR, Kind, declared
 from ..values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
+from . import literals
 from .catalog import Type
 
 
@@ -75,6 +76,16 @@ _BY_NAME: Dict[str, Decoder] = {
     "timestamp": _timestamp,
     "timestamptz": _timestamptz,
     "interval": _interval,
+}
+
+#: The same for a value as PostgreSQL writes it in text, where JSON has another form.
+_TEXTS: Dict[str, Decoder] = {
+    "int2": int,
+    "int4": int,
+    "int8": int,
+    "bool": lambda text: text == "t",
+    "json": json.loads,
+    "jsonb": json.loads,
 }
 
 _RANGES = {
@@ -145,23 +156,70 @@ def _kind(
 
 
 def _driver(kind: Type) -> Optional[Decoder]:
+    """Return what makes the driver's value of the log's.
+
+    A type that is not PostgreSQL's own stands in the log as text. 0.1 wrote it as
+    row_to_json() did, and such rows are still there.
+    """
     if kind.element is not None:
-        return _list(_driver(kind.element))
+        # One of PostgreSQL's own is a list already.
+        same = kind.builtin and _driver(kind.element) is None
+        return None if same else _array(kind, kind.element)
+    if kind.fields is not None:
+        return _composite(kind.fields)
     if kind.bounds is not None and kind.bounds.name in _RANGES:
         return _range(kind.bounds)
-    return _BY_NAME.get(kind.name)
+    if kind.name == "hstore":
+        return _hstore
+    return _BY_NAME.get(kind.name) if kind.builtin else None
 
 
-def _list(element: Optional[Decoder]) -> Optional[Decoder]:
-    if element is None:
-        return None
+def _from_text(kind: Type) -> Optional[Decoder]:
+    """Return the same for a value inside of one that stands in the log as text."""
+    if kind.element is not None:
+        return _array(kind, kind.element)
+    return _TEXTS.get(kind.name, _driver(kind)) if kind.builtin else _driver(kind)
+
+
+def _array(kind: Type, element: Type) -> Decoder:
+    from_json, from_text = _driver(element), _from_text(element)
 
     def decode(value: Any) -> Any:
-        if isinstance(value, list):
-            return [decode(item) for item in value]
-        return None if value is None else element(value)
+        if isinstance(value, str):
+            return _each(literals.array(value, kind.delimiter), from_text)
+        return _each(value, from_json)
 
     return decode
+
+
+def _each(value: Any, decode: Optional[Decoder]) -> Any:
+    if isinstance(value, list):
+        return [_each(item, decode) for item in value]
+    return _one(value, decode)
+
+
+def _one(value: Any, decode: Optional[Decoder]) -> Any:
+    return value if value is None or decode is None else decode(value)
+
+
+def _composite(fields: Dict[str, Type]) -> Decoder:
+    """Return a decoder that gives a dict: psycopg2 has the text alone."""
+    from_json = {name: _driver(kind) for name, kind in fields.items()}
+    from_text = {name: _from_text(kind) for name, kind in fields.items()}
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: _one(item, from_json.get(name)) for name, item in value.items()}
+        texts = literals.composite(value) if fields else []
+        if len(texts) != len(fields):
+            raise ValueError("a value of another time, before the type was altered")
+        return {name: _one(text, from_text[name]) for name, text in zip(fields, texts)}
+
+    return decode
+
+
+def _hstore(value: Any) -> Any:
+    return literals.hstore(value) if isinstance(value, str) else value
 
 
 def _range(bounds: Type) -> Decoder:
@@ -190,7 +248,9 @@ def _bounds(text: str) -> List[Optional[str]]:
 
 def _orm(name: str, kind: Type, table: Optional[Table], dialect: Dialect) -> Optional[Decoder]:
     column = None if table is None else _column(table, name)
-    if column is None or isinstance(column.type, HSTORE):
+    if column is None:
+        return None
+    if isinstance(getattr(column.type, "item_type", column.type), HSTORE):
         return None  # hstore arrives as the dict that the ORM makes of it
     try:
         implementation = column.type.dialect_impl(dialect)

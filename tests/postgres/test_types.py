@@ -5,6 +5,7 @@ uuid is a UUID and bytea bytes, whether or not the application registered that w
 
 import datetime
 import decimal
+import enum
 import json
 import math
 import uuid
@@ -12,6 +13,8 @@ import uuid
 import psycopg2
 import psycopg2.extras
 import pytest
+import sqlalchemy
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgevents import Event, Hub
 
@@ -96,6 +99,10 @@ def types(shared):
     shared.execute("CREATE DOMAIN prices AS numeric[]")
     shared.execute("CREATE TYPE mood AS ENUM ('happy', 'so so')")
     shared.execute("CREATE TYPE thing AS (id int, price numeric, at date, tags text[])")
+    shared.execute("CREATE TYPE nested AS (t thing, ok bool, doc json, oks bool[], r int4range)")
+    shared.execute("CREATE TYPE nothing AS ()")
+    shared.execute("CREATE DOMAIN rating AS stars")
+    shared.execute("CREATE DOMAIN moods AS mood[]")
     shared.execute("CREATE TYPE floatrange AS RANGE (subtype = float8)")
     return shared
 
@@ -168,14 +175,25 @@ def test_a_value_that_python_cannot_hold_is_the_logs_text(captured, kind, value,
 
 STRUCTURED = [
     ("thing", "(1,1.10,2024-01-01,\"{a,b}\")",
-     {"id": 1, "price": 1.1, "at": "2024-01-01", "tags": ["a", "b"]}),  # as JSON has it
+     {"id": 1, "price": decimal.Decimal("1.10"), "at": datetime.date(2024, 1, 1),
+      "tags": ["a", "b"]}),
+    ("nested", "(\"(7,,,)\",t,\"{\"\"a\"\": 1.5}\",\"{t,NULL}\",\"[1,5)\")",
+     {"t": {"id": 7, "price": None, "at": None, "tags": None}, "ok": True, "doc": {"a": 1.5},
+      "oks": [True, None], "r": psycopg2.extras.NumericRange(1, 5)}),
+    ("nothing", "()", {}),
     ("mood[]", "{happy,\"so so\",NULL}", ["happy", "so so", None]),
+    ("mood[]", "[0:1][3:4]={{happy,NULL},{\"so so\",happy}}",
+     [["happy", None], ["so so", "happy"]]),
+    ("moods", "{happy}", ["happy"]),
+    ("rating", "5", 5),
+    ("rating[]", "{5,NULL}", [5, None]),
     ("price[]", "{1.10}", [decimal.Decimal("1.10")]),
+    ("int4range[]", "{\"[1,5)\"}", [psycopg2.extras.NumericRange(1, 5)]),
     ("floatrange", "[1.5,2.5)", "[1.5,2.5)"),
 ]
 
 
-@pytest.mark.parametrize("kind, value, wanted", STRUCTURED)
+@pytest.mark.parametrize("kind, value, wanted", STRUCTURED, ids=range(len(STRUCTURED)))
 def test_values_that_psycopg2_leaves_as_text(captured, types, kind, value, wanted):
     table = captured.table("id int, v {}".format(kind))
 
@@ -183,6 +201,65 @@ def test_values_that_psycopg2_leaves_as_text(captured, types, kind, value, wante
     event, = captured.events()
 
     assert event.new["v"] == wanted
+
+
+def test_whatever_stands_in_an_array_of_composite_values_comes_back(captured, types):
+    table = captured.table("id int, v thing[]")
+    texts = ["", "x \\ y", 'a "b" \'c\'', "{,}", "(;)", "NULL", "two\nlines", None]
+
+    captured.execute(
+        "INSERT INTO {} VALUES (1, ARRAY[ROW(1, NULL, NULL, %s)::thing, NULL])".format(table),
+        texts)
+    event, = captured.events()
+
+    assert event.new["v"] == [{"id": 1, "price": None, "at": None, "tags": texts}, None]
+
+
+def test_extensions_types_come_as_before(captured):
+    """A dict of hstore, as 0.1 gave it; rows that 0.1 has written read the same."""
+    try:
+        captured.execute("CREATE EXTENSION hstore; CREATE EXTENSION citext")
+    except psycopg2.Error:
+        pytest.skip("the server was built without contrib")
+    table = captured.table("id int, h hstore, hs hstore[], c citext, cs citext[]")
+    pairs = {"a": 'x "y" \\ z', "b": None, "": ","}
+    hstore = "hstore(%s::text[], %s::text[])"
+
+    captured.execute(
+        "INSERT INTO {} VALUES (1, {h}, ARRAY[{h}, NULL], 'Tea', '{{Tea,NULL}}')".format(
+            table, h=hstore), *[[*pairs], [*pairs.values()]] * 2)
+    captured.execute(
+        "INSERT INTO pgevents.log (topic, operation, new) SELECT 'public.' || %s, 'insert', %s",
+        table, json.dumps({"id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea",
+                           "cs": ["Tea", None]}))
+    now, before = captured.events()
+
+    assert now.new == before.new == {
+        "id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea", "cs": ["Tea", None]}
+
+
+def test_an_array_of_enums_is_what_the_orm_gives(captured, types, registry, heard):
+    class Mood(enum.Enum):
+        happy = 1
+        sad = 2
+
+    table = captured.table("id int PRIMARY KEY, m mood, ms mood[], cs text[]")
+    moods = sqlalchemy.Enum("happy", "so so", name="mood")
+    declared = sqlalchemy.Table(
+        table, sqlalchemy.MetaData(), sqlalchemy.Column("id", sqlalchemy.Integer),
+        sqlalchemy.Column("m", moods), sqlalchemy.Column("ms", ARRAY(moods)),
+        sqlalchemy.Column("cs", ARRAY(sqlalchemy.Enum(Mood, native_enum=False))))
+    registry.listen(declared, "after_insert", heard)
+    with Hub(captured.database.url, registry):
+        captured.execute(
+            "INSERT INTO {} VALUES (1, 'so so', %s, '{{sad}}')".format(table),
+            '{happy,"so so",NULL}')
+        new = heard.next().new
+
+    with captured.database.engine().connect() as connection:
+        wanted = connection.execute(sqlalchemy.select(declared)).first()
+    assert tuple(new.values()) == tuple(wanted)
+    assert new["ms"] == ["happy", "so so", None]
 
 
 parted = pytest.mark.parametrize("partitions", ["", "PARTITION BY RANGE (n)"], ids=["", "parted"])

@@ -86,58 +86,8 @@ def test_a_row_of_a_megabyte_is_told_whole_and_compared(captured, kind):
     assert sizes(event.old for event in events[6:]) == [1, 1000001, 2000001]
 
 
-@pytest.fixture
-def shape(captured):
-    """A type with a cast to json that fails for some values, as PostGIS's does for curves."""
+def test_a_backfill_tells_such_rows_the_same_way(captured):
     captured.execute("CREATE TYPE shape AS ENUM ('line', 'curve')")
-    captured.execute(
-        "CREATE FUNCTION as_json(shape) RETURNS json LANGUAGE plpgsql AS"
-        " $$ BEGIN IF $1 = 'curve' THEN RAISE 'not supported'; END IF; RETURN '[7]'; END $$")
-    captured.execute("CREATE CAST (shape AS json) WITH FUNCTION as_json(shape)")
-    captured.execute("CREATE TYPE drawing AS (title text, what shape[])")
-    yield "shape"
-    captured.execute("DROP TYPE drawing, shape CASCADE")
-
-
-@kinds
-def test_a_value_whose_own_cast_to_json_fails_is_told_as_text(captured, shape, kind):
-    table = make(captured, "id int, s shape", kind)
-
-    events = captured.write(
-        "INSERT INTO {} VALUES (1, 'curve'), (2, 'line')".format(table),
-        "UPDATE {} SET s = 'curve'".format(table),
-        "UPDATE {} SET s = 'line'".format(table),
-        "DELETE FROM {} WHERE id = 1".format(table),
-    )
-
-    assert told(events) == [
-        ("insert", None, {"id": 1, "s": "curve"}),
-        ("insert", None, {"id": 2, "s": [7]}),
-        ("update", {"id": 2, "s": [7]}, {"id": 2, "s": "curve"}),
-        ("update", {"id": 1, "s": "curve"}, {"id": 1, "s": [7]}),
-        ("update", {"id": 2, "s": "curve"}, {"id": 2, "s": [7]}),
-        ("delete", {"id": 1, "s": [7]}, None),
-    ]
-
-
-@pytest.mark.parametrize("type, value", [
-    ("shape[]", "{curve}"),
-    ("drawing", "(map,{curve})"),
-])
-@pytest.mark.parametrize("wish", [{}, {"exclude": ["more"]}, {"old": False}], ids=str)
-def test_a_type_made_of_one_with_such_a_cast_is_told_as_text(captured, shape, type, value, wish):
-    table = captured.table("id int PRIMARY KEY, more text, d {}".format(type), **wish)
-
-    events = captured.write(
-        "INSERT INTO {} VALUES (1, 'x', '{}')".format(table, value),
-        "UPDATE {} SET more = 'y', id = 2".format(table),
-    )
-
-    assert [event.new["d"] for event in events] == [value, value]
-    assert events[1].old["id"] == 1
-
-
-def test_a_backfill_tells_such_rows_the_same_way(captured, shape):
     table = captured.table("id int PRIMARY KEY, a bytea, s shape")
     rows = "(1, convert_to(repeat('x', 101000000), 'UTF8'), 'line'), (2, 'tea', 'curve')"
     captured.execute("INSERT INTO {} VALUES {}".format(table, rows))
