@@ -5,7 +5,7 @@
     ├── NotInstalled        the log or a trigger is missing, and the hub may not install
     └── DatabaseError       the database said no, or nothing
         ├── Unavailable     no connection, or it was lost: trying again may help
-        ├── Denied          wrong password, or a right is missing
+        ├── Denied          wrong password, no such user or database, or a right is missing
         └── Unsupported     this server cannot serve: a standby, too old, a transaction pooler
 
 A driver's exception never leaves ``postgres/`` or ``sqlite/`` untranslated; it is

@@ -131,8 +131,9 @@ class Hub:
         even if the database cannot be reached yet. A hub that runs is left
         as it is.
 
-        Raises UsageError for an unknown table or column, NotInstalled,
-        Denied, Unsupported, or Unavailable; then nothing runs.
+        Raises UsageError for an unknown table or column, NotInstalled, Denied (an unknown
+        database, too), Unsupported; and when ``timeout`` seconds are over Unavailable, which
+        says what kept it, such as refused connections. Then nothing runs.
         """
         checks.seconds("timeout", timeout)
         self._notice_fork()

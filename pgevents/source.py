@@ -6,7 +6,7 @@ import time
 from typing import Callable, List, Optional
 
 from .backend import Reader
-from .errors import NotInstalled, PgEventsError
+from .errors import NotInstalled, PgEventsError, Unavailable
 from .event import Event, LogRow
 from .retry import Backoff
 from .threads import Worker
@@ -14,6 +14,7 @@ from .threads import Worker
 logger = logging.getLogger("pgevents")
 
 IDLE = 4.0  # seconds between two looks at a log where nothing happens
+START_PAUSE = 1.0  # seconds between two attempts to connect while start() waits, at the most
 BREATH = 1.0  # seconds between two looks at the socket while the queue is full
 
 
@@ -26,8 +27,8 @@ class Source(Worker):
     was no room in time. ``tell(name, **details)`` sends a signal;
     ``wanted()`` tells whether anybody needs the rows; if not, ``noticed()`` is
     called when there are some. ``check_capture()`` asks somebody to look
-    whether tables were altered. With ``start_by`` (``time.monotonic()``) it
-    ends when it cannot connect at first.
+    whether tables were altered. With ``start_by`` (``time.monotonic()``) it ends when it has not
+    connected by then, or is refused for a reason that time does not mend.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Source(Worker):
         self._asked = 0
         self._answered = 0
         self._failed_once = False
+        self.gave_up = False  # it has not connected, and will not try again
         self._ever_connected = False
         self._log_gone = False
         self._changed = threading.Condition()
@@ -97,17 +99,17 @@ class Source(Worker):
         return self.connected
 
     def wait_first(self, timeout: float) -> Optional[Exception]:
-        """Wait for the first attempt to connect; return why it failed, or None."""
+        """Wait until it listens or gives up, or without a ``start_by`` has failed once.
+
+        Return why it does not listen, or None.
+        """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self.connected or self._failed_once or self.stopping, timeout
-            )
+            self._changed.wait_for(lambda: self.connected or self._over, timeout)
         return None if self.connected else self.failure
 
     @property
-    def gave_up(self) -> bool:
-        """Tell whether the first attempt failed, and there will be no other."""
-        return self._failed_once and self._start_by is not None
+    def _over(self) -> bool:
+        return self.gave_up or self.stopping or (self._failed_once and self._start_by is None)
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until all that is committed at the time of the call was handed on."""
@@ -193,6 +195,10 @@ class Source(Worker):
         with self._changed:
             was_connected, self.connected = self.connected, False
             self._failed_once = True
+            if self._start_by is not None:
+                left = self._start_by - time.monotonic()
+                pause = min(pause, START_PAUSE, left)
+                self.gave_up = left <= 0 or not isinstance(error, Unavailable)
             self._changed.notify_all()
         if self.gave_up:
             self.stopping = True  # start() raises it

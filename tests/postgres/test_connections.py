@@ -246,10 +246,39 @@ def test_a_start_that_is_refused_raises_and_leaves_nothing(shop, proxy, listenin
     proxy.refuse()
     hub = Hub(bound(shop.through(proxy), kind), listening)
 
+    begun = time.monotonic()
     with pytest.raises(Unavailable, match="no connection to PostgreSQL: .*refused"):
-        hub.start()
+        hub.start(timeout=0.5)
 
+    assert time.monotonic() - begun >= 0.5
     assert hub.status()["state"] == "stopped"
+
+
+def test_a_start_that_waits_goes_on_trying_until_its_time_is_over(shop, proxy, listening, heard):
+    proxy.refuse()
+    hub = Hub(shop.through(proxy), listening)
+    starting = threading.Thread(target=hub.start)
+
+    starting.start()
+    try:
+        wait_for(lambda: "refused" in (hub.status()["error"] or ""))
+        proxy.accept()
+        starting.join(20)
+        order(shop, "after")
+        heard.next()
+    finally:
+        hub.stop()
+
+
+@pytest.mark.parametrize("wrong", ["user", "database"])
+def test_a_start_does_not_wait_for_what_time_does_not_mend(shop, listening, wrong):
+    url = make_url(shop.url).set(**{{"user": "username"}.get(wrong, wrong): "nobody-here"})
+
+    begun = time.monotonic()
+    with pytest.raises(Denied, match="nobody-here. does not exist"):
+        Hub(url, listening).start(timeout=60)
+
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize("kind", ["url", "engine"])
@@ -288,7 +317,7 @@ def test_too_many_connections_pass(shop, listening, heard):
     hub = Hub(shop.server.url(shop.name, user=user), listening)
 
     with pytest.raises(Unavailable, match="too many connections"):
-        hub.start()
+        hub.start(timeout=0.1)
     hub.start(wait=False)
     try:
         shop.execute("ALTER ROLE {} CONNECTION LIMIT -1".format(user))
