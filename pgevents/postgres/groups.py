@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..tables import Tables
+from . import pages
 from .address import Address
 from .catalog import MARKS, quoted
 from .connection import engine, info, session_of
@@ -22,7 +23,6 @@ from .log import FIRST
 from .snapshot import Cursor, Snapshot
 from .translation import translated
 
-PAGE_BYTES = 8_000_000  # of rows that are claimed together, as they are stored; at least one
 LOCK_TIMEOUT = 10000  # milliseconds; a session that holds one for longer is gone, or stuck
 STALE = 1000  # transactions that a cursor may fall behind before an empty read moves it
 
@@ -37,27 +37,18 @@ WITH fresh AS MATERIALIZED (
     (SELECT seq, xid, at, topic, operation, old, new, context FROM {log}
       WHERE xid = ANY (%(xip)s::xid8[]) AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
 ), bulk AS (
-    SELECT count(*) > %(rows)s OR coalesce(sum(coalesce(pg_column_size(old), 0)
-           + coalesce(pg_column_size(new), 0)), 0) > %(bytes)s AS large FROM fresh
+    SELECT {too_large} AS large
 )
 SELECT pg_current_snapshot()::text, bulk.large, {columns}
   FROM bulk LEFT JOIN fresh ON NOT bulk.large
  ORDER BY seq
 """
 
-_PAGE = """
-SELECT {columns}
-  FROM (SELECT page.*, sum(bytes) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - bytes AS before
-          FROM (SELECT seq, xid, at, topic, operation, old, new, context,
-                       coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) AS bytes
-                  FROM {log}
-                 WHERE seq > %(seq)s AND topic = ANY (%(topics)s)
-                   AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
-                   AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
-                 ORDER BY seq LIMIT %(rows)s) page) measured
- WHERE before < %(bytes)s
- ORDER BY seq
-"""
+_IN_PAGE = """seq > %(seq)s AND topic = ANY (%(topics)s)
+          AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
+          AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)"""
+
+_IN_BACKFILL = "xid = %(xid)s::xid8 AND seq > %(seq)s"
 
 _BEHIND = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8
@@ -96,6 +87,11 @@ class PostgresGroupLog(GroupLog):
         self._schema = tables.schema
         self._log = tables.name("log")
         self._notes = tables.name("retention")
+        self._page_sql, self._backfilled_sql = (
+            f"SELECT {{columns}} FROM ({pages.page(self._log, condition, '%(rows)s')}) page"
+            " ORDER BY seq"
+            for condition in (_IN_PAGE, _IN_BACKFILL)
+        )
         self._engine = engine(
             address,
             settings={"lock_timeout": str(LOCK_TIMEOUT)},
@@ -257,14 +253,14 @@ class PostgresGroupLog(GroupLog):
     def _backfilled(
         self, connection: Connection, place: Cursor, xid: int, limit: int
     ) -> List[LogRow]:
-        sql = f"""SELECT {_COLUMNS} FROM {{log}}
-                   WHERE xid = %(xid)s::xid8 AND seq > %(seq)s ORDER BY seq LIMIT %(rows)s"""
-        return self._all(connection, sql, xid=str(xid), seq=place.seq, rows=limit)
+        return self._all(
+            connection, self._backfilled_sql, xid=str(xid), seq=place.seq, rows=limit
+        )
 
     def _fresh(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        values = {**_since(place.since), "topics": topics, "rows": limit, "bytes": PAGE_BYTES}
+        values = {**_since(place.since), "topics": topics, "rows": limit}
         found = self._all(connection, _FRESH, **values)
         now, large = found[0][:2]
         upto = Snapshot.parse(now)
@@ -287,13 +283,12 @@ class PostgresGroupLog(GroupLog):
         assert place.upto is not None
         return self._all(
             connection,
-            _PAGE,
+            self._page_sql,
             seq=place.seq,
             since=place.since.text,
             upto=place.upto.text,
             topics=topics,
             rows=limit,
-            bytes=PAGE_BYTES,
         )
 
     def _now(self, connection: Connection) -> Cursor:
@@ -305,7 +300,10 @@ class PostgresGroupLog(GroupLog):
         return Snapshot.parse(self._one(connection, "SELECT pg_current_snapshot()::text"))
 
     def _all(self, connection: Connection, sql: str, **values: Any) -> List[Any]:
-        text = sql.format(log=self._log, notes=self._notes, columns=_COLUMNS)
+        text = sql.format(
+            log=self._log, notes=self._notes, columns=_COLUMNS,
+            too_large=pages.too_large("%(rows)s"),
+        )
         found = connection.exec_driver_sql(text, values) if values else connection.exec_driver_sql(
             text
         )

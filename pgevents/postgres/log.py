@@ -20,6 +20,7 @@ from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
 from ..warnings import Warnings
+from . import pages
 from .address import Address
 from .alterations import Alterations
 from .catalog import MARKS
@@ -29,8 +30,7 @@ from .snapshot import Cursor, Snapshot
 
 logger = logging.getLogger("pgevents")
 
-PAGE_ROWS = 500  # rows read at once …
-PAGE_BYTES = 8_000_000  # … or as many as fit here, as they are stored; at least one
+PAGE_ROWS = 500  # rows read at once, or as many as fit a page: see pages.py
 PROBE = 4.0  # seconds between two reads of an idle log, so that a dead peer is noticed
 ANSWER = 5.0  # seconds of silence in the middle of a statement: the connection is lost
 LONGEST_ANSWER = 600.0  # seconds; for a log so large that reading it takes longer
@@ -81,8 +81,7 @@ WITH fresh AS MATERIALIZED (
     UNION ALL
     (SELECT {columns} FROM {log} WHERE xid = ANY ($2) AND operation <> 'read' LIMIT {rows} + 1)
 ), bulk AS (
-    SELECT count(*) > {rows} OR coalesce(sum(coalesce(pg_column_size(old), 0)
-           + coalesce(pg_column_size(new), 0)), 0) > {bytes} AS large FROM fresh
+    SELECT {too_large} AS large
 )
 SELECT pg_current_snapshot()::text, bulk.large,
        (SELECT r.upto FROM {retention} r WHERE r.cleaned),
@@ -112,18 +111,12 @@ SELECT min(seq) FROM (
 """
 
 _PAGE = """
-SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns}
-  FROM (SELECT page.*, sum(bytes) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - bytes AS before
-          FROM (SELECT {columns}, coalesce(pg_column_size(old), 0)
-                                  + coalesce(pg_column_size(new), 0) AS bytes
-                  FROM {log}
-                 WHERE seq > $1 AND operation <> 'read'
-                   AND NOT pg_visible_in_snapshot(xid, $2)
-                   AND pg_visible_in_snapshot(xid, $3)
-                 ORDER BY seq LIMIT {rows}) page) measured
- WHERE before < {bytes}
+SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns} FROM ({page}) page
  ORDER BY seq
 """
+
+_IN_PAGE = """seq > $1 AND operation <> 'read'
+          AND NOT pg_visible_in_snapshot(xid, $2) AND pg_visible_in_snapshot(xid, $3)"""
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
 #: Starting parallel workers takes longer than reading one.
@@ -184,8 +177,9 @@ class LogReader(Reader):
             "log": tables.name("log"),
             "retention": tables.name("retention"),
             "rows": PAGE_ROWS,
-            "bytes": PAGE_BYTES,
             "marks": MARKS.format(topics="ARRAY(SELECT DISTINCT topic FROM fresh)"),
+            "too_large": pages.too_large(str(PAGE_ROWS)),
+            "page": pages.page(tables.name("log"), _IN_PAGE, str(PAGE_ROWS)),
         }
         fresh, page, self._first, self._skim, self._begin, self._crashed = (
             sql.format(**names) for sql in (_FRESH, _PAGE, FIRST, _SKIM, _BEGIN, _CRASHED)

@@ -136,7 +136,7 @@ class SqliteGroupLog(GroupLog):
         size = 0
         for row in found:
             rows.append(tuple(row))
-            size += len(row[5] or "") + len(row[6] or "")
+            size += sum(len(text or "") for text in row[5:8])
             if size > PAGE_BYTES:
                 break
         found.close()

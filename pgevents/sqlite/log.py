@@ -218,7 +218,7 @@ class LogReader(Reader):
         rows, size = [], 0
         for row in connection.execute(self._select, (self._cursor,)):
             rows.append(row)
-            size += len(row[5] or "") + len(row[6] or "")
+            size += sum(len(text or "") for text in row[5:8])
             if size > PAGE_BYTES:
                 break
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
