@@ -36,6 +36,7 @@ rooms do not see each other.
     topics         what a hub knows of the tables in its log
     delivery       how listeners are called
     dispatcher     the threads that call them, and the queue before
+    calls          how a group's listeners are called, and what is kept of a failure
     runner         the thread in which a group's listeners are called
     groups         groups: one process of many gets each event
     housekeeper    the thread that cleans

@@ -90,6 +90,10 @@ class GroupLog:
         """Tell whether a statement failed, and the transaction can only be rolled back."""
         return False
 
+    def ended(self, connection: Connection) -> bool:
+        """Tell whether the database has ended the session, as far as we have noticed."""
+        return bool(connection.closed or connection.invalidated)
+
     def encoding(self, connection: Connection) -> str:
         """Return Python's name of the encoding in which the database keeps text."""
         return "utf-8"

@@ -28,6 +28,7 @@ from .errors import UsageError
 from .event import Event
 from .grouplog import LAST, Captured, GroupLog, plain_row
 from .ledger import Ledger
+from .metrics import GroupMetrics
 from .registry import Listener, Registry
 from .runner import OPTIONS, Options, Renewer, Runner
 from .target import OPERATIONS
@@ -184,6 +185,7 @@ class Groups:
         self._known = topics
         self._tell = tell
         self._options: Dict[str, Options] = {}
+        self._metrics: Dict[str, GroupMetrics] = {}  # also of those that run no more
         self._log: Optional[GroupLog] = None
         self._ledger: Optional[Ledger] = None
         self._runners: Dict[str, Runner] = {}
@@ -242,7 +244,7 @@ class Groups:
                 former.join(time.monotonic() + options.lease)
             runner = Runner(
                 name, options, topics, owner, self.ledger(), self._registry, self._known,
-                self._tell,
+                self._tell, self._metrics.setdefault(name, GroupMetrics()),
             )
             runner.define(lambda: self._captured(topics))
             runner.start()

@@ -84,6 +84,7 @@ class Failure(NamedTuple):
     error: str
     traceback: str
     delay: Optional[float]
+    cause: BaseException
 
 
 class Superseded(Exception):
@@ -114,6 +115,7 @@ class Ledger:
         self.one_writer = log.one_writer
         self._reading = log.reading
         self._write = log.write
+        self.ended = log.ended
         self._groups = tables.groups
         self._leases = tables.leases
         self._dead = tables.dead
@@ -141,18 +143,20 @@ class Ledger:
         later = leases.c.renewed > clock + OWNER_SILENT
         # Not renewed < …: that is true of all who wait, and has an index.
         silent = and_(owned, leases.c.renewed + OWNER_SILENT < clock)
+        # Of who asks, who holds nothing: the answer to its claim was lost, perhaps.
+        own = leases.c.owner == bindparam("by")
         over = leases.c.due <= clock
         earliest = select(func.min(leases.c.due)).where(mine).scalar_subquery()
         self._find_held = select(
             case(
-                (or_(*(exists().where(and_(mine, ripe)) for ripe in (later, silent))), 0.0),
+                (or_(*(exists().where(and_(mine, ripe)) for ripe in (later, silent, own))), 0.0),
                 else_=earliest - clock,
             )
         )
         ripe = [
             select(leases.c.id).where(and_(mine, over)).order_by(leases.c.due, leases.c.id),
             select(leases.c.id).where(and_(mine, later)).order_by(leases.c.renewed),
-            select(leases.c.id).where(and_(mine, silent)),
+            select(leases.c.id).where(and_(mine, owned, or_(silent, own))),
         ]
         found = union_all(*(select(one.limit(RIPE).subquery().c.id) for one in ripe)).subquery()
         self._find_ripe = (
@@ -443,21 +447,22 @@ class Ledger:
         keep: bool = False,
         rest_attempt: int = 1,
         connection: Optional[Connection] = None,
-    ) -> None:
+    ) -> Dict[int, int]:
         """Write down how far a lease is: ``rest`` is left, what failed waits for its time.
 
         With ``keep`` the lease goes on with the rest, else anybody may take
         it. In an ordered group an event that is tried again is the first of
-        what is left, in the same row, so that nothing passes it. Raises
+        what is left, in the same row, so that nothing passes it. Returns the
+        position of each event that is given up, with its dead letter's id. Raises
         ``Lost``, and changes nothing, when the lease is not ours any more.
         """
         if connection is None:
-            self._write(
+            return self._write(
                 lambda own: self.settle(
                     name, work, rest, failures, ordered, keep, rest_attempt, own
                 )
             )
-            return
+        letters: Dict[int, int] = {}
         if keep:
             found = connection.execute(
                 update(self._leases)
@@ -472,16 +477,38 @@ class Ledger:
             self._set(connection, name, cursor=work.behind)
         for failure in failures:
             if failure.delay is None:
-                self._bury(connection, name, failure)
+                letters[failure.row[0]] = self._bury(connection, name, failure)
             elif ordered:
                 self._put(connection, name, _seqs([failure.row, *rest]), failure.attempt + 1,
                           failure.delay, work.again)
-                return
+                return letters
             else:
                 self._put(connection, name, _seqs([failure.row]), failure.attempt + 1,
                           failure.delay)
         if rest and not keep:
             self._put(connection, name, _seqs(rest), rest_attempt, 0.0, work.again)
+        return letters
+
+    def settled(self, work: Work, rest: List[LogRow], keep: bool) -> bool:
+        """Tell whether ``settle`` was committed, whose answer was lost."""
+        leases = self._leases
+        with self._reading() as connection:
+            seqs = connection.execute(
+                select(leases.c.seqs).where(leases.c.id == work.lease)
+            ).scalar()
+        return seqs == _text(_seqs(rest)) if keep else seqs is None
+
+    def letters(self, name: str, failures: List[Failure]) -> Dict[int, int]:
+        """Return the ids of dead letters, by the positions of their events."""
+        dead = self._dead
+        seqs = [failure.row[0] for failure in failures if failure.delay is None]
+        with self._reading() as connection:
+            found = connection.execute(
+                select(dead.c.seq, func.max(dead.c.id))
+                .where(and_(dead.c.group_name == name, dead.c.seq.in_(seqs)))
+                .group_by(dead.c.seq)
+            )
+            return {seq: letter for seq, letter in found}
 
     # Dead letters.
 
@@ -571,7 +598,7 @@ class Ledger:
         self._log.prepare_claim(connection)
         row = self._defined(connection, name, definition, lock=True)
         # The lock first, then a new statement: another may have claimed meanwhile.
-        held = self._held(connection, name)
+        held = self._held(connection, name, owner)
         if row.paused:
             return Claim(None, held)
         if held == 0.0:
@@ -603,10 +630,10 @@ class Ledger:
         with self._reading() as connection:
             self._log.prepare_claim(connection)
             row = self._defined(connection, name, definition)
-            held = self._held(connection, name)
+            held = self._held(connection, name, owner)
             if row.paused or options.ordered and held:
                 return Claim(None, held)
-            if not self.one_writer or held == 0.0 and self._any_due(connection, name):
+            if not self.one_writer or held == 0.0 and self._any_due(connection, name, owner):
                 return None
             if options.ordered and held is not None:
                 return Claim(None, held)
@@ -617,11 +644,11 @@ class Ledger:
                 return None
             return Claim(None, held, Progress())
 
-    def _any_due(self, connection: Connection, name: str) -> bool:
+    def _any_due(self, connection: Connection, name: str, owner: str) -> bool:
         """Tell whether ``_take_due`` would write anything."""
-        found = connection.execute(self._find_ripe, {"group": name}).fetchall()
+        found = connection.execute(self._find_ripe, {"group": name, "by": owner}).fetchall()
         return any(
-            over or set_back or not self._log.alive(connection, former)
+            over or set_back or former == owner or not self._log.alive(connection, former)
             for _, _, _, _, former, over, set_back in found
         )
 
@@ -695,15 +722,17 @@ class Ledger:
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
-        rows = connection.execute(self._find_ripe, {"group": name}).fetchall()
+        rows = connection.execute(self._find_ripe, {"group": name, "by": owner}).fetchall()
         for lease, seqs, attempt, again, former, over, set_back in rows:
-            if not over and self._log.alive(connection, former):
+            if not over and former != owner and self._log.alive(connection, former):
                 if set_back:
                     # It renews it at once if it can; else its time begins now.
                     self._renew(connection, leases.c.id == lease, options.lease)
                 continue
             numbers, is_open = _numbers(seqs)
-            if former is not None:
+            if former == owner:  # nobody died
+                again = True
+            elif former is not None:
                 # Who had it died of its first event, perhaps, if that was the only
                 # one or they were handled one at a time; else nobody knows of which.
                 only = len(numbers) == 1 and not is_open
@@ -726,12 +755,12 @@ class Ledger:
         found = connection.execute(update(self._leases).where(which).values(**values))
         return bool(found.rowcount)
 
-    def _held(self, connection: Connection, name: str) -> Optional[float]:
+    def _held(self, connection: Connection, name: str, owner: str) -> Optional[float]:
         """Return in how many seconds something may be taken over, or None if nothing is held.
 
         0.0 is now: it is due, or its owner may be dead.
         """
-        found = connection.execute(self._find_held, {"group": name}).scalar()
+        found = connection.execute(self._find_held, {"group": name, "by": owner}).scalar()
         return None if found is None else max(0.0, float(found))
 
     def _defined(
@@ -768,10 +797,10 @@ class Ledger:
             )
         )
 
-    def _bury(self, connection: Connection, name: str, failure: Failure) -> None:
+    def _bury(self, connection: Connection, name: str, failure: Failure) -> int:
         row = [str(part) if index == 2 else part for index, part in enumerate(failure.row)]
         encoding = self._log.encoding(connection)
-        connection.execute(
+        key: Any = connection.execute(
             insert(self._dead).values(
                 group_name=name,
                 seq=failure.row[0],
@@ -781,7 +810,8 @@ class Ledger:
                 traceback=_storable(failure.traceback, encoding),
                 at=self._now,
             )
-        )
+        ).inserted_primary_key
+        return int(key[0])
 
     def _row(self, connection: Connection, name: str, lock: bool = False) -> GroupRow:
         row = self._find(connection, name, lock)

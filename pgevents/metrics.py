@@ -24,3 +24,31 @@ class Metrics:
     def as_dict(self) -> Dict[str, int]:
         """Return name → count."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+class GroupMetrics:
+    """Counters of one group in one process; its thread writes them."""
+
+    __slots__ = ("read", "handled", "delivered", "failed", "retried", "dead")
+
+    def __init__(self) -> None:
+        self.read = 0  # events taken, those that are tried again each time
+        self.handled = 0  # events acknowledged
+        self.delivered = 0  # calls of listeners that returned
+        self.failed = 0  # attempts that raised …
+        self.retried = 0  # … of which these are tried again …
+        self.dead = 0  # … and these were given up
+
+    def as_dict(self) -> Dict[str, int]:
+        """Return name → count."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def in_all(self) -> Dict[str, int]:
+        """Return what they add to the counters of the hub."""
+        return {
+            "read": self.read,
+            "handled": self.handled + self.dead,
+            "delivered": self.delivered,
+            "failed": self.dead,
+            "retried": self.retried,
+        }

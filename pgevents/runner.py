@@ -5,28 +5,32 @@ down how that went. No lock is held meanwhile.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import threading
 import time
-import traceback
-from typing import Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
 
 from sqlalchemy.engine import Connection
 
 from . import checks
+from .calls import Calls, Ended, guard
 from .delivery import Audience
-from .errors import DatabaseError, PgEventsError, Unavailable, UsageError
-from .event import Event, LogRow
-from .grouplog import Captured, plain_row
+from .errors import DatabaseError, Unavailable, UsageError
+from .event import LogRow
+from .grouplog import Captured
 from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
-from .registry import Listener, Registry
+from .metrics import GroupMetrics
+from .registry import Registry
 from .retry import Backoff
 from .standing import Standing
 from .threads import Worker
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
+
+Answer = TypeVar("Answer")
 
 BATCH_SIZE = 500  # events that are claimed together
 LEASE = 10.0  # seconds without a renewal until another process takes over
@@ -87,6 +91,28 @@ class Options:
         )
 
 
+class Settlement(NamedTuple):
+    """What is to be written down of a lease: what is left of it, and what failed.
+
+    With ``keep`` the lease goes on with the rest, whose first event has this
+    ``attempt``. ``done`` events need nothing more.
+    """
+
+    rest: List[LogRow]
+    failures: List[Failure]
+    keep: bool
+    attempt: int
+    done: int
+
+
+class Refused(Exception):
+    """The transaction of the listeners could not be committed: refused, or its session lost."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Runner(Worker):
     """The thread in which a group's listeners are called."""
 
@@ -100,12 +126,13 @@ class Runner(Worker):
         registry: Registry,
         known: Topics,
         tell: Callable[..., None],
+        metrics: GroupMetrics,
     ) -> None:
         super().__init__(f"pgevents-group-{group}")
         self.group = group
         self.work: Optional[Work] = None  # what is leased now
         self.finished = 0  # of its rows, the first ones that need not be handled again
-        self.lost = False  # … but somebody took it over
+        self.lost: Optional[Work] = None  # … but somebody took it over
         self.written = 0  # how many of them the lease has been renewed with; -1: not at all …
         self.unwritten_since = 0.0  # … and since when
         self._standing: Optional[Standing] = None  # what was handled, and not acknowledged yet
@@ -117,9 +144,12 @@ class Runner(Worker):
         self.definition = options.definition(topics)
         self._owner = owner
         self._ledger = ledger
-        self._audience = Audience(registry, known, group)
-        self._known = known
+        self._calls = Calls(
+            group, options.max_attempts, options.backoff, options.ordered, ledger,
+            Audience(registry, known, group), known, metrics, self._goes_on, self._finish_one,
+        )
         self._tell = tell
+        self.metrics = metrics
         self._woken = threading.Event()
         self._idle = False  # others have what there is to do
         self._deserted: Optional[Tuple[Optional[str], float]] = None  # by whom, and since when
@@ -163,10 +193,8 @@ class Runner(Worker):
                 self.trouble = None
             except DatabaseError as error:
                 wait = next(waits)
-                self.trouble = str(error)
-                logger.warning(
-                    "group %s cannot work, trying again in %.1f s: %s", self.group, wait, error
-                )
+                self._pause(wait, error)
+                continue
             except NoGroup as error:  # somebody dropped it
                 wait = IDLE
                 self._stand_by(str(error))
@@ -175,6 +203,8 @@ class Runner(Worker):
                 wait = next(waits)
                 self.trouble = str(error)
                 logger.exception("group %s failed, trying again in %.1f s", self.group, wait)
+                self._sleep(wait)
+                continue
             if wait and not self.stopping:
                 self._woken.wait(wait)
         with contextlib.suppress(DatabaseError, Lost):
@@ -239,7 +269,8 @@ class Runner(Worker):
         """Handle what is taken; ``since`` then nothing was written down."""
         self.finished, self.unwritten_since = 0, since
         self.written = 0 if work.named else -1
-        self.work, self.lost = work, False
+        self.metrics.read += len(work.rows)
+        self.work = work
         try:
             self._handle(work)
         except Lost:
@@ -253,6 +284,15 @@ class Runner(Worker):
             "group %s lost its lease of %d events: another process handles them again",
             self.group, events,
         )
+
+    def _goes_on(self) -> bool:
+        """Tell whether another event may be begun. Raises Lost."""
+        if self.lost is not None and self.lost is self.work:
+            raise Lost()
+        return not self.stopping
+
+    def _finish_one(self) -> None:
+        self.finished += 1
 
     def _check_gap(self) -> None:
         now = time.monotonic()
@@ -268,84 +308,151 @@ class Runner(Worker):
     def _handle(self, work: Work) -> None:
         """Handle what a lease names, and end the lease. Raises Lost."""
         if not work.rows:  # all cleaned away, which the gap told
-            self._ledger.settle(self.group, work, [], [], False)
+            self._write(work, Settlement([], [], False, 1, 0))
             return
         rest, attempt, singly = work.rows, work.attempt, work.again
+        failed: Dict[int, Failure] = {}  # attempts whose transaction took them along
+        spared: Set[int] = set()  # events of which one such attempt was not counted
+        redone = -1  # the last event that somebody here may have seen before
+        pauses = iter(Backoff())
         while rest:
+            failure = failed.pop(rest[0][0], None)
+            if failure is not None:
+                settlement = self._settlement(rest, 1, [failure], attempt)
+                rest, attempt = self._write(work, settlement), 1
+                continue
             # Who had these before may have died of one of them: one at a time,
             # so that what the next process finds tells which it was.
-            chunk = rest[:1] if singly else rest
-            if not self._transactional(chunk):
-                rest = self._step(work, chunk, rest, attempt, None)
-                attempt = 1
+            chunk = rest[:1] if singly else _until(rest, failed)
+            again = work.again or chunk[0][0] <= redone
+            if not self._calls.transactional(chunk):
+                handled, failures = self._calls.all(chunk, attempt, again, None)
+                settlement = self._settlement(rest, handled, failures, attempt)
+                rest, attempt = self._write(work, settlement), 1
                 continue
             try:
-                with self._ledger.transaction() as connection:
-                    _guard(connection)
-                    left = self._step(work, chunk, rest, attempt, connection)
-            except Unavailable:
-                raise
-            except DatabaseError as error:
-                # Refused at the commit, as a deferred constraint is: by whose fault?
+                rest, attempt = self._in_transaction(work, chunk, rest, attempt, again), 1
+                continue
+            except Ended as ended:
+                if ended.failure is not None:
+                    failed[chunk[ended.handled][0]] = ended.failure
+                else:  # in nobody's hands
+                    singly = singly or ended.handled > 0
+                    self._pause(next(pauses), ended.__cause__ or ended)
+            except Refused as refused:
+                # By whose fault?
+                position = chunk[0][0]
                 if len(chunk) > 1:
                     singly = True
-                    continue
-                failure = self._failure(chunk[0], attempt, error)
-                left = self._settle(work, rest, 1, [failure], attempt, None)
-            rest, attempt = left, 1
+                elif isinstance(refused.error, Unavailable) and position not in spared:
+                    spared.add(position)
+                else:
+                    failed[position] = self._calls.failure(chunk[0], attempt, refused.error)
+            redone = max(redone, chunk[-1][0])
 
-    def _step(
-        self,
-        work: Work,
-        chunk: List[LogRow],
-        rest: List[LogRow],
-        attempt: int,
-        connection: Optional[Connection],
+    def _in_transaction(
+        self, work: Work, chunk: List[LogRow], rest: List[LogRow], attempt: int, again: bool
     ) -> List[LogRow]:
-        """Handle a chunk, write down how that went; return what of the lease is still to do."""
-        with contextlib.ExitStack() as stack:
-            if connection is not None:
-                stack.enter_context(self._ledger.lent(connection))
-            handled, failures = self._call_all(chunk, attempt, work.again, connection)
-        return self._settle(work, rest, handled, failures, attempt, connection)
+        """Handle a chunk and write down how that went in one transaction; return what is left.
+
+        Raises Ended when the transaction was lost while listeners were called,
+        Refused when it was lost, or refused, afterwards; then nothing of it is there.
+        """
+        settlement: Optional[Settlement] = None
+        ended: Optional[Ended] = None
+        try:
+            with self._ledger.transaction() as connection:
+                guard(connection)
+                try:
+                    with self._ledger.lent(connection):
+                        handled, failures = self._calls.all(chunk, attempt, again, connection)
+                except Ended as error:
+                    ended = error
+                    raise
+                settlement = self._settlement(rest, handled, failures, attempt)
+                letters = self._settle(work, settlement, connection)
+        except (DatabaseError, Ended) as error:
+            if ended is not None:
+                raise ended from error  # what its rollback said does not count
+            if settlement is None:
+                raise Ended(0, None) from error
+            if not isinstance(error, Unavailable):
+                raise Refused(error) from error
+            # Was it committed, and only the answer lost?
+            found = self._answer(error, lambda: self._found(work, settlement))
+            if found is None:
+                raise Refused(error) from error
+            letters = found
+        self._standing = None
+        return self._written(work, settlement, letters)
+
+    def _write(self, work: Work, settlement: Settlement) -> List[LogRow]:
+        """Write down how far we are, as soon as the database can be reached; return what is left.
+
+        Raises Lost.
+        """
+        if not (settlement.rest or settlement.failures) and self._may_stand(work):
+            self._stand(work)
+            return self._written(work, settlement, {})
+        self._standing = None
+        try:
+            letters = self._settle(work, settlement, None)
+        except Unavailable as error:
+            letters = self._answer(error, lambda: self._settle_again(work, settlement))
+        return self._written(work, settlement, letters)
+
+    def _settle_again(self, work: Work, settlement: Settlement) -> Dict[int, int]:
+        found = self._found(work, settlement)
+        return self._settle(work, settlement, None) if found is None else found
+
+    def _found(self, work: Work, settlement: Settlement) -> Optional[Dict[int, int]]:
+        """Return the letters of a settlement whose answer was lost; None if it is not there."""
+        if not self._ledger.settled(work, settlement.rest, settlement.keep):
+            return None
+        return self._ledger.letters(self.group, settlement.failures)
+
+    def _answer(self, error: BaseException, ask: Callable[[], Answer]) -> Answer:
+        """Return what the database answers, as soon as it does; raise when we are to stop."""
+        for pause in Backoff():
+            try:
+                return ask()
+            except Unavailable as another:
+                error = another
+            if self.stopping:
+                raise error
+            self._pause(pause, error)
+        raise AssertionError("a Backoff has no end")
+
+    def _pause(self, seconds: float, error: BaseException) -> None:
+        self.trouble = str(error)
+        logger.warning(
+            "group %s cannot go on, trying again in %.1f s: %s", self.group, seconds, error
+        )
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until ``stop()``: what happens meanwhile does not make the database better."""
+        until = time.monotonic() + seconds
+        while not self.stopping and time.monotonic() < until:
+            self._woken.clear()
+            if not self.stopping:
+                self._woken.wait(max(0.0, until - time.monotonic()))
 
     def _settle(
-        self,
-        work: Work,
-        rest: List[LogRow],
-        handled: int,
-        failures: List[Failure],
-        attempt: int,
-        connection: Optional[Connection],
-    ) -> List[LogRow]:
-        ordered = self.options.ordered
-        rest = rest[handled:]
-        over = self.stopping or not rest
-        waiting = [failure for failure in failures if failure.delay is not None]
-        if ordered and waiting:
-            # All that comes after it waits with it.
-            over = True
-            position = waiting[0].row[0]
-            rest = [row for row in work.rows if row[0] > position]
-            failures = [f for f in failures if f.delay is None and f.row[0] < position]
-            failures.append(waiting[0])
-        if not (rest or failures) and self._may_stand(work, attempt, connection):
-            self._stand(work)
-            return []
-        self._standing = None
-        self._ledger.settle(
+        self, work: Work, settlement: Settlement, connection: Optional[Connection]
+    ) -> Dict[int, int]:
+        return self._ledger.settle(
             self.group,
             work,
-            rest,
-            failures,
-            ordered,
-            keep=not over,
-            rest_attempt=1 if handled else attempt,
+            settlement.rest,
+            settlement.failures,
+            self.options.ordered,
+            keep=settlement.keep,
+            rest_attempt=settlement.attempt,
             connection=connection,
         )
-        return [] if over else rest
 
-    def _may_stand(self, work: Work, attempt: int, connection: Optional[Connection]) -> bool:
+    def _may_stand(self, work: Work) -> bool:
         """Tell whether a lease may be kept for what comes next, since all of it is handled."""
         return (
             self._ledger.one_writer
@@ -353,8 +460,6 @@ class Runner(Worker):
             # One that is allowed a single attempt must not be blamed for an end that comes later.
             and self.options.max_attempts > 1
             and work.behind is not None
-            and attempt == 1
-            and connection is None
             and not self.stopping
         )
 
@@ -364,109 +469,53 @@ class Runner(Worker):
         else:
             self._standing.handled(work, self.unwritten_since)
 
-    def _call_all(
-        self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
-    ) -> Tuple[int, List[Failure]]:
-        """Call the listeners; return how many rows were begun, and which failed."""
-        failures: Dict[int, Failure] = {}
-        batches: Dict[Listener, List[Tuple[LogRow, Event]]] = {}
-        begun = 0
-        for row in rows:
-            if self.lost:
-                raise Lost()
-            if self.stopping:
-                break
-            begun += 1
-            failure = self._call_one(row, attempt, again, connection, batches)
-            if connection is None and not (again or failures or failure or batches):
-                self.finished += 1
-            if failure is not None:
-                failures[row[0]] = failure
-                if self.options.ordered and failure.delay is not None:
-                    break
-            attempt = 1
-        for listener, members in batches.items():
-            good = [(row, event) for row, event in members if row[0] not in failures]
-            try:
-                if good:
-                    listener.fn([event for _, event in good])
-            except BaseException as error:
-                for row, event in good:
-                    failures[row[0]] = self._failure(row, event.attempt, error)
-        return begun, [failures[seq] for seq in sorted(failures)]
+    def _settlement(
+        self, rest: List[LogRow], handled: int, failures: List[Failure], attempt: int
+    ) -> Settlement:
+        """Return what is to be written down after the first of these rows were handled."""
+        before, rest = rest, rest[handled:]
+        over = self.stopping or not rest
+        waiting = [failure for failure in failures if failure.delay is not None]
+        if self.options.ordered and waiting:
+            # All that comes after it waits with it.
+            over = True
+            position = waiting[0].row[0]
+            rest = [row for row in before if row[0] > position]
+            failures = [f for f in failures if f.delay is None and f.row[0] < position]
+            failures.append(waiting[0])
+        done = len(before) - len(rest) - len(failures)
+        return Settlement(rest, failures, not over, 1 if handled else attempt, done)
 
-    def _call_one(
-        self,
-        row: LogRow,
-        attempt: int,
-        again: bool,
-        connection: Optional[Connection],
-        batches: Dict[Listener, List[Tuple[LogRow, Event]]],
-    ) -> Optional[Failure]:
-        """Call the listeners for one event; return how that failed, or None."""
-        if attempt > self.options.max_attempts:
-            ended = PgEventsError(
-                f"given up: attempts that ended with their process: {attempt - 1}"
-            )
-            self._give_up(row, attempt - 1, ended)
-            return Failure(row, attempt - 1, str(ended), "", None)
-        event = self._event(row, attempt, again)
-        try:
-            with contextlib.ExitStack() as stack:
-                if connection is not None:
-                    # What a listener that raises has written is taken back; the others' stays.
-                    stack.enter_context(connection.begin_nested())
-                for listener in self._audience.of(event):
-                    if not listener.wants(event):
-                        continue
-                    if listener.batch:
-                        batches.setdefault(listener, []).append((row, event))
-                    elif listener.transactional:
-                        listener.fn(event, connection)
-                    else:
-                        listener.fn(event)
-                if connection is not None and self._ledger.aborted(connection):
-                    raise UsageError(
-                        "a statement failed, and the listener went on: nothing more can be written"
-                        " in this transaction. Put connection.begin_nested() around what may fail"
-                    )
-        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
-            return self._failure(row, attempt, error)
-        return None
+    def _written(
+        self, work: Work, settlement: Settlement, letters: Dict[int, int]
+    ) -> List[LogRow]:
+        """Tell what was written down, now that it is; return what of the lease is still to do."""
+        self.trouble = None
+        self.finished = len(work.rows) - len(settlement.rest)
+        metrics = self.metrics
+        metrics.handled += settlement.done
+        for failure in settlement.failures:
+            metrics.failed += 1
+            if failure.delay is None:
+                metrics.dead += 1
+                self._tell_of_death(failure, letters.get(failure.row[0]))
+            else:
+                metrics.retried += 1
+                logger.warning(
+                    "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
+                    self.group, failure.row[0], failure.attempt, failure.delay, failure.error,
+                )
+        return settlement.rest if settlement.keep else []
 
-    def _failure(self, row: LogRow, attempt: int, error: BaseException) -> Failure:
-        options = self.options
-        last = attempt >= options.max_attempts
-        delay = None if last else options.backoff.wait(attempt)
-        if last:
-            self._give_up(row, attempt, error)
-        else:
-            logger.warning(
-                "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
-                self.group, row[0], attempt, delay, _said(error),
-            )
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return Failure(row, attempt, _said(error), text, delay)
-
-    def _give_up(self, row: LogRow, attempts: int, error: BaseException) -> None:
-        event = self._event(row, attempts, attempts > 1)
+    def _tell_of_death(self, failure: Failure, letter: Optional[int]) -> None:
+        event = self._calls.event(failure.row, failure.attempt, failure.attempt > 1)
         logger.error(
-            "group %s gives up event %s after %d attempts", self.group, event.id, attempts,
-            exc_info=error,
+            "group %s gives up event %s after %d attempts", self.group, event.id,
+            failure.attempt, exc_info=failure.cause,
         )
-        self._tell("dead_lettered", group=self.group, event=event, error=error)
-
-    def _transactional(self, rows: List[LogRow]) -> bool:
-        kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation
-        return any(
-            listener.transactional
-            for row in kinds.values()
-            for listener in self._audience.of(self._event(row, 1, False))
+        self._tell(
+            "dead_lettered", group=self.group, event=event, error=failure.cause, letter=letter
         )
-
-    def _event(self, row: LogRow, attempt: int, again: bool) -> Event:
-        row = plain_row(row, self.group)
-        return Event(row, self._known.shape_of(row), attempt, again or attempt > 1)
 
     def _stand_by(self, why: str) -> None:
         if self.standing_by != why:
@@ -493,6 +542,11 @@ class Runner(Worker):
             )
 
 
+def _until(rows: List[LogRow], failed: Dict[int, Failure]) -> List[LogRow]:
+    """Return the rows before the first that has failed."""
+    return list(itertools.takewhile(lambda row: row[0] not in failed, rows))
+
+
 def _missing(mine: str, other: str) -> List[str]:
     """Return what another definition has, and this one has not: "public.orders (insert)"."""
     ours, theirs = (json.loads(definition)["topics"] for definition in (mine, other))
@@ -513,26 +567,6 @@ def _difference(mine: str, other: str) -> str:
         + [f"it has no {one}" for one in less]
         + ([f"ordered={ordered}"] if ordered != json.loads(mine)["ordered"] else [])
     )
-
-
-def _said(error: BaseException) -> str:
-    """Return ``repr(error)``, whatever its class makes of that."""
-    try:
-        return repr(error)
-    except Exception:
-        return f"<{type(error).__name__}, whose repr() failed>"
-
-
-def _guard(connection: Connection) -> None:
-    """Keep a listener from ending the transaction that is to hold the acknowledgement, too."""
-
-    def refuse() -> NoReturn:
-        raise UsageError(
-            "a transactional listener neither commits nor rolls back: return, or raise, and what it"
-            " wrote stays, or is taken back"
-        )
-
-    connection.commit = connection.rollback = refuse  # type: ignore[method-assign]
 
 
 class Renewer(Worker):
@@ -565,8 +599,9 @@ class Renewer(Worker):
             kept = self._ledger.renew(
                 runner.group, work, runner.options.lease, finished, lambda: runner.work is work
             )
+            if not kept:
+                runner.lost = work
             if runner.work is work:
-                runner.lost = not kept
                 runner.written, runner.unwritten_since = finished, now
         except DatabaseError as error:
             logger.warning("the lease of group %s was not renewed: %s", runner.group, error)

@@ -7,8 +7,9 @@ A receiver that raises is logged and disturbs nobody. Receivers are called in
 the thread where the thing happened, so they should be quick.
 """
 
+import inspect
 import logging
-from typing import Any
+from typing import Any, Dict
 
 from blinker import Namespace
 
@@ -28,7 +29,8 @@ disconnected = _namespace.signal("pgevents-disconnected")
 gap = _namespace.signal("pgevents-gap")
 #: A listener raised at the last attempt. ``listener``; ``events``, a list; ``error``.
 listener_failed = _namespace.signal("pgevents-listener-failed")
-#: A group has given an event up. ``group``, its name; ``event``; ``error``.
+#: A group has given an event up, and the dead letter is there. ``group``, its name; ``event``;
+#: ``error``; ``letter``, its id, for receivers that take it.
 dead_lettered = _namespace.signal("pgevents-dead-lettered")
 #: The listeners do not keep up: the queue has been full for ``seconds``.
 fallen_behind = _namespace.signal("pgevents-fallen-behind")
@@ -45,11 +47,28 @@ NAMES = (
 )
 
 
+#: Arguments that a receiver need not take: it may have been written before there were these.
+_LATER = {"letter"}
+
+
 def tell(name: str, sender: Any, **details: Any) -> None:
     """Send a signal to each of its receivers, whatever the others do."""
     # Not Signal.send(): it stops at the first receiver that raises.
     for receiver in list(globals()[name].receivers_for(sender)):
         try:
-            receiver(sender, **details)
+            receiver(sender, **_taken(receiver, details))
         except Exception:
             logger.exception("a receiver of the signal %s failed, the others go on", name)
+
+
+def _taken(receiver: Any, details: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the details without those of _LATER that the receiver does not take."""
+    if _LATER.isdisjoint(details):
+        return details
+    try:
+        parameters = inspect.signature(receiver).parameters
+    except (TypeError, ValueError):  # written in C: a call will tell
+        return details
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return details
+    return {key: details[key] for key in details if key in parameters or key not in _LATER}

@@ -22,6 +22,8 @@ _DENIED_WORDS = re.compile(
 )
 #: … and when it cannot be had now: shutdown, start, too many connections, lost, cancelled.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+#: … and when it ended a session that was idle in a transaction, or whose transaction was too long.
+_ENDED = {"25P03", "25P04"}
 _READ_ONLY = "25006"
 
 
@@ -65,7 +67,7 @@ def _meaning(code: str, sentence: str, lost: bool) -> PgEventsError:
         return Denied(f"PostgreSQL refuses: {sentence}")
     if code == _READ_ONLY:
         return Unsupported(f"this server is a standby, or set to be read only. {PRIMARY}")
-    if code.startswith(_UNAVAILABLE_CLASSES):
+    if code in _ENDED or code.startswith(_UNAVAILABLE_CLASSES):
         return Unavailable(f"PostgreSQL is not available: {sentence}")
     if not code and lost:
         return Unavailable(f"no connection to PostgreSQL: {sentence}")

@@ -108,7 +108,8 @@ def test_an_event_that_ended_its_processes_is_told_as_a_dead_letter_too(orders, 
         # As a fifth process does that takes over, and dies of it.
         orders.execute("UPDATE {} SET owner = 'elsewhere:1:1', due = 0, attempt = 5".format(table))
         go_on.set()
-        (letter,) = wait_for(group.dead_letters)
+        wait_for(lambda: told)
+        (letter,) = group.dead_letters()
 
     assert letter.attempts == 5
     assert [(one["event"], str(one["error"])) for one in told] == [(letter.event, letter.error)]

@@ -1,0 +1,236 @@
+"""How a group's listeners are called for what is leased; the thread that does it is the runner."""
+
+import time
+import traceback
+from typing import Callable, Dict, List, NoReturn, Optional, Tuple
+
+from sqlalchemy.engine import Connection
+
+from .delivery import Audience
+from .errors import PgEventsError, Unavailable, UsageError
+from .event import Event, LogRow
+from .grouplog import plain_row
+from .ledger import Failure, Ledger
+from .metrics import GroupMetrics
+from .registry import Listener
+from .retry import Backoff
+from .topics import Topics
+
+SLICE = 0.1  # seconds of a transaction, after which what is handled is committed
+
+ENDED = " (the database ended the session while the listener ran)"
+
+Batches = Dict[Listener, List[Tuple[LogRow, Event]]]
+
+
+class Ended(Exception):
+    """The database ended the session of a transaction: what was written in it is gone.
+
+    ``handled`` rows had been handled in it. ``failure`` is the attempt that was
+    under way, None if no listener ran.
+    """
+
+    def __init__(self, handled: int, failure: Optional[Failure]) -> None:
+        super().__init__(handled, failure)
+        self.handled = handled
+        self.failure = failure
+
+
+class NotBegun(Exception):
+    """A transaction ended before a listener was called."""
+
+
+class Calls:
+    """Calls the listeners of one group.
+
+    ``goes_on()`` is asked before each event: False ends the calls, an
+    exception goes through. ``finished()`` is called after each event that
+    need not be handled again.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        max_attempts: int,
+        backoff: Backoff,
+        ordered: bool,
+        ledger: Ledger,
+        audience: Audience,
+        known: Topics,
+        metrics: GroupMetrics,
+        goes_on: Callable[[], bool],
+        finished: Callable[[], None],
+    ) -> None:
+        self._group = group
+        self._max_attempts = max_attempts
+        self._backoff = backoff
+        self._ordered = ordered
+        self._ledger = ledger
+        self._audience = audience
+        self._known = known
+        self._metrics = metrics
+        self._goes_on = goes_on
+        self._finished = finished
+
+    def all(
+        self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
+    ) -> Tuple[int, List[Failure]]:
+        """Call the listeners; return how many rows were begun, and which failed.
+
+        ``attempt`` is the first row's. With a ``connection`` it stops after
+        SLICE seconds, and raises Ended when the session is gone.
+        """
+        failures: Dict[int, Failure] = {}
+        batches: Batches = {}
+        begun, since = 0, time.monotonic()
+        for row in rows:
+            if not self._goes_on():
+                break
+            if connection is not None and begun and time.monotonic() - since > SLICE:
+                break
+            try:
+                failure = self._one(row, attempt, again, connection, batches)
+            except NotBegun as error:
+                raise Ended(begun, None) from error
+            if connection is not None and self._ledger.ended(connection):
+                raise Ended(begun, failure and failure._replace(error=failure.error + ENDED))
+            begun += 1
+            if connection is None and not (again or failures or failure or batches):
+                self._finished()
+            if failure is not None:
+                failures[row[0]] = failure
+                if self._ordered and failure.delay is not None:
+                    break
+            attempt = 1
+        for listener, members in batches.items():
+            self._batch(listener, members, failures)
+        return begun, [failures[seq] for seq in sorted(failures)]
+
+    def transactional(self, rows: List[LogRow]) -> bool:
+        """Tell whether a listener of any of these rows wants the transaction."""
+        kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation
+        return any(
+            listener.transactional
+            for row in kinds.values()
+            for listener in self._audience.of(self.event(row, 1, False))
+        )
+
+    def event(self, row: LogRow, attempt: int, again: bool) -> Event:
+        """Return the event of a row."""
+        row = plain_row(row, self._group)
+        return Event(row, self._known.shape_of(row), attempt, again or attempt > 1)
+
+    def failure(self, row: LogRow, attempt: int, error: BaseException) -> Failure:
+        """Return what is to be written down of an attempt that failed."""
+        delay = None if attempt >= self._max_attempts else self._backoff.wait(attempt)
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return Failure(row, attempt, said(error), text, delay, error)
+
+    def _one(
+        self,
+        row: LogRow,
+        attempt: int,
+        again: bool,
+        connection: Optional[Connection],
+        batches: Batches,
+    ) -> Optional[Failure]:
+        """Call the listeners for one event; return how that failed, or None."""
+        if attempt > self._max_attempts:
+            ended = PgEventsError(
+                f"given up: attempts that ended with their process: {attempt - 1}"
+            )
+            return Failure(row, attempt - 1, str(ended), "", None, ended)
+        event = self.event(row, attempt, again)
+        try:
+            if connection is None:
+                self._listeners(event, row, None, batches)
+            else:
+                self._in_savepoint(event, row, connection, batches)
+        except NotBegun:
+            raise
+        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
+            return self.failure(row, attempt, error)
+        return None
+
+    def _in_savepoint(
+        self, event: Event, row: LogRow, connection: Connection, batches: Batches
+    ) -> None:
+        """What a listener that raises has written is taken back; the others' stays."""
+        try:
+            savepoint = connection.begin_nested()
+        except Exception as error:
+            raise NotBegun() from error
+        try:
+            self._listeners(event, row, connection, batches)
+            self._check(connection)
+        except BaseException:
+            self._take_back(savepoint)
+            raise
+        savepoint.commit()
+
+    def _take_back(self, savepoint: object) -> None:
+        try:
+            savepoint.rollback()  # type: ignore[attr-defined]
+        except Exception:
+            pass  # the session is gone, and all that was written in it; the error is known
+
+    def _listeners(
+        self, event: Event, row: LogRow, connection: Optional[Connection], batches: Batches
+    ) -> None:
+        for listener in self._audience.of(event):
+            if not listener.wants(event):
+                continue
+            if listener.batch:
+                batches.setdefault(listener, []).append((row, event))
+                continue
+            if listener.transactional:
+                listener.fn(event, connection)
+            else:
+                listener.fn(event)
+            self._metrics.delivered += 1
+
+    def _check(self, connection: Connection) -> None:
+        """Raise when the listener has overlooked an error after which nothing can be written."""
+        if self._ledger.ended(connection):
+            raise Unavailable("an error of the database was overlooked")
+        if self._ledger.aborted(connection):
+            raise UsageError(
+                "a statement failed, and the listener went on: nothing more can be written"
+                " in this transaction. Put connection.begin_nested() around what may fail"
+            )
+
+    def _batch(
+        self,
+        listener: Listener,
+        members: List[Tuple[LogRow, Event]],
+        failures: Dict[int, Failure],
+    ) -> None:
+        good = [(row, event) for row, event in members if row[0] not in failures]
+        if not good:
+            return
+        try:
+            listener.fn([event for _, event in good])
+            self._metrics.delivered += 1
+        except BaseException as error:
+            for row, event in good:
+                failures[row[0]] = self.failure(row, event.attempt, error)
+
+
+def said(error: BaseException) -> str:
+    """Return ``repr(error)``, whatever its class makes of that."""
+    try:
+        return repr(error)
+    except Exception:
+        return f"<{type(error).__name__}, whose repr() failed>"
+
+
+def guard(connection: Connection) -> None:
+    """Keep a listener from ending the transaction that is to hold the acknowledgement, too."""
+
+    def refuse() -> NoReturn:
+        raise UsageError(
+            "a transactional listener neither commits nor rolls back: return, or raise, and what it"
+            " wrote stays, or is taken back"
+        )
+
+    connection.commit = connection.rollback = refuse  # type: ignore[method-assign]

@@ -1,0 +1,111 @@
+"""An answer of the database is lost: what was committed counts, what was not is done again."""
+
+import contextlib
+
+import pytest
+import sqlalchemy
+
+from pgevents import Hub, signals
+from pgevents.errors import Unavailable
+
+from ..waiting import wait_for
+
+TIMEOUT = 20.0  # seconds; a lease is longer here
+LEASE = 300
+
+
+def insert(database, *items):
+    for item in items:
+        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
+
+
+def lose_answer(monkeypatch, ledger, thing, method, committed):
+    """Lose the answer to the first transaction in which this method returned something.
+
+    With ``committed`` the database has committed it, else it has not. Returns how often it was.
+    """
+    real, write, call = ledger.transaction, ledger._write, getattr(thing, method)
+    lost, pending = [], []
+
+    def lose():
+        lost.append(pending.pop())
+        raise Unavailable("the answer was lost")
+
+    @contextlib.contextmanager
+    def transaction():
+        with real() as connection:
+            yield connection
+            if pending and not committed:
+                lose()
+        if pending:
+            lose()
+
+    def noticed(*args, **options):
+        found = call(*args, **options)
+        empty = isinstance(found, tuple) and not found[0]  # read() gave no rows
+        if not lost and not pending and not empty:
+            pending.append(method)
+        return found
+
+    def write_lost(work):
+        def work_lost(connection):
+            found = work(connection)
+            if pending and not committed:
+                lose()
+            return found
+
+        found = write(work_lost)
+        if pending:
+            lose()
+        return found
+
+    monkeypatch.setattr(ledger, "transaction", transaction)
+    monkeypatch.setattr(ledger, "_write", write_lost)
+    monkeypatch.setattr(thing, method, noticed)
+    return lost
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "not"])
+@pytest.mark.parametrize("what", ["claim", "acknowledgement"])
+@pytest.mark.parametrize("transactional", [True, False], ids=["transactional", "plain"])
+def test_all_is_there_once_and_at_once_whatever_answer_is_lost(
+    orders, registry, monkeypatch, what, committed, transactional
+):
+    orders.execute("CREATE TABLE effects (item text)")
+    told, attempts = [], []
+
+    def handle(event, connection=None):
+        if event.new["item"] == "bad":
+            attempts.append(event.attempt)
+            raise ValueError("poison")
+        if connection is not None:
+            connection.execute(
+                sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]})
+        else:
+            insert_effect(orders, event)
+
+    def tell(hub, event, **details):
+        told.append(event.new["item"])
+
+    registry.listen("orders", "after_insert", handle, group="stock", transactional=transactional)
+    hub = Hub(orders.url, registry)
+    group = hub.group("stock", max_attempts=1, lease=LEASE)
+    with hub, signals.dead_lettered.connected_to(tell, sender=hub):
+        group.pause()
+        insert(orders, "tea", "bad", "milk")
+        ledger = hub._groups.ledger()
+        thing, method = (ledger._log, "read") if what == "claim" else (ledger, "settle")
+        lost = lose_answer(monkeypatch, ledger, thing, method, committed)
+        group.resume()
+        wait_for(lambda: told, TIMEOUT)
+        wait_for(lambda: group.lag()[0] == 0, TIMEOUT)
+        letters = group.dead_letters()
+
+    assert len(lost) == 1
+    assert told == ["bad"] and [letter.event.new["item"] for letter in letters] == ["bad"]
+    assert attempts in ([1], [1, 1])
+    assert orders.execute("SELECT item FROM effects ORDER BY item") == [("milk",), ("tea",)]
+
+
+def insert_effect(database, event):
+    database.execute("INSERT INTO effects VALUES (%s)", event.new["item"])
