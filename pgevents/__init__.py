@@ -10,6 +10,7 @@ The modules in reading order; each imports only what stands above it. The two
 rooms do not see each other.
 
     errors         what is raised
+    display        text that is safe to show
     checks         what callers give, checked
     retry          how often and how soon again
     metrics        what a hub counts

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Optional
 
+from .display import shown
+
 logger = logging.getLogger("pgevents")
 
 
@@ -137,7 +139,7 @@ class Worker:
         """Start the thread. A worker starts once."""
         assert self._thread is None, "a worker starts once"
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=shown(self.name), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -7,9 +7,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..display import shown
 from ..groups import Group
 from . import options
 from .groups import named
+from .say import say
 
 LOOK = 0.5  # seconds between two looks
 STEP = 10  # per cent between two lines, where there is no terminal
@@ -30,7 +32,7 @@ def backfill(url: str, group: str, schema: str) -> None:
     with named(url, schema, group) as found:
         total = found.info()["backfilled"]
         if total is None:
-            click.echo(
+            say(
                 f'the group {group} has no backfill: it began without start="backfill",'
                 " or was moved"
             )
@@ -38,7 +40,7 @@ def backfill(url: str, group: str, schema: str) -> None:
         console = Console()
         show = _bar if console.is_terminal else _lines
         show(console, group, _looks(found))
-    click.echo(f"the backfill of {group} is done: {total:,} rows")
+    say(f"the backfill of {group} is done: {total:,} rows")
 
 
 def _looks(group: Group) -> Iterator[Dict[str, int]]:
@@ -59,7 +61,7 @@ def _bar(console: Console, name: str, looks: Iterator[Dict[str, int]]) -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(name, total=1)
+        task = progress.add_task(shown(name), total=1)
         for look in looks:
             progress.update(task, completed=look["done"], total=look["total"])
 
@@ -70,4 +72,4 @@ def _lines(_: Console, name: str, looks: Iterator[Dict[str, int]]) -> None:
         done = 100 * look["done"] // look["total"]
         if done >= told + STEP:
             told = done
-            click.echo(f"{name}: {look['done']:,} of {look['total']:,} rows, {done} %")
+            say(f"{name}: {look['done']:,} of {look['total']:,} rows, {done} %")

@@ -13,6 +13,7 @@ from .demo import demo
 from .groups import drop, groups, pause, resume, rewind
 from .install import install
 from .letters import dead, discard, retry
+from .say import say_lines
 from .sql import sql
 from .status import status
 from .tail import tail
@@ -75,4 +76,4 @@ def _complain(text: str) -> None:
     """Print on stderr, without the passwords of URLs that are repeated."""
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
-    click.echo(text, err=True)
+    say_lines(text, err=True)

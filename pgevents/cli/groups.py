@@ -10,13 +10,13 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..errors import UsageError
 from ..groups import Group
 from ..hub import Hub
 from ..registry import Registry
 from . import options
+from .say import ask, cell, say
 
 TOLERANCE = 60.0  # seconds that the database's clock may be ahead of ours
 
@@ -75,20 +75,20 @@ def groups(url: str, as_json: bool, schema: str) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("there are no groups here: a listener with group=… makes one")
+        say("there are no groups here: a listener with group=… makes one")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in ("group", "waiting", "oldest", "dead", "order", "served by", "tables"):
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(
-            Text(row["group"] + "".join(f" ({state})" for state in _states(row))),
+            cell(row["group"] + "".join(f" ({state})" for state in _states(row))),
             str(row["waiting"]),
             f"{row['oldest']:.0f} s" if row["waiting"] else "",
-            Text(str(row["dead"]), style="red" if row["dead"] else ""),
+            cell(str(row["dead"]), style="red" if row["dead"] else ""),
             "ordered" if row["ordered"] else "any",
-            Text(", ".join(row["served_by"])) if row["served_by"] else Text("nobody", "red"),
-            Text(", ".join(row["tables"])),
+            cell(", ".join(row["served_by"])) if row["served_by"] else cell("nobody", "red"),
+            cell(", ".join(row["tables"])),
         )
     Console().print(table)
 
@@ -132,7 +132,7 @@ def pause(url: str, group: str, schema: str) -> None:
     """
     with named(url, schema, group) as found:
         found.pause()
-    click.echo(f"the group {group} is paused, until pgevents resume")
+    say(f"the group {group} is paused, until pgevents resume")
 
 
 @click.command(cls=options.Command)
@@ -148,7 +148,7 @@ def resume(url: str, group: str, schema: str) -> None:
     """
     with named(url, schema, group) as found:
         found.resume()
-    click.echo(f"the group {group} goes on")
+    say(f"the group {group} goes on")
 
 
 @click.command(cls=options.Command)
@@ -176,10 +176,10 @@ def rewind(url: str, group: str, to: str, yes: bool, schema: str) -> None:
     with named(url, schema, group) as found:
         place = _place(to)
         if not yes:
-            click.confirm(f"Move the group {group} to {place}?", abort=True)
+            ask(f"Move the group {group} to {place}?")
         found.rewind(place)
         waiting = found.lag()[0]
-    click.echo(f"the group {group} is at {place}; {waiting} events wait")
+    say(f"the group {group} is at {place}; {waiting} events wait")
 
 
 @click.command(cls=options.Command)
@@ -202,10 +202,10 @@ def drop(url: str, group: str, yes: bool, schema: str) -> None:
         lost = belongings(found)
         if not yes:
             for process in found.served_by():
-                click.echo(f"{process} serves it: stop it first.")
-            click.confirm(f"Drop the group {group}? {lost} are lost.", abort=True)
+                say(f"{process} serves it: stop it first.")
+            ask(f"Drop the group {group}? {lost} are lost.")
         found.drop()
-    click.echo(f"the group {group} is dropped, with {lost}")
+    say(f"the group {group} is dropped, with {lost}")
 
 
 def _place(to: str) -> Union[str, int, datetime.datetime]:

@@ -6,6 +6,7 @@ import click
 
 from ..hub import Hub
 from . import options
+from .say import say
 
 
 @click.command(cls=options.Command)
@@ -28,4 +29,4 @@ def install(hub: Hub, tables: Tuple[str, ...]) -> None:
       pgevents install postgresql://owner@host/shop orders --moment after_insert
     """
     hub.install()
-    click.echo(f"captured now: {', '.join(tables)}")
+    say(f"captured now: {', '.join(tables)}")

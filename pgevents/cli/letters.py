@@ -6,9 +6,11 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 import click
 
 from ..errors import UsageError
+from ..event import Event
 from ..groups import DeadLetter
 from . import options
 from .groups import counted, named
+from .say import ask, say, say_lines
 
 
 @click.command(cls=options.Command)
@@ -31,15 +33,34 @@ def dead(url: str, group: str, as_json: bool, traceback: bool, schema: str) -> N
         if as_json:
             click.echo(json.dumps(_letter(letter)))
             continue
-        event = letter.event
-        click.echo(
-            f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S %Z}  {event.moment} {event.topic}"
-            f" {event.key!r}  after {letter.attempts} attempts: {letter.error}"
-        )
+        say(_line(letter))
         if traceback:
-            click.echo(letter.traceback)
+            say_lines(letter.traceback)
     if not letters and not as_json:
-        click.echo(f"the group {group} has given nothing up")
+        say(f"the group {group} has given nothing up")
+
+
+def _line(letter: DeadLetter) -> str:
+    event = letter.event
+    return (
+        f"{letter.id}  {letter.at:%Y-%m-%d %H:%M:%S %Z}  {event.moment} {event.topic}"
+        f" {_key(event)}  after {letter.attempts} attempts: {letter.error}"
+    )
+
+
+def _key(event: Event) -> str:
+    try:
+        return repr(event.key)
+    except Exception as error:  # one row that cannot be read must not hide the other letters
+        return f"(a row that cannot be read: {error!r:.200})"
+
+
+def _event(event: Event) -> Dict[str, Any]:
+    """Return the event as JSON types; of one that JSON cannot hold, why, and which it is."""
+    try:
+        return dict(json.loads(event.to_json()))
+    except Exception as error:
+        return {"position": event.position, "topic": event.topic, "unreadable": str(error)}
 
 
 def _letter(letter: DeadLetter) -> Dict[str, Any]:
@@ -49,7 +70,7 @@ def _letter(letter: DeadLetter) -> Dict[str, Any]:
         "attempts": letter.attempts,
         "error": letter.error,
         "traceback": letter.traceback,
-        "event": json.loads(letter.event.to_json()),
+        "event": _event(letter.event),
     }
 
 
@@ -98,7 +119,7 @@ def discard(url: str, group: str, ids: Tuple[int, ...], yes: bool, schema: str) 
         chosen = [letter for letter in letters if not ids or letter.id in ids]
         if chosen and not ids and not yes:
             what = counted(len(chosen), "dead letter")
-            click.confirm(f"Discard {what} of {group}? None is ever handled.", abort=True)
+            ask(f"Discard {what} of {group}? None is ever handled.")
         # Those that were counted: others may have come since.
         count = found.discard_dead(*chosen) if chosen else 0
     complaints = [*_unknown(group, ids, [letter.id for letter in letters])]
@@ -115,6 +136,6 @@ def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
 def _report(done: str, count: int, complaints: List[str]) -> None:
     """Say what was done with how many letters, and raise UsageError if there is to complain."""
     if count or not complaints:
-        click.echo(done)
+        say(done)
     if complaints:
         raise UsageError("; ".join(complaints))

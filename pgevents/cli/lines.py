@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..display import shown
 from ..event import Event
 from ..values import Row
 
@@ -17,30 +18,26 @@ _COLOURS = {"insert": "green", "update": "yellow", "delete": "red", "truncate": 
 def line(event: Event) -> str:
     """Return moment, table, key, and what changed, or else the row, in one line."""
     table = event.table if event.schema in ("public", "main") else f"{event.schema}.{event.table}"
-    moment = click.style(f"{event.moment:14}", fg=_COLOURS.get(event.operation))
-    key = "" if event.key is None else _shown(event.key)
-    return f"{moment}  {_name(table)}  {key:>3}  {_what(event)}".rstrip()
+    moment = click.style(f"{shown(event.moment):14}", fg=_COLOURS.get(event.operation))
+    key = "" if event.key is None else _value(event.key)
+    return f"{moment}  {shown(table)}  {key:>3}  {_what(event)}".rstrip()
 
 
 def _what(event: Event) -> str:
     old, new = event.old, event.new
     if event.changed and old is not None and new is not None:
         return ", ".join(
-            f"{_name(name)}: {_shown(old[name])} → {_shown(new[name])}" for name in event.changed
+            f"{shown(name)}: {_value(old[name])} → {_value(new[name])}" for name in event.changed
         )
     row = new if new is not None else old if old is not None else Row()
-    return ", ".join(f"{_name(name)}={_shown(value)}" for name, value in row.items())
+    return ", ".join(f"{shown(name)}={_value(value)}" for name, value in row.items())
 
 
-def _shown(value: Any) -> str:
-    """Return a value in one line, harmless to a terminal: repr() escapes what is not text."""
+def _value(value: Any) -> str:
+    """Return a value in one line, safe for a terminal; a text in quotes."""
     if isinstance(value, tuple):
-        return "(" + ", ".join(_shown(item) for item in value) + ")"
+        return "(" + ", ".join(_value(item) for item in value) + ")"
     if value is None:
         return "NULL"
-    text = str(value) if isinstance(value, _PLAIN) else repr(value)
+    text = shown(str(value) if isinstance(value, _PLAIN) else repr(value))
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
-
-
-def _name(name: str) -> str:
-    return name if name.isprintable() else repr(name)

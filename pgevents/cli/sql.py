@@ -1,9 +1,12 @@
 """``pgevents sql``: what install would do, for those who may not do it themselves."""
 
+import sys
 from typing import Optional, Tuple
 
 import click
 
+from ..display import paragraphs
+from ..errors import UsageError
 from ..hub import Hub
 from . import options
 
@@ -23,4 +26,10 @@ def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str]) -> None:
       pgevents sql postgresql://me@host/shop orders --role shop_app > capture.sql
       psql -X -v ON_ERROR_STOP=1 -f capture.sql postgresql://owner@host/shop
     """
-    click.echo(hub.install(sql_only=True, role=role).rstrip())
+    text = hub.install(sql_only=True, role=role).rstrip()
+    if sys.stdout.isatty() and paragraphs(text) != text.expandtabs(4):
+        raise UsageError(
+            "a name in this SQL has characters that a terminal would obey: write it to a file,"
+            " pgevents sql … > capture.sql"
+        )
+    click.echo(text, color=True)  # as it is: else click would take ESC out of a name

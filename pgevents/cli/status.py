@@ -7,11 +7,11 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..hub import Hub
 from ..registry import Registry
 from . import options
+from .say import cell, say
 
 _COLOURS = {"ok": "green", "outdated": "yellow", "gone": "red"}
 _HINTS = {
@@ -47,9 +47,9 @@ def status(url: str, as_json: bool, schema: str) -> None:
             table.add_row(*_cells(row))
         Console().print(table)
         for state in sorted({row["state"] for row in rows} & set(_HINTS)):
-            click.echo(_HINTS[state])
+            say(_HINTS[state])
     else:
-        click.echo("nothing is captured here; pgevents install URL TABLE does that")
+        say("nothing is captured here; pgevents install URL TABLE does that")
 
 
 def _cells(row: Dict[str, Any]) -> Any:
@@ -58,10 +58,9 @@ def _cells(row: Dict[str, Any]) -> Any:
         columns = "only " + ", ".join(row["include"])
     elif row["exclude"]:
         columns = "all but " + ", ".join(row["exclude"])
-    # Text, not str: a table's name may look like markup.
-    yield Text(row["table"])
-    yield Text(", ".join(row["operations"]))
-    yield Text(columns)
-    yield Text("whole" if row["old"] else "key only")
-    yield Text(", ".join(row["services"]))
-    yield Text(row["state"], style=_COLOURS.get(row["state"], ""))
+    yield cell(row["table"])
+    yield cell(", ".join(row["operations"]))
+    yield cell(columns)
+    yield cell("whole" if row["old"] else "key only")
+    yield cell(", ".join(row["services"]))
+    yield cell(row["state"], style=_COLOURS.get(row["state"], ""))

@@ -14,6 +14,7 @@ from ..retry import Retry
 from ..target import MOMENTS
 from . import options
 from .lines import line
+from .say import say
 
 LOOK = 0.5  # seconds between two looks whether the hub is still alive
 
@@ -81,10 +82,10 @@ def tail(
                 raise
             had_log = _has_log(hub)
             hub.install()
-            click.echo(_installed(had_log, tables, service, schema), err=True)
+            say(_installed(had_log, tables, service, schema), err=True)
             hub.start()
         logging.basicConfig(format="pgevents: %(message)s")
-        click.echo(f"listening to {', '.join(tables)}, ctrl-C ends", err=True)
+        say(f"listening to {', '.join(tables)}, ctrl-C ends", err=True)
         while not printer.done.wait(LOOK):
             status = hub.status()
             if status["state"] == "failed":

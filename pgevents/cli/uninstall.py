@@ -9,6 +9,7 @@ from ..groups import Group
 from ..hub import Hub
 from . import options
 from .groups import belongings, hub_of
+from .say import ask, say
 
 KEPT = "the groups {}: kept; --everything deletes them, too"
 
@@ -37,21 +38,21 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
         rows, groups = hub.installed(), _groups(hub)
         ours = [row for row in rows if everything or service in row["services"]]
         if rows and not ours:
-            click.echo(
+            say(
                 f"the service {service!r} captures nothing here; there is {_services(rows)}"
             )
             return
         if not yes and (ours or everything and groups):
             for line in _losses(rows, ours, groups, service, everything):
-                click.echo(line)
-            click.confirm("Uninstall?", abort=True)
+                say(line)
+            ask("Uninstall?")
         # With nothing captured, only the log is left: for groups, it stays.
         if ours or everything or not groups:
             hub.uninstall(everything)
         kept = _groups(hub)
-    click.echo(f"no longer captured: {_tables(ours)}" if ours else "nothing was captured here")
+    say(f"no longer captured: {_tables(ours)}" if ours else "nothing was captured here")
     if kept:
-        click.echo(KEPT.format(_names(kept)))
+        say(KEPT.format(_names(kept)))
 
 
 def _losses(
