@@ -182,6 +182,9 @@ class Reader:
     #: Who we are, for the leases of groups: host, process and a number.
     owner: str
 
+    #: Until when (``time.monotonic()``) the next ``open()`` may wait for a lock of the database.
+    deadline: Optional[float] = None
+
     def open(self) -> None:
         """Connect; the first time, begin with what is committed from now on.
 
@@ -268,15 +271,22 @@ class Backend:
         self.gate: ContextManager[Any] = contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def session(self) -> Iterator[None]:
-        """Within the block, let this thread's calls share one connection."""
-        with self.connection() as connection:
-            outer = getattr(self._shared, "connection", None)
-            self._shared.connection = connection
-            try:
-                yield
-            finally:
-                self._shared.connection = outer
+    def session(self, deadline: Optional[float] = None) -> Iterator[None]:
+        """Within the block, let this thread's calls share one connection.
+
+        They wait for a lock of the whole database until ``deadline`` (``time.monotonic()``).
+        """
+        self._shared.deadline = deadline
+        try:
+            with self.connection() as connection:
+                outer = getattr(self._shared, "connection", None)
+                self._shared.connection = connection
+                try:
+                    yield
+                finally:
+                    self._shared.connection = outer
+        finally:
+            self._shared.deadline = None
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:

@@ -519,7 +519,7 @@ class Hub:
 
     def _prepare(self, deadline: Optional[float] = None) -> None:
         """Check what is listened to against the database, and install what is missing."""
-        with self._backend.session():
+        with self._backend.session(deadline):
             if deadline is not None and time.monotonic() > deadline:
                 raise Unavailable("connected too late: start() has given up")
             self._upkeep.begin(deadline)

@@ -124,9 +124,10 @@ class Source(Worker):
     def _connect(self) -> None:
         if not self.prepared:
             self._prepare(self._start_by)
+        self.reader.deadline = self._start_by
         self.reader.open()
         self.prepared = True
-        self._start_by = None
+        self._start_by = self.reader.deadline = None
         self.failure = None
         with self._changed:
             self.connected = self._ever_connected = True

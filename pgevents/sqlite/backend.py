@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 import weakref
 from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
@@ -17,9 +18,9 @@ from ..target import Target
 from ..threads import Gate
 from ..values import Shape
 from ..writers import connection_of, refuse_autocommit, require_transaction
-from . import catalog, retention
+from . import catalog, numbers, retention
 from .capture import Capture
-from .connection import connect, engine, path_of, translated
+from .connection import BUSY, connect, engine, path_of, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
@@ -84,6 +85,7 @@ class SQLite(Backend):
     ) -> None:
         with self.connection() as connection:
             self._capture.install(connection, service, wishes, deadline)
+            numbers.heal(connection, self.tables, deadline)
 
     def install_sql(
         self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
@@ -193,7 +195,10 @@ class SQLite(Backend):
         self.warnings.set("former triggers", sentence if topics else None)
 
     def _connect(self) -> sqlite3.Connection:
-        return connect(self._path)
+        deadline = getattr(self._shared, "deadline", None)
+        if deadline is None:
+            return connect(self._path)
+        return connect(self._path, max(0.0, min(BUSY, deadline - time.monotonic())))
 
     def _translated(self) -> ContextManager[None]:
         return translated()

@@ -131,7 +131,7 @@ def translation(error: Any) -> Exception:
     """Return our error for one of sqlite3's."""
     sentence = str(error)
     if busy(error):
-        return Unavailable(f"SQLite is in use: {sentence}")
+        return Unavailable(f"another connection has the SQLite file locked: {sentence}")
     if "unable to open" in sentence or "disk I/O" in sentence:
         return Unavailable(f"the SQLite file cannot be read: {sentence}")
     if "readonly" in sentence or "read-only" in sentence:

@@ -20,6 +20,7 @@ from ..threads import Waker
 from .connection import busy, connect, identity, translated
 from .inotify import Inotify
 from .marks import Marks
+from .numbers import Numbers, numbers, raise_to
 
 logger = logging.getLogger("pgevents")
 
@@ -33,7 +34,8 @@ DEAF_AFTER = 5.0  # seconds after the kernel's last word in which no change goes
 POKED = 0.0002  # seconds between two looks when a commit is known to be under way …
 POKED_FOR = 0.02  # … for so long
 FILE_CHECK = 0.5  # seconds between two looks whether it is still the same file
-LOCKED = 10.0  # seconds that the file may be locked before we say so
+PATIENCE = 0.05  # seconds that SQLite itself waits for a lock; then others may have their turn …
+LOCKED = 10.0  # … seconds that the file may be locked before we say so
 
 
 class LogReader(Reader):
@@ -67,13 +69,13 @@ class LogReader(Reader):
         self._heard_at = 0.0  # when the kernel told of a write
         self._interrupted = False
         self._gap: Optional[str] = None
+        self._set_back: Optional[Numbers] = None  # the numbers are lower than they were
         log, retention = tables.name("log"), tables.name("retention")
         self._select = (
             "SELECT seq, NULL, at, topic, operation, old, new, context"
             f" FROM {log} WHERE seq > ? AND operation <> 'read' ORDER BY seq LIMIT {PAGE_ROWS}"
         )
         self._cleaned = f"SELECT max(upto) FROM {retention} WHERE cleaned"
-        self._last = f"SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{log}'"
 
     @property
     def is_open(self) -> bool:
@@ -83,13 +85,17 @@ class LogReader(Reader):
         self.close()
         file = identity(self._path)
         with self._backend.gate:
-            self._connection = connect(self._path, timeout=0.05)
+            self._connection = connect(self._path, timeout=PATIENCE)
         self._version = None
-        last = int(self._patiently(self._read_last))
+        last = int(self._patiently(self._read_last, self.deadline))
         if self._cursor is None:
             self._cursor = last
-        elif (self._file is not None and file != self._file) or last < self._cursor:
+        elif self._file is not None and file != self._file:
             self._gap = "the SQLite file was replaced by another"
+            self._cursor = last
+            self._altered = True  # perhaps that one does not capture what this hub wants
+        elif last < self._cursor and self._altered:
+            self._gap = "the log was dropped and made again"
             self._cursor = last
         self._file = file
         self._kernel = Inotify.of([self._path, self._path + "-wal"])
@@ -97,6 +103,8 @@ class LogReader(Reader):
 
     def read(self) -> List[LogRow]:
         rows: List[LogRow] = self._patiently(self._read_page)
+        if self._set_back is not None:
+            self._raise_numbers(self._set_back)
         return rows
 
     @property
@@ -164,11 +172,12 @@ class LogReader(Reader):
         copy._file = self._file
         return copy
 
-    def _patiently(self, step: Any) -> Any:
-        """Do a step; while the file is locked try again, for LOCKED seconds."""
+    def _patiently(self, step: Any, deadline: Optional[float] = None) -> Any:
+        """Do a step, again while the file is locked, for LOCKED seconds, not after ``deadline``."""
         if self._connection is None:
             raise Unavailable("the SQLite file is closed")
-        deadline = time.monotonic() + LOCKED
+        patient = time.monotonic() + LOCKED
+        deadline = patient if deadline is None else min(patient, deadline)
         with translated():
             while True:
                 try:
@@ -198,7 +207,7 @@ class LogReader(Reader):
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
         # Now, not at the first read: what a migration does in between has to show.
         self._notice_schema(connection.execute("PRAGMA schema_version").fetchone()[0])
-        last = int(connection.execute(self._last).fetchone()[0])
+        last = numbers(connection, self._tables).last
         self._look_at_marks(connection, last)
         return last
 
@@ -222,19 +231,54 @@ class LogReader(Reader):
             if size > PAGE_BYTES:
                 break
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
-        last = connection.execute(self._last).fetchone()[0]
-        self._look_at_marks(connection, last)
+        there = numbers(connection, self._tables)
+        self._look_at_marks(connection, there.last)
         connection.execute("COMMIT")
-        if self._cursor is not None and last < self._cursor:
+        assert self._cursor is not None
+        if there.last < self._cursor and schema_version != self._schema_version:
             # Its numbers begin again: we would hear nothing until they are as high.
-            raise NotInstalled("the log was dropped and made anew")
+            raise NotInstalled("the log was dropped and made again")
+        self._notice_numbers(there)
         self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
         self._notice_schema(schema_version)
-        if cleaned is not None and self._cursor is not None and cleaned > self._cursor:
+        if cleaned is not None and cleaned > self._cursor:
             self._gap = "the log was cleaned (retention) before this hub had read it"
         # Past the rows of a backfill, too: when they are cleaned away, we miss nothing.
-        self._cursor = rows[-1][0] if self._behind else last
+        self._cursor = rows[-1][0] if self._behind else max(there.last, self._cursor)
         return rows
+
+    def _notice_numbers(self, there: Numbers) -> None:
+        """Notice that somebody has emptied sqlite_sequence, and what that made us miss."""
+        assert self._cursor is not None
+        passed, known = max(self._cursor, there.passed), self._set_back
+        self._set_back = there if there.noted < max(there.newest, passed) else None
+        if 0 < there.last < passed and known is None:
+            self._gap = (
+                "the numbers of the log were set back (sqlite_sequence), and what was written since"
+                " may have been missed"
+            )
+
+    def _raise_numbers(self, there: Numbers) -> None:
+        """Let the numbers go on where they were; if others write now, after the next read."""
+        assert self._cursor is not None
+        raised = max(self._cursor, there.last, there.passed)
+
+        def step(connection: sqlite3.Connection) -> None:
+            try:
+                raise_to(connection, self._tables, raised, time.monotonic())
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
+
+        try:
+            with translated():
+                self._do(step)
+        except Unavailable:
+            return
+        logger.warning(
+            "somebody has emptied sqlite_sequence: the numbers of %s go on after %d",
+            self._tables.name("log"), raised,
+        )
+        self._set_back = None
 
     def _changed(self) -> bool:
         if self._connection is None:

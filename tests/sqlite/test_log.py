@@ -7,12 +7,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 
 import pytest
 import sqlalchemy
 
-from pgevents import Denied, Hub, Registry, UsageError, signals
+from pgevents import Denied, Hub, Registry, Unavailable, UsageError, signals
+from pgevents.sqlite.connection import BUSY
+from pgevents.testing import Recorder
 
 from .. import command
 from ..waiting import wait_for
@@ -28,6 +31,8 @@ with Hub(sys.argv[1], registry):
     wait_until(lambda: len(heard) == 60, 30)
 print(heard == list(range(1, 61)), flush=True)
 """
+
+SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'pgevents_log'"
 
 
 @pytest.fixture
@@ -232,3 +237,108 @@ with Hub(sys.argv[1], registry):
 
     print("of a core:", out)
     assert float(out) < 0.1  # the benchmark measures it; this notices a thread that spins
+
+
+def test_start_waits_for_a_file_that_is_locked_for_longer_than_sqlite_waits(
+    orders, registry, heard
+):
+    registry.listen("orders", "after_insert", heard)
+    release = threading.Timer(BUSY + 1, exclusive(orders).close)
+    release.start()
+
+    with Hub(orders.url, registry).start(timeout=40):
+        insert(orders, "a")
+        event = heard.next()
+    release.join()
+
+    assert event.new["item"] == "a"
+
+
+def test_start_says_what_kept_it_when_its_time_is_over(orders, registry):
+    registry.listen("orders", "after_insert", print)
+    hub = Hub(orders.url, registry)
+    hub.install()
+    locker = exclusive(orders)
+    begun = time.monotonic()
+
+    with pytest.raises(Unavailable, match="another connection has the SQLite file locked"):
+        hub.start(timeout=1)
+
+    took = time.monotonic() - begun
+    locker.rollback()
+    assert 1 <= took < BUSY
+
+
+def exclusive(database):
+    """A connection that lets nobody read or write."""
+    connection = database.connect()
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("UPDATE orders SET item = item")
+    return connection
+
+
+RESETS = {
+    "emptied": ["DELETE FROM sqlite_sequence"],
+    "zero": ["UPDATE sqlite_sequence SET seq = 0"],
+    "with the log": ["DELETE FROM pgevents_log", "DELETE FROM sqlite_sequence"],
+}
+
+
+@pytest.mark.parametrize("how", RESETS)
+def test_numbers_that_somebody_sets_back_go_on(orders, registry, heard, gaps, how):
+    grouped = Recorder()
+    registry.listen("orders", "after_insert", heard)
+    registry.listen("orders", "after_insert", grouped, group="mailer")
+    with Hub(orders.url, registry) as hub:
+        insert(orders, *"abc")
+        before = [event.position for event in heard.take(3)]
+        grouped.take(3)
+        wait_for(lambda: orders.execute("SELECT cursor FROM pgevents_groups") == [("3",)])
+        for statement in RESETS[how]:
+            orders.execute(statement)
+        wait_for(lambda: orders.execute(SEQUENCE) == [(before[-1],)])
+        insert(orders, *"de")
+        after = [event.position for event in heard.take(2)]
+        grouped.take(2)
+        assert hub.drain()
+
+    assert after == [before[-1] + 1, before[-1] + 2]
+    assert heard.rest() == grouped.rest() == []
+    assert gaps == []
+
+
+def test_what_is_written_while_the_numbers_are_set_back_is_a_gap(orders, registry, heard, gaps):
+    registry.listen("orders", "after_insert", heard)
+    with Hub(orders.url, registry):
+        insert(orders, *"abc")
+        heard.take(3)
+        fixture = orders.connect()
+        fixture.executescript(
+            "BEGIN; DELETE FROM pgevents_log; DELETE FROM sqlite_sequence;"
+            "INSERT INTO orders (item) VALUES ('d'); COMMIT"
+        )
+        wait_for(lambda: gaps)
+        wait_for(lambda: orders.execute(SEQUENCE) == [(3,)])
+        insert(orders, "e")
+        event = heard.next()
+
+    assert event.new["item"] == "e"
+    assert len(gaps) == 1
+    assert "set back" in gaps[0]
+
+
+def test_a_group_is_not_deaf_after_its_numbers_were_set_back_while_nobody_ran(
+    orders, registry, heard
+):
+    registry.listen("orders", "after_insert", heard, group="mailer")
+    with Hub(orders.url, registry):
+        insert(orders, *"abc")
+        heard.take(3)
+    orders.execute("DELETE FROM pgevents_log")
+    orders.execute("DELETE FROM sqlite_sequence")
+
+    with Hub(orders.url, registry):
+        insert(orders, "d")
+        event = heard.next()
+
+    assert event.position == 4
