@@ -403,6 +403,10 @@ class Backend:
         """Within the block, set ``context`` or ``capture`` for the transaction of ``bind``."""
         raise NotImplementedError
 
+    def altering(self, bind: Any, targets: List[Target]) -> ContextManager[None]:
+        """Within the block, which alters these tables with ``bind``, do not stand in its way."""
+        return contextlib.nullcontext()
+
     def before_fork(self) -> None:
         """The process is about to fork: bring to rest what must not be cut in two."""
 

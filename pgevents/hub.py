@@ -25,6 +25,7 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
+from .target import as_target
 from .topics import Topics
 from .upkeep import Upkeep
 
@@ -363,6 +364,18 @@ class Hub:
         It ends with the block or the transaction, whichever comes first.
         """
         return self._backend.settings(bind, {"capture": "off"})
+
+    def altering(self, bind: Any, /, *targets: Any) -> ContextManager[None]:
+        """Within the block, alter these tables with ``bind``, whatever hubs run; or any table.
+
+        For migrations on SQLite, where a trigger stands in the way of DROP COLUMN, and
+        goes with a table that is made anew. ``bind`` is the Session or Connection of the
+        migration, or sqlite3's own. In its transaction the triggers go, and come back at
+        the end of the block for the columns that there are then: nothing is missed, and
+        no hub notices. On PostgreSQL there is nothing to do. Raises UsageError for a
+        table that there is not.
+        """
+        return self._backend.altering(bind, [as_target(target) for target in targets])
 
     # Looking at it.
 

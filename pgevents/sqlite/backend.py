@@ -19,8 +19,9 @@ from ..threads import Gate
 from ..values import Shape
 from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, numbers, retention
+from .altering import altering
 from .capture import Capture
-from .connection import BUSY, connect, engine, path_of, translated
+from .connection import BUSY, autocommits, connect, engine, path_of, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
@@ -152,7 +153,8 @@ class SQLite(Backend):
         before = {name: settings.get(name) for name in values}
         # Before anything is written: it would be committed, and be everybody's.
         require_transaction(connection)
-        if _autocommits(connection.connection):
+        raw: Any = connection.connection
+        if autocommits(raw) and not raw.in_transaction:
             refuse_autocommit()
         for name, value in values.items():
             settings.put(name, value)
@@ -166,6 +168,9 @@ class SQLite(Backend):
             # After an exception, too: somebody may catch it and commit.
             for name, former in before.items():
                 settings.restore(name, former)
+
+    def altering(self, bind: Any, targets: List[Target]) -> ContextManager[None]:
+        return altering(self._capture, bind, targets)
 
     # SQLite's locks are the process's, and a child does not inherit them; but it
     # inherits what the library believes of them. So no connection may be in use
@@ -245,13 +250,6 @@ class _Settings:
     def forget(self, _: Connection) -> None:
         """Called at a rollback, which takes the rows along."""
         self._over = True
-
-
-def _autocommits(raw: Any) -> bool:
-    """Tell whether sqlite3 commits each statement by itself."""
-    # Unless told otherwise it begins a transaction before the first statement that writes.
-    by_itself = raw.isolation_level is None or getattr(raw, "autocommit", None) is True
-    return by_itself and not raw.in_transaction
 
 
 def _reflected(ours: Engine, relation: Relation) -> Optional[Table]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -18,6 +19,10 @@ from .values import name_literal
 logger = logging.getLogger("pgevents")
 
 Wishes = List[Tuple[Relation, Wish]]
+
+PATIENCE = 60.0  # seconds for which a migration that does not come back keeps its tables
+
+_ALTERING = "altering"  # the setting that names them
 
 
 class Capture:
@@ -40,11 +45,13 @@ class Capture:
         if gone:
             return [f"the log's table {', '.join(gone)} is gone"]
         found = []
-        watched = self._watched(connection)
+        watched, altered = self._watched(connection), self._altered(connection)
         for relation, wish in wishes:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            if not is_served(wish, relation.columns, known, service):
+            if relation.topic in altered:
+                found.append(f"{relation.topic} is being altered, and has no triggers meanwhile")
+            elif not is_served(wish, relation.columns, known, service):
                 found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
             elif not self._current(connection, relation, union) and not (
                 service is None and self._former_serves(connection, relation, union)
@@ -115,13 +122,15 @@ class Capture:
         with writing(connection, deadline):
             for statement in self._tables_sql():
                 connection.execute(statement)
+            altered = self._altered(connection)
             for relation, wish in wishes:
                 former = self._watched(connection).get(relation.topic, {}).get(service)
                 # In union: a web process and a worker of the same service may
                 # each know only some of its listeners.
                 wish = former | wish if former else wish
                 connection.execute(self._watch_sql(service, relation.topic, wish))
-                self._apply(connection, relation)
+                if relation.topic not in altered:
+                    self._apply(connection, relation)
             self._remove_orphans(connection)
 
     def uninstall(self, connection: sqlite3.Connection, service: str, everything: bool) -> None:
@@ -154,6 +163,45 @@ class Capture:
             if everything or not needed:
                 for table in self.tables.metadata.sorted_tables:
                     connection.execute(f"DROP TABLE {table.name}")
+
+    # While a table is altered.
+
+    def topics(self, connection: Any) -> Set[str]:
+        """Return the topics of all watched tables."""
+        return set(self._watched(connection))
+
+    def take(self, connection: Any, topics: List[str]) -> None:
+        """Take our triggers from tables that are about to be altered, until ``give_back``."""
+        if self._gone(connection):
+            return
+        for name, table, text in _all_triggers(connection):
+            if self._triggers.is_ours(text) and f"{SCHEMA}.{table}" in topics:
+                connection.execute(f"DROP TRIGGER {quoted(name)}")
+        # Seen by others only if somebody commits before all is back.
+        connection.execute(
+            f"INSERT OR REPLACE INTO {self.tables.name('settings')} (name, value) VALUES (?, ?)",
+            (_ALTERING, json.dumps({"until": time.time() + PATIENCE, "topics": topics})),
+        )
+
+    def give_back(self, connection: Any, topics: List[str]) -> None:
+        """Make the triggers of those that are still there, for the columns that they have now."""
+        if self._gone(connection):
+            return
+        connection.execute(
+            f"DELETE FROM {self.tables.name('settings')} WHERE name = ?", (_ALTERING,)
+        )
+        for topic in topics:
+            relation = find_topic(connection, topic)
+            if relation is not None:
+                self._apply(connection, relation)
+
+    def _altered(self, connection: Any) -> Set[str]:
+        """Return the topics of tables that somebody alters now, in several transactions."""
+        row = connection.execute(
+            f"SELECT value FROM {self.tables.name('settings')} WHERE name = ?", (_ALTERING,)
+        ).fetchone()
+        found = {} if row is None else json.loads(row[0])
+        return set(found["topics"]) if found and found["until"] > time.time() else set()
 
     def script(self, service: str, wishes: Wishes) -> str:
         """Return as SQL what ``install`` would do on a file without us."""

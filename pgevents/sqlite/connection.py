@@ -117,6 +117,12 @@ def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) ->
                 raise
 
 
+def autocommits(raw: Any) -> bool:
+    """Tell whether a connection of sqlite3's commits each statement that is in no transaction."""
+    # Unless told otherwise it begins a transaction before the first statement that writes.
+    return raw.isolation_level is None or getattr(raw, "autocommit", None) is True
+
+
 def identity(path: str) -> Optional[Tuple[int, int]]:
     """Tell files apart that bear the same name; None if there is none."""
     # stat() only: closing a descriptor of the file would drop SQLite's locks.
