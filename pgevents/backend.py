@@ -352,6 +352,14 @@ class Backend:
         """
         raise NotImplementedError
 
+    def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+        """Name of what is missing that by which changes are not captured: a sentence each."""
+        return self.missing(None, wishes)
+
+    def missed_between(self, former: Relation, now: Relation) -> List[str]:
+        """Say what was not captured while a table became another: a sentence for each reason."""
+        return [] if former.oid == now.oid else [f"{now.topic} was made anew"]
+
     def lacking(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
         """Name the columns that triggers which are there do not capture: a sentence each."""
         return []  # where a trigger names no column

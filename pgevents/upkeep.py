@@ -34,7 +34,7 @@ class Upkeep:
         self._tell = tell
         self._gone: Set[str] = set()  # tables that were told to be gone
         self._unfit: Set[str] = set()  # what the last look found to ask for columns that are gone
-        self._oids: Dict[str, Optional[int]] = {}  # of the tables as we know them
+        self._known: Dict[str, Relation] = {}  # the tables as we saw them last
 
     def begin(self, deadline: Optional[float] = None) -> None:
         """See to all that is wanted now, and learn what the tables look like.
@@ -47,7 +47,7 @@ class Upkeep:
         self._see_to(wanted, self._may_install, deadline)
         if lacking:
             self._tell("gap", reason="; ".join(lacking))
-        self._oids = {relation.topic: relation.oid for relation, _ in wanted}
+        self._known = {relation.topic: relation for relation, _ in wanted}
         for listener, _ in self._registry.all():
             if listener.target is not None:
                 self._topics.learn(listener.target, self._backend.find(listener.target))
@@ -72,10 +72,11 @@ class Upkeep:
         for sentence in sorted(self._unfit - unfit):
             logger.warning("%s", sentence)
         missing = self._backend.missing(None, wanted)
+        unheard = self._backend.unheard(wanted) if missing else []
         # Another process may have brought the triggers back: we missed as much.
-        anew = self._made_anew(wanted)
-        if missing or anew:
-            self._tell("gap", reason="; ".join(anew + missing))
+        missed = self._missed(wanted)
+        if unheard or missed:
+            self._tell("gap", reason="; ".join(missed + unheard))
         if missing:
             self._see_to(wanted, self._may_install)
 
@@ -94,14 +95,14 @@ class Upkeep:
         for sentence in self.wishes.overruled(self._service, wanted):
             logger.warning("%s", sentence)
 
-    def _made_anew(self, wanted: Wanted) -> List[str]:
-        """Tell which tables are not those of the last call: a sentence each."""
-        anew = []
+    def _missed(self, wanted: Wanted) -> List[str]:
+        """Say what the tables that changed since the last call did not report."""
+        missed: List[str] = []
         for relation, _ in wanted:
-            if self._oids.setdefault(relation.topic, relation.oid) != relation.oid:
-                self._oids[relation.topic] = relation.oid
-                anew.append(f"{relation.topic} was made anew")
-        return anew
+            former = self._known.get(relation.topic, relation)
+            missed += self._backend.missed_between(former, relation)
+            self._known[relation.topic] = relation
+        return missed
 
     def _find_again(self, target: Target) -> Optional[Relation]:
         """Look a table up that was there; tell once if it is gone."""

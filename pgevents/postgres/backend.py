@@ -16,6 +16,7 @@ from ..values import Shape
 from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, retention
 from .address import Address
+from .alterations import missed_between
 from .capture import Capture
 from .connection import connect, engine
 from .groups import PostgresGroupLog
@@ -106,6 +107,13 @@ class PostgreSQL(Backend):
     ) -> List[str]:
         with self._cursor() as cursor:
             return self._capture.missing(cursor, service, wishes)
+
+    def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+        with self._cursor() as cursor:
+            return self._capture.unheard(cursor, wishes)
+
+    def missed_between(self, former: Relation, now: Relation) -> List[str]:
+        return missed_between(former, now)
 
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:

@@ -74,6 +74,15 @@ class Capture:
                 found.append(f"a trigger of {relation.topic} is missing, disabled or outdated")
         return found
 
+    def unheard(self, cursor: Any, wishes: Wishes) -> List[str]:
+        """Name of what is missing that by which changes are not captured, a sentence each.
+
+        Triggers for each row, of a table that was detached, do until they are replaced.
+        """
+        by_row = [(_by_row(relation), wish) for relation, wish in wishes]
+        deaf = set(self.missing(cursor, None, by_row))
+        return [sentence for sentence in self.missing(cursor, None, wishes) if sentence in deaf]
+
     def installed(self, cursor: Any) -> List[Dict[str, Any]]:
         """Return a dict for each watched table: table, operations, services, triggers in order."""
         if not self._exists(cursor):
@@ -548,6 +557,13 @@ def _transaction(cursor: Any) -> Iterator[None]:
         cursor.execute("ROLLBACK")
         raise
     cursor.execute("COMMIT")
+
+
+def _by_row(relation: Relation) -> Relation:
+    more = {**relation.more, "by_row": True}
+    return Relation(
+        relation.schema, relation.name, relation.columns, relation.key, relation.oid, **more
+    )
 
 
 def _quoted(relation: Relation) -> str:

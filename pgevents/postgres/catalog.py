@@ -42,6 +42,20 @@ _ALTERED_BY = """
   ORDER BY age(xmin) LIMIT 1)::int8
 """
 
+#: Of a partitioned table: the partitions, also those of partitions, and whether a table was
+#: made by one transaction and attached by another: then it may have had rows. Its column
+#: tableoid (-6) knows who made it.
+_PARTITIONS = """
+(SELECT array_agg(ARRAY[tree.oid::text, n.nspname, p.relname, (a.xmin <> tree.by)::text])
+   FROM (WITH RECURSIVE tree (oid, by) AS (
+             SELECT inhrelid, xmin FROM pg_inherits
+              WHERE inhparent = c.oid AND c.relkind = 'p' UNION ALL
+             SELECT i.inhrelid, i.xmin FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid)
+         SELECT * FROM tree) tree
+   JOIN pg_class p USING (oid) JOIN pg_namespace n ON n.oid = p.relnamespace
+   JOIN pg_attribute a ON attrelid = tree.oid AND attnum = -6)
+"""
+
 #: The first number that a type gets that is not PostgreSQL's own.
 FIRST_OID = 16384
 
@@ -69,7 +83,7 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
         SELECT EXISTS (SELECT FROM types JOIN pg_cast ON castsource = types.oid
                         WHERE casttarget = 'json'::regtype AND castfunc <> 0)
             OR EXISTS (SELECT FROM types JOIN pg_type USING (oid) WHERE typrelid <> 0)),
-       {_MARK}, {_ALTERED_BY}
+       {_MARK}, {_ALTERED_BY}, {_PARTITIONS}
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 
@@ -124,7 +138,7 @@ def quoted(*parts: str) -> str:
 
 
 def _relation(row: Tuple[Any, ...]) -> Relation:
-    oid, schema, name, kind, is_child, _, columns, key, risky, mark, altered_by = row
+    oid, schema, name, kind, is_child, _, columns, key, risky, mark, altered_by, parts = row
     return Relation(
         schema,
         name,
@@ -136,6 +150,8 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         risky=risky,
         mark=mark,
         altered_by=altered_by,
+        partitions={int(part[0]): ".".join(part[1:3]) for part in parts or ()},
+        attached={int(part[0]) for part in parts or () if part[3] == "true"},
     )
 
 
