@@ -87,10 +87,10 @@ class Upkeep:
         if install:
             self._backend.install(self._service, wanted, deadline)
         else:
-            missing = self._backend.missing(None, wanted)
-            if missing:
+            unheard = self._backend.unheard(wanted)
+            if unheard:
                 raise NotInstalled(
-                    "; ".join(missing) + ". Let somebody with the rights install it"
+                    "; ".join(unheard) + ". Let somebody with the rights install it"
                 )
         for sentence in self.wishes.overruled(self._service, wanted):
             logger.warning("%s", sentence)
