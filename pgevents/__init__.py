@@ -11,6 +11,7 @@ rooms do not see each other.
 
     errors         what is raised
     display        text that is safe to show
+    discreet       errors as they may stand in a log
     checks         what callers give, checked
     retry          how often and how soon again
     metrics        what a hub counts

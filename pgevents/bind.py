@@ -1,5 +1,6 @@
 """What a hub is bound to: the backend for a URL or an Engine, and its address in print."""
 
+import contextlib
 import re
 from typing import Any, Optional, Union
 
@@ -14,12 +15,7 @@ _PLAIN = re.compile(r"[\w.-]+")  # a part of a URL that can hold nothing else
 def backend_for(bind: Any, schema: str, bell: Optional[bool], poll_interval: float) -> Backend:
     """Return the backend that a URL or an Engine needs. Raises UsageError."""
     if isinstance(bind, str):
-        try:
-            bind = make_url(bind)
-        except Exception as error:
-            # The text may hold a password: it is not repeated.
-            raise UsageError("that is no database URL: write postgresql://… or sqlite:///…"
-                             ) from error
+        bind = _url(bind)
     if not isinstance(bind, (URL, Engine)):
         raise UsageError(f"a hub is bound to a URL or an Engine, not to {type(bind).__name__}")
     name = bind.dialect.name if isinstance(bind, Engine) else bind.get_backend_name()
@@ -32,6 +28,18 @@ def backend_for(bind: Any, schema: str, bell: Optional[bool], poll_interval: flo
 
         return SQLite(bind, schema)
     raise UsageError(f"no backend for {name!r}: write postgresql://… or sqlite:///…")
+
+
+def _url(text: str) -> URL:
+    # No part of any URL can be a NUL; libpq would end there.
+    with contextlib.suppress(Exception):
+        if "%00" not in text and "\0" not in text:
+            return make_url(text)
+    # The text may hold a password, and so may the error's: neither is repeated, nor kept.
+    raise UsageError(
+        "that is no database URL: write postgresql://… or sqlite:///…, special characters of a"
+        " password as % and two digits, but never %00"
+    )
 
 
 def address_of(bind: Union[str, URL, Engine]) -> str:

@@ -5,6 +5,7 @@ import logging
 import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from .discreet import discreet, said
 from .event import Event
 from .metrics import Metrics
 from .registry import Listener, Registry
@@ -131,12 +132,12 @@ class Delivery:
                 break
             self._metrics.retried += 1
             logger.warning(
-                "%s failed for event %s of %s, trying again in %.2f s: %r",
+                "%s failed for event %s of %s, trying again in %.2f s: %s",
                 listener.name,
                 events[0].id,
                 events[0].topic,
                 pause,
-                error,
+                said(error),
             )
             self.stop.wait(pause)
             try:
@@ -158,6 +159,6 @@ class Delivery:
             events[0].id,
             events[0].topic,
             len(events),
-            exc_info=error,
+            exc_info=discreet(error),
         )
         self._tell("listener_failed", listener=listener.fn, events=events, error=error)

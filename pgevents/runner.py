@@ -15,8 +15,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeV
 from sqlalchemy.engine import Connection
 
 from . import checks
-from .calls import Calls, Ended, guard
+from .calls import ENDED, Calls, Ended, guard
 from .delivery import Audience
+from .discreet import discreet, said
 from .errors import DatabaseError, Unavailable, UsageError
 from .event import LogRow
 from .grouplog import Captured
@@ -503,7 +504,7 @@ class Runner(Worker):
                 metrics.retried += 1
                 logger.warning(
                     "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
-                    self.group, failure.row[0], failure.attempt, failure.delay, failure.error,
+                    self.group, failure.row[0], failure.attempt, failure.delay, _told(failure),
                 )
         return settlement.rest if settlement.keep else []
 
@@ -511,7 +512,7 @@ class Runner(Worker):
         event = self._calls.event(failure.row, failure.attempt, failure.attempt > 1)
         logger.error(
             "group %s gives up event %s after %d attempts", self.group, event.id,
-            failure.attempt, exc_info=failure.cause,
+            failure.attempt, exc_info=discreet(failure.cause),
         )
         self._tell(
             "dead_lettered", group=self.group, event=event, error=failure.cause, letter=letter
@@ -545,6 +546,11 @@ class Runner(Worker):
 def _until(rows: List[LogRow], failed: Dict[int, Failure]) -> List[LogRow]:
     """Return the rows before the first that has failed."""
     return list(itertools.takewhile(lambda row: row[0] not in failed, rows))
+
+
+def _told(failure: Failure) -> str:
+    """Return a failure's error for the log: what is written down may hold values of rows."""
+    return said(failure.cause) + (ENDED if failure.error.endswith(ENDED) else "")
 
 
 def _missing(mine: str, other: str) -> List[str]:

@@ -6,6 +6,7 @@ import time
 from typing import Callable, List, Optional
 
 from .backend import Reader
+from .discreet import discreet
 from .errors import NotInstalled, PgEventsError, Unavailable
 from .event import Event, LogRow
 from .retry import Backoff
@@ -215,5 +216,5 @@ def _known(error: Exception) -> PgEventsError:
     """Return what can be told: a mistake of ours is one more reason to begin again."""
     if isinstance(error, PgEventsError):
         return error
-    logger.error("a mistake in pgevents, please report it", exc_info=error)
+    logger.error("a mistake in pgevents, please report it", exc_info=discreet(error))
     return PgEventsError(f"unexpected: {error!r}")
