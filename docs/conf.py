@@ -1,4 +1,4 @@
-"""How Sphinx makes a site of these pages: pip install -e ".[docs]" && sphinx-build -W docs build."""
+"""Makes a site of these pages: pip install -e ".[docs]" && sphinx-build -W docs docs/_build."""
 
 import pgevents
 
