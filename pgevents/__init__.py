@@ -36,6 +36,7 @@ rooms do not see each other.
     backend        what a database must be able to do
     source         the thread that reads
     topics         what a hub knows of the tables in its log
+    strangers      rows of a newer release, which are skipped
     delivery       how listeners are called
     dispatcher     the threads that call them, and the queue before
     calls          how a group's listeners are called, and what is kept of a failure

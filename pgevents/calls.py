@@ -14,6 +14,7 @@ from .ledger import Failure, Ledger
 from .metrics import GroupMetrics
 from .registry import Listener
 from .retry import Backoff
+from .strangers import Strangers
 from .topics import Topics
 
 SLICE = 0.1  # seconds of a transaction, after which what is handled is committed
@@ -58,6 +59,7 @@ class Calls:
         audience: Audience,
         known: Topics,
         metrics: GroupMetrics,
+        strangers: Strangers,
         goes_on: Callable[[], bool],
         finished: Callable[[], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Calls:
         self._audience = audience
         self._known = known
         self._metrics = metrics
+        self._strangers = strangers
         self._goes_on = goes_on
         self._finished = finished
 
@@ -140,6 +143,8 @@ class Calls:
                 f"given up: attempts that ended with their process: {attempt - 1}"
             )
             return Failure(row, attempt - 1, str(ended), "", None, ended)
+        if not self._strangers.knows(row):
+            return None  # as what the group does not listen to
         event = self.event(row, attempt, again)
         try:
             if connection is None:

@@ -71,19 +71,29 @@ class Delivery:
         for event in events:
             if self.stop.is_set():
                 break
+            self._deliver(event, batches)
+            handled += 1
+        for listener, batch in batches.items():
+            if self._spent(listener):
+                continue
+            self._call(listener, batch, batch)
+        self._metrics.add("handled", handled)
+        return handled
+
+    def _deliver(self, event: Event, batches: Dict[Listener, List[Event]]) -> None:
+        try:
             for listener in self._audience.of(event):
                 for one in listener.calls():
                     if one.batch:
                         self._collect(one, event, batches)
                     else:
                         self._call_for(one, event)
-            handled += 1
-        for listener, batch in batches.items():
-            if self._spent(listener):
-                continue
-            self._call(listener, batch, batch)
-        self._metrics.handled += handled
-        return handled
+        except Exception:
+            # Our own mistake, or a row that nobody foresaw: the events behind it go on.
+            self._metrics.add("failed")
+            logger.exception(
+                "event %s was not delivered by a mistake in pgevents, please report it", event.id
+            )
 
     def _call_for(self, listener: Listener, event: Event) -> None:
         if self._wanted(listener, event) and not self._spent(listener):
@@ -98,9 +108,8 @@ class Delivery:
     def _wanted(self, listener: Listener, event: Event) -> bool:
         try:
             return listener.wants(event)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            _let_through(error)
             self._give_up(listener, [event], error)
             return False
 
@@ -112,13 +121,12 @@ class Delivery:
         # one listener's bug must not make the others deaf.
         try:
             listener.fn(argument)
-        except KeyboardInterrupt:  # poll() calls in the thread that gets it
-            raise
         except BaseException as error:  # sys.exit(), a time limit: must not end our thread
+            _let_through(error)
             if not self._call_again(listener, argument, events, error):
                 return
         listener.failing = False
-        self._metrics.delivered += 1
+        self._metrics.add("delivered")
 
     def _call_again(
         self, listener: Listener, argument: Any, events: List[Event], error: BaseException
@@ -130,7 +138,7 @@ class Delivery:
         for pause in itertools.islice(self._retry.backoff, left):
             if self.stop.is_set():
                 break
-            self._metrics.retried += 1
+            self._metrics.add("retried")
             logger.warning(
                 "%s failed for event %s of %s, trying again in %.2f s: %s",
                 listener.name,
@@ -143,16 +151,15 @@ class Delivery:
             try:
                 listener.fn(argument)
                 return True
-            except KeyboardInterrupt:
-                raise
             except BaseException as another:
+                _let_through(another)
                 error = another
         listener.failing = True
         self._give_up(listener, events, error)
         return False
 
     def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
-        self._metrics.failed += 1
+        self._metrics.add("failed")
         logger.error(
             "%s failed for event %s of %s (%d in all), which it will not get again",
             listener.name,
@@ -162,3 +169,10 @@ class Delivery:
             exc_info=discreet(error),
         )
         self._tell("listener_failed", listener=listener.fn, events=events, error=error)
+
+
+def _let_through(error: BaseException) -> None:
+    """Raise a Ctrl-C again that poll() got, as the only one of our callers does."""
+    main = threading.current_thread() is threading.main_thread()
+    if main and isinstance(error, KeyboardInterrupt):
+        raise error

@@ -33,11 +33,13 @@ class Lane(Worker):
             page = self._queue.get()
             if page is not None:
                 self._delivering = True
-                self._deliver(page)
-                self._delivering = False
-                with self._changed:
-                    self._done += 1
-                    self._changed.notify_all()
+                try:
+                    self._deliver(page)
+                finally:  # whoever waits for it must not wait for ever
+                    self._delivering = False
+                    with self._changed:
+                        self._done += 1
+                        self._changed.notify_all()
 
     def offer(self, page: List[Event], timeout: float) -> bool:
         """Put a page on the queue; tell whether there was room within ``timeout`` seconds."""
@@ -134,6 +136,11 @@ class Dispatcher(Lane):
     @property
     def delivering(self) -> int:
         return super().delivering + sum(lane.delivering for lane in self._lanes)
+
+    @property
+    def threads(self) -> List[Worker]:
+        """The dispatcher itself, and its lanes."""
+        return [self, *self._lanes]
 
     @property
     def current(self) -> bool:

@@ -31,7 +31,9 @@ from .ledger import Ledger
 from .metrics import GroupMetrics
 from .registry import Listener, Registry
 from .runner import OPTIONS, Options, Renewer, Runner
+from .strangers import Strangers
 from .target import OPERATIONS
+from .threads import Worker
 from .topics import Topics
 
 DRAIN_PAUSE = 0.02  # seconds between two looks of drain()
@@ -178,12 +180,18 @@ class Groups:
     """All groups of a hub, and the threads that work for them."""
 
     def __init__(
-        self, backend: Backend, registry: Registry, topics: Topics, tell: Callable[..., None]
+        self,
+        backend: Backend,
+        registry: Registry,
+        topics: Topics,
+        tell: Callable[..., None],
+        strangers: Strangers,
     ) -> None:
         self._backend = backend
         self._registry = registry
         self._known = topics
         self._tell = tell
+        self._strangers = strangers
         self._options: Dict[str, Options] = {}
         self._metrics: Dict[str, GroupMetrics] = {}  # also of those that run no more
         self._log: Optional[GroupLog] = None
@@ -244,7 +252,7 @@ class Groups:
                 former.join(time.monotonic() + options.lease)
             runner = Runner(
                 name, options, topics, owner, self.ledger(), self._registry, self._known,
-                self._tell, self._metrics.setdefault(name, GroupMetrics()),
+                self._tell, self._metrics.setdefault(name, GroupMetrics()), self._strangers,
             )
             runner.define(lambda: self._captured(topics))
             runner.start()
@@ -316,12 +324,28 @@ class Groups:
         log, self._log, self._ledger = self._log, None, None
         self._runners = {}
         self._renewer = None
+        self._metrics = {}
         if log is not None:
             log.dispose(close=False)
+
+    def threads(self) -> List[Worker]:
+        """Return the threads that work for groups."""
+        runners: List[Worker] = list(self._runners.values())
+        renewer = self._renewer
+        return runners if renewer is None else [*runners, renewer]
+
+    def counts(self) -> Dict[str, int]:
+        """Return what the groups of this process add to the hub's counters."""
+        found: Dict[str, int] = {}
+        for metrics in list(self._metrics.values()):
+            for name, number in metrics.in_all().items():
+                found[name] = found.get(name, 0) + number
+        return found
 
     def status(self) -> Dict[str, Any]:
         """Return for each group that runs here how much it has taken, and why it stands by.
 
+        What it has done since the process began is counted: see GroupMetrics.
         ``error`` is why it cannot work, while it cannot.
         ``backfill`` is how far it was when this process took something last.
         """
@@ -333,6 +357,7 @@ class Groups:
                 "standing_by": runner.standing_by,
                 "error": runner.trouble,
                 "backfill": backfill._asdict() if backfill.total else None,
+                **runner.metrics.as_dict(),
             }
         return found
 

@@ -25,7 +25,9 @@ from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
 from .source import Source
+from .strangers import Strangers
 from .target import as_target
+from .threads import Worker
 from .topics import Topics
 from .upkeep import Upkeep
 
@@ -106,7 +108,10 @@ class Hub:
         self._upkeep = Upkeep(
             self._backend, self.registry, self._topics, self._service, install, self._tell
         )
-        self._groups = Groups(self._backend, self.registry, self._topics, self._tell)
+        self._strangers = Strangers(self._backend.warnings)
+        self._groups = Groups(
+            self._backend, self.registry, self._topics, self._tell, self._strangers
+        )
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards start, stop and the fields below
         self._polling = threading.RLock()  # one thread polls, the others wait for their turn
@@ -388,12 +393,12 @@ class Hub:
         """
         self._notice_fork()
         source, dispatcher = self._source, self._dispatcher
-        error = None if source is None else source.failure or source.error
+        error = None if source is None else source.failure
         return {
             "state": self._state(),
             "database": self._backend.dialect,
             "error": None if error is None else str(error),
-            "warnings": self._backend.warnings.all(),
+            "warnings": self._warnings(),
             "pid": self._pid,
             "threads_ended": self._threads_ended(),
             "tables": self._topics.known(),
@@ -401,7 +406,7 @@ class Hub:
             "groups": self._groups.status(),
             "waiting": 0 if dispatcher is None else dispatcher.waiting,
             "queue_size": self._queue_size,
-            **self.metrics.as_dict(),
+            **self._counts(),
         }
 
     def __repr__(self) -> str:
@@ -444,8 +449,25 @@ class Hub:
         return "listening" if source.connected else "connecting"
 
     def _threads_ended(self) -> List[str]:
-        threads = (self._source, self._dispatcher)
-        return [thread.name for thread in threads if thread is not None and not thread.alive]
+        return [thread.name for thread in self._threads() if thread.ended]
+
+    def _threads(self) -> List[Worker]:
+        """Return all threads that work for this hub."""
+        dispatcher = self._dispatcher
+        lanes = [] if dispatcher is None else dispatcher.threads
+        threads = [self._source, *lanes, self._housekeeper, *self._groups.threads()]
+        return [thread for thread in threads if thread is not None]
+
+    def _warnings(self) -> List[str]:
+        mistakes = [thread.mistake for thread in self._threads()]
+        return self._backend.warnings.all() + [sentence for sentence in mistakes if sentence]
+
+    def _counts(self) -> Dict[str, int]:
+        """Return what plain listeners and groups have done together."""
+        found = self.metrics.as_dict()
+        for name, number in self._groups.counts().items():
+            found[name] += number
+        return found
 
     def _join_start(self, source: Source, wait: bool, timeout: float) -> "Hub":
         """Wait for the start that another thread has begun."""
@@ -544,7 +566,7 @@ class Hub:
         self.metrics.read += len(rows)
         self._groups.wake()
         shape_of = self._topics.shape_of
-        return [Event(row, shape_of(row)) for row in rows]
+        return [Event(row, shape_of(row)) for row in self._strangers.left_out(rows)]
 
     def _tell(self, name: str, **details: Any) -> None:
         if name == "connected":

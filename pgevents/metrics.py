@@ -1,18 +1,20 @@
 """Numbers that a hub counts about itself."""
 
+import threading
 from typing import Dict
 
 
 class Metrics:
-    """Counters of one hub.
+    """Counters of one hub, but for what its groups do.
 
-    Each has one thread that writes it, so there is no lock; readers may see
-    a value that is a moment old.
+    Several threads may add to those of ``add()``; each of the others has one
+    that writes it. Readers may see a value that is a moment old.
     """
 
-    __slots__ = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps")
+    NAMES = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.read = 0  # events taken from the log
         self.handled = 0  # events that all their listeners are done with
         self.delivered = 0  # calls of listeners that returned
@@ -21,9 +23,14 @@ class Metrics:
         self.connects = 0  # connections made, the first included
         self.gaps = 0  # times that events were cleaned away before they were read
 
+    def add(self, name: str, number: int = 1) -> None:
+        """Count something that workers do beside each other."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + number)
+
     def as_dict(self) -> Dict[str, int]:
         """Return name → count."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.NAMES}
 
 
 class GroupMetrics:

@@ -336,7 +336,9 @@ class Registry:
 
     def listeners(self, keys: Iterable[str], moment: str) -> List[Listener]:
         """Return who listens to any of these keys, or to ANY, in the order of registration."""
-        signal = self._signals[moment]
+        signal = self._signals.get(moment)
+        if signal is None:  # of a newer release: nobody listens
+            return []
         with self.lock:
             # A sender nobody named yields those who listen to ANY.
             found = {cast(Any, one) for key in [*keys, ""] for one in signal.receivers_for(key)}

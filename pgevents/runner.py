@@ -26,6 +26,7 @@ from .metrics import GroupMetrics
 from .registry import Registry
 from .retry import Backoff
 from .standing import Standing
+from .strangers import Strangers
 from .threads import Worker
 from .topics import Topics
 
@@ -128,6 +129,7 @@ class Runner(Worker):
         known: Topics,
         tell: Callable[..., None],
         metrics: GroupMetrics,
+        strangers: Strangers,
     ) -> None:
         super().__init__(f"pgevents-group-{group}")
         self.group = group
@@ -147,7 +149,8 @@ class Runner(Worker):
         self._ledger = ledger
         self._calls = Calls(
             group, options.max_attempts, options.backoff, options.ordered, ledger,
-            Audience(registry, known, group), known, metrics, self._goes_on, self._finish_one,
+            Audience(registry, known, group), known, metrics, strangers, self._goes_on,
+            self._finish_one,
         )
         self._tell = tell
         self.metrics = metrics
@@ -611,6 +614,11 @@ class Renewer(Worker):
                 runner.written, runner.unwritten_since = finished, now
         except DatabaseError as error:
             logger.warning("the lease of group %s was not renewed: %s", runner.group, error)
+        except Exception:  # the leases of the others are to be renewed, too
+            logger.exception(
+                "the lease of group %s was not renewed by a mistake in pgevents, please report it",
+                runner.group,
+            )
         return RENEWAL
 
     def _interval(self, runner: Runner, finished: int) -> float:

@@ -9,6 +9,7 @@ the thread where the thing happened, so they should be quick.
 
 import inspect
 import logging
+import threading
 from typing import Any, Dict
 
 from blinker import Namespace
@@ -57,8 +58,14 @@ def tell(name: str, sender: Any, **details: Any) -> None:
     for receiver in list(globals()[name].receivers_for(sender)):
         try:
             receiver(sender, **_taken(receiver, details))
-        except Exception:
+        except BaseException as error:  # sys.exit(), too: must not end a thread of the hub
+            if not isinstance(error, Exception) and _in_main_thread():
+                raise
             logger.exception("a receiver of the signal %s failed, the others go on", name)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _taken(receiver: Any, details: Dict[str, Any]) -> Dict[str, Any]:

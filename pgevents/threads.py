@@ -9,8 +9,11 @@ import time
 from typing import Optional
 
 from .display import shown
+from .retry import Backoff
 
 logger = logging.getLogger("pgevents")
+
+REMEMBERED = 60.0  # seconds that an error of a thread which goes on is told
 
 
 class Waker:
@@ -117,14 +120,17 @@ class Gate:
 class Worker:
     """A thread that runs ``run()`` until ``stop()``.
 
-    ``error`` is what ended it, if it was not ``stop()``. A worker is a daemon:
-    a listener that never returns does not keep the interpreter from exiting.
+    When ``run()`` raises, it is called again after a pause: no error ends the
+    thread. ``error`` is the last one. A worker is a daemon: a listener that
+    never returns does not keep the interpreter from exiting.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.stopping = False
         self.error: Optional[BaseException] = None
+        self._erred_at = 0.0
+        self._stopped = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self._pid = 0
 
@@ -145,6 +151,7 @@ class Worker:
     def stop(self) -> None:
         """Ask it to end, and return at once. Safe twice, and before ``start()``."""
         self.stopping = True
+        self._stopped.set()
         self.wake()
 
     def join(self, deadline: float) -> bool:
@@ -170,12 +177,35 @@ class Worker:
         """Tell whether the caller is this very thread."""
         return self._thread is threading.current_thread()
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether the thread ran, and runs no more though nobody has stopped it."""
+        thread = self._thread
+        return thread is not None and thread.ident is not None and not (
+            self.alive or self.stopping
+        )
+
+    @property
+    def mistake(self) -> Optional[str]:
+        """A sentence about the last error, if it was not long ago."""
+        error = self.error
+        if error is None or time.monotonic() - self._erred_at > REMEMBERED:
+            return None
+        return f"{self.name} failed and began again: {type(error).__name__}: {error}"
+
     def _run(self) -> None:
         logger.debug("%s begins", self.name)
+        waits = iter(Backoff())
+        while not self._ran():
+            self._stopped.wait(next(waits))
+        logger.debug("%s ends", self.name)
+
+    def _ran(self) -> bool:
+        """Run once; tell whether that was all."""
         try:
             self.run()
-        except BaseException as error:
-            self.error = error
-            logger.exception("%s ended by an error", self.name)
-        finally:
-            logger.debug("%s ends", self.name)
+            return True
+        except BaseException as error:  # SystemExit, too: nobody else would notice
+            self.error, self._erred_at = error, time.monotonic()
+            logger.exception("%s failed and begins again, please report it", self.name)
+            return self.stopping

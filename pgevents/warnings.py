@@ -18,15 +18,19 @@ class Warnings:
     def __init__(self) -> None:
         self._sentences: Dict[str, str] = {}
 
-    def set(self, key: str, sentence: Optional[str]) -> None:
-        """Give the warning of this key, another in its place, or with None take it back."""
+    def set(self, key: str, sentence: Optional[str]) -> bool:
+        """Give the warning of this key, another in its place, or with None take it back.
+
+        Tell whether it is new.
+        """
         if sentence is None:
             self._sentences.pop(key, None)
-            return
+            return False
         new = key not in self._sentences
         self._sentences[key] = sentence
         if new:
             logger.warning("%s", sentence)
+        return new
 
     def all(self) -> List[str]:
         """Return the sentences, oldest first."""
