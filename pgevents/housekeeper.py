@@ -11,11 +11,17 @@ logger = logging.getLogger("pgevents")
 
 
 class Housekeeper(Worker):
-    """Does its chores every ``interval`` seconds. One that fails is tried again next time."""
+    """Does its chores every ``interval`` seconds. One that fails is tried again next time.
 
-    def __init__(self, name: str, interval: float, *chores: Callable[[], None]) -> None:
+    While ``ready()`` is false there is no house yet, and nothing is done.
+    """
+
+    def __init__(
+        self, name: str, interval: float, ready: Callable[[], bool], *chores: Callable[[], None]
+    ) -> None:
         super().__init__(name)
         self._interval = interval
+        self._ready = ready
         self._chores = chores
         self._wake = threading.Event()
 
@@ -23,8 +29,9 @@ class Housekeeper(Worker):
         while not self.stopping:
             self._wake.wait(self._interval)
             self._wake.clear()
-            for chore in self._chores if not self.stopping else ():
-                self._do(chore)
+            for chore in self._chores:
+                if self._ready() and not self.stopping:
+                    self._do(chore)
 
     def wake(self) -> None:
         """Do the chores now."""

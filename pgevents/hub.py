@@ -486,6 +486,7 @@ class Hub:
         self._housekeeper = Housekeeper(
             "pgevents-housekeeper",
             min(HOUSEKEEPING, self._retention / 4),
+            self._prepared,
             self._check_capture,
             self._clean,
         )
@@ -581,6 +582,11 @@ class Hub:
         deleted = self._backend.clean(self._retention, self._group_retention)
         if deleted:
             logger.debug("%d old rows are gone from the log", deleted)
+
+    def _prepared(self) -> bool:
+        """Tell whether what is wanted is installed, and from where on we read is known."""
+        source = self._source
+        return source is not None and source.prepared
 
     def _check_capture(self) -> None:
         with self._backend.session():

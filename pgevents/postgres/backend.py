@@ -17,7 +17,7 @@ from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, retention
 from .address import Address
 from .alterations import missed_between
-from .capture import Capture
+from .capture import Capture, one_view
 from .connection import connect, engine
 from .groups import PostgresGroupLog
 from .log import LogReader
@@ -105,7 +105,7 @@ class PostgreSQL(Backend):
     def missing(
         self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
     ) -> List[str]:
-        with self._cursor() as cursor:
+        with self._cursor() as cursor, one_view(cursor):
             return self._capture.missing(cursor, service, wishes)
 
     def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
@@ -120,7 +120,7 @@ class PostgreSQL(Backend):
             self._capture.uninstall(connection, service, everything)
 
     def installed(self) -> List[Dict[str, Any]]:
-        with self._cursor() as cursor:
+        with self._cursor() as cursor, one_view(cursor):
             return self._capture.installed(cursor)
 
     def heal(self) -> int:

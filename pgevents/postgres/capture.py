@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import pkgutil
+import re
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -133,17 +134,10 @@ class Capture:
             if not self._exists(cursor):
                 return
             with self._in_turn(cursor):
-                watch = self.tables.name("watch")
-                topics = [topic for topic, known in self._watched(cursor).items()
-                          if everything or service in known]
-                if everything:
-                    cursor.execute(f"DELETE FROM {watch}")
-                else:
-                    cursor.execute(f"DELETE FROM {watch} WHERE service = %s", (service,))
-                for topic in topics:
-                    relation = find_topic(cursor, topic)
-                    if relation is not None:
-                        self._retry(cursor, topic, lambda: self._apply(cursor, relation))
+                for topic, known in self._watched(cursor).items():
+                    if everything or service in known:
+                        leaving = list(known) if everything else [service]
+                        self._retry(cursor, topic, lambda: self._unwatch(cursor, leaving, topic))
                 self._remove_orphans(cursor)
                 self._retry(
                     cursor, self.tables.name("log"), lambda: self._drop_log(cursor, everything)
@@ -241,7 +235,7 @@ class Capture:
         cursor.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
             " AND proname = ANY (%s)",
-            (self.schema, _FUNCTIONS),
+            (self.schema, _FUNCTION.findall(self._functions)),
         )
         functions = [row[0] for row in cursor.fetchall()]
         tables = [table.fullname for table in self.tables.metadata.sorted_tables]
@@ -294,6 +288,16 @@ class Capture:
         # know only some of its listeners.
         cursor.execute(self._watch_sql(service, relation.topic, former | wish if former else wish))
         self._apply(cursor, relation)
+
+    def _unwatch(self, cursor: Any, services: List[str], topic: str) -> None:
+        """Take the wishes of services back, and with them what nobody else wants."""
+        cursor.execute(
+            f"DELETE FROM {self.tables.name('watch')} WHERE relation = %s AND service = ANY (%s)",
+            (topic, services),
+        )
+        relation = find_topic(cursor, topic)
+        if relation is not None:
+            self._apply(cursor, relation)
 
     def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
         wanted = _json(wish.as_dict())
@@ -533,24 +537,20 @@ _MEANWHILE = (
     psycopg2.errors.DuplicateTable,
 )
 
-#: The functions of functions.sql.
-_FUNCTIONS = [
-    "columns",
-    "careful",
-    "row_sql",
-    "capture_insert",
-    "capture_update",
-    "capture_delete",
-    "capture_row",
-    "capture_truncate",
-    "partition_truncated",
-    "ring",
-]
+#: The functions of functions.sql; earlier releases have no others.
+_FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION \S+?\.(\w+)\(", re.M)
 
 
 @contextlib.contextmanager
-def _transaction(cursor: Any) -> Iterator[None]:
-    cursor.execute("BEGIN")
+def one_view(cursor: Any) -> Iterator[None]:
+    """Within the block, see the database as it is now: others may be installing."""
+    with _transaction(cursor, "ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
+        yield
+
+
+@contextlib.contextmanager
+def _transaction(cursor: Any, mode: str = "") -> Iterator[None]:
+    cursor.execute(f"BEGIN {mode}")
     try:
         yield
     except BaseException:

@@ -21,7 +21,7 @@ from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, numbers, retention
 from .altering import altering
 from .capture import Capture
-from .connection import BUSY, autocommits, connect, engine, path_of, translated
+from .connection import BUSY, autocommits, connect, engine, one_view, path_of, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
@@ -98,7 +98,7 @@ class SQLite(Backend):
     def missing(
         self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
     ) -> List[str]:
-        with self.connection() as connection:
+        with self.connection() as connection, one_view(connection):
             if service is None:
                 self._warn_of_former(self._capture.former(connection, wishes))
             return self._capture.missing(connection, service, wishes)
@@ -112,7 +112,7 @@ class SQLite(Backend):
             self._capture.uninstall(connection, service, everything)
 
     def installed(self) -> List[Dict[str, Any]]:
-        with self.connection() as connection:
+        with self.connection() as connection, one_view(connection):
             return self._capture.installed(connection)
 
     def clean(self, older: float, groups: float) -> int:

@@ -81,6 +81,17 @@ def busy(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
+def one_view(connection: sqlite3.Connection) -> Iterator[None]:
+    """Within the block, see the file as it is now: others may be installing."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
 def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) -> Iterator[None]:
     """Run the block in a transaction that may write, committed at its end.
 
