@@ -63,6 +63,9 @@ class GroupLog:
     #: Whether a write is in the way of everybody else's: then groups write seldom.
     one_writer = False
 
+    def place(self) -> Any:
+        """Return what tells this database from another that has taken its place; None: nothing."""
+
     def transaction(self) -> ContextManager[Connection]:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
         raise NotImplementedError

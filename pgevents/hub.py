@@ -572,6 +572,7 @@ class Hub:
     def _tell(self, name: str, **details: Any) -> None:
         if name == "connected":
             self.metrics.connects += 1
+            self._groups.wake()  # perhaps to another database in the place of the former
         elif name == "gap":
             self.metrics.gaps += 1
             logger.error("events were missed: %s", details["reason"])

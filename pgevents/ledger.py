@@ -113,6 +113,7 @@ class Ledger:
         self.aborted = log.aborted
         self.lent = log.lent
         self.one_writer = log.one_writer
+        self.place = log.place
         self._reading = log.reading
         self._write = log.write
         self.ended = log.ended
@@ -373,6 +374,7 @@ class Ledger:
         """
         with self._reading() as connection:
             row = self._find(connection, name)
+            self._require_place(standing)
             if not self._stands(connection, name, standing):
                 raise Lost()
             if row is None or not self._may_follow(connection, name, definition, row):
@@ -386,7 +388,9 @@ class Ledger:
             return Claim(None, None), standing.over
         standing.follows()
         known = bool(room) and not _backfilled(rows)
-        work = Work(standing.lease, standing.owner, rows, 1, False, behind, not known, True)
+        work = Work(
+            standing.lease, standing.owner, rows, 1, False, behind, not known, True, standing.place
+        )
         if known:
             return Claim(work, None), False
         return self._write(lambda own: self._name(own, name, row, work, options)), False
@@ -395,6 +399,7 @@ class Ledger:
         """Acknowledge what was handled, and give the lease back. Raises ``Lost``."""
 
         def end(connection: Connection) -> None:
+            self._require_place(standing)
             ours = {"lease": standing.lease, "by": standing.owner}
             if not connection.execute(self._end_lease, ours).rowcount:
                 raise Lost()
@@ -430,6 +435,8 @@ class Ledger:
         def renew(connection: Connection) -> bool:
             if not current():
                 return True
+            if work.place != self.place():
+                return False
             kept = self._renew(connection, self._ours(work), seconds, **left)
             if kept and not work.named:
                 self._set(connection, name, cursor=work.behind)
@@ -462,12 +469,13 @@ class Ledger:
                     name, work, rest, failures, ordered, keep, rest_attempt, own
                 )
             )
+        self._require_place(work)
         letters: Dict[int, int] = {}
         if keep:
             found = connection.execute(
                 update(self._leases)
                 .where(self._ours(work))
-                .values(seqs=_text(_seqs(rest)), attempt=rest_attempt, again=work.again)
+                .values(seqs=_left(rest, work.open), attempt=rest_attempt, again=work.again)
             )
         else:
             found = connection.execute(self._end_lease, {"lease": work.lease, "by": work.owner})
@@ -490,13 +498,14 @@ class Ledger:
         return letters
 
     def settled(self, work: Work, rest: List[LogRow], keep: bool) -> bool:
-        """Tell whether ``settle`` was committed, whose answer was lost."""
+        """Tell whether ``settle`` was committed, whose answer was lost. Raises ``Lost``."""
         leases = self._leases
         with self._reading() as connection:
+            self._require_place(work)
             seqs = connection.execute(
                 select(leases.c.seqs).where(leases.c.id == work.lease)
             ).scalar()
-        return seqs == _text(_seqs(rest)) if keep else seqs is None
+        return seqs == _left(rest, work.open) if keep else seqs is None
 
     def letters(self, name: str, failures: List[Failure]) -> Dict[int, int]:
         """Return the ids of dead letters, by the positions of their events."""
@@ -620,7 +629,7 @@ class Ledger:
         given = {"group": name, "numbers": numbers, "by": owner, "lease": options.lease}
         key: Any = connection.execute(self._begin_lease, given).inserted_primary_key
         progress = self._move(connection, name, row, rows, behind, owner)
-        work = Work(int(key[0]), owner, rows, 1, False, behind)
+        work = Work(int(key[0]), owner, rows, 1, False, behind, place=self.place())
         return Claim(work, held, progress)
 
     def _look(
@@ -711,6 +720,12 @@ class Ledger:
             rows, cursor = rows + page, behind
         return rows, cursor
 
+    def _require_place(self, work: Any) -> None:
+        """Raise ``Lost`` if a lease is of another database than there is now."""
+        # Its number may be that of somebody else's lease there, or of one that was ours.
+        if work.place != self.place():
+            raise Lost()
+
     def _ours(self, work: Any) -> Any:
         """Return a condition for the lease of a ``Work`` or a ``Standing``, while it is ours."""
         leases = self._leases
@@ -747,7 +762,9 @@ class Ledger:
                 connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt,
                 again=again, seqs=_text(_seqs(found)) or seqs,
             )
-            return Work(lease, owner, found, attempt, again or attempt > 1)
+            return Work(
+                lease, owner, found, attempt, again or attempt > 1, place=self.place()
+            )
         return None
 
     def _renew(self, connection: Connection, which: Any, seconds: float, **values: Any) -> bool:

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -159,13 +159,17 @@ class Runner(Worker):
         self._deserted: Optional[Tuple[Optional[str], float]] = None  # by whom, and since when
         self._gap_checked = 0.0
         self._gap: Optional[str] = None  # told already
+        self._captured: Callable[[], List[Captured]] = list
+        self._place: Any = None  # the database in which the group is defined
 
     def define(self, captured: Callable[[], List[Captured]]) -> None:
         """Write the group's definition down; the last one who does has the say."""
+        self._captured, place = captured, self._ledger.place()
         self._ledger.define(
             self.group, self.options.start, captured, definition=self.definition,
             options=self.options.own(), owner=self._owner,
         )
+        self._place = place
 
     def behind(self, last: int) -> int:
         """Return how many events up to this position the group has to handle yet, in any process.
@@ -191,6 +195,7 @@ class Runner(Worker):
             self._woken.clear()  # before we look: what comes later wakes us again
             works = False
             try:
+                self._check_place()
                 self._check_gap()
                 wait = self._turn()
                 works, waits = True, iter(Backoff())
@@ -297,6 +302,16 @@ class Runner(Worker):
 
     def _finish_one(self) -> None:
         self.finished += 1
+
+    def _check_place(self) -> None:
+        """Define the group again in a database that has taken the place of the former."""
+        place = self._ledger.place()
+        if place == self._place:
+            return
+        if self._standing is not None and self._standing.place != place:
+            self._standing = None  # what is not acknowledged there needs not be
+        self.define(self._captured)
+        logger.warning("group %s goes on in the file that has replaced the former one", self.group)
 
     def _check_gap(self) -> None:
         now = time.monotonic()

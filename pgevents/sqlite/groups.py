@@ -15,13 +15,14 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from ..errors import Unavailable
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, Result, backfill_topic
 from ..tables import Tables
 from ..threads import Gate
 from ..warnings import Warnings
 from .catalog import quoted
-from .connection import connect, translated, translation
+from .connection import connect, identity, translated, translation
 from .courtesy import PATIENCE, Courtesy
 from .marks import Marks
 from .values import expression
@@ -50,6 +51,8 @@ class SqliteGroupLog(GroupLog):
         self._log = tables.name("log")
         self._notes = tables.name("retention")
         self._gate = gate
+        self._path = path
+        self._file = identity(path)  # that the pool's connections have open
         self._courtesy = Courtesy(path, warnings)
         # The threads of one process take turns: waiting for SQLite's own lock is slower.
         self._turn = threading.RLock()
@@ -62,6 +65,9 @@ class SqliteGroupLog(GroupLog):
         )
         # A hub that was only asked about its groups is never stopped.
         weakref.finalize(self, self._engine.dispose).atexit = False
+
+    def place(self) -> Any:
+        return identity(self._path)
 
     def transaction(self) -> ContextManager[Connection]:
         # Others may read meanwhile: a listener may take its time.
@@ -85,12 +91,24 @@ class SqliteGroupLog(GroupLog):
     @contextlib.contextmanager
     def _transaction(self, begin: Callable[[Any], Any]) -> Iterator[Connection]:
         try:
-            with self._gate, self._turn, translated(), self._engine.begin() as connection:
-                # That it writes is said at once: one that has read may not be let write.
-                begin(connection.connection)
-                yield connection
+            with self._gate, self._turn, translated():
+                self._leave_former()
+                with self._engine.begin() as connection:
+                    # That it writes is said at once: one that has read may not be let write.
+                    begin(connection.connection)
+                    if identity(self._path) != self._file:
+                        raise Unavailable("the SQLite file was replaced")
+                    yield connection
         except DBAPIError as error:
             raise translation(error.orig) from error
+
+    def _leave_former(self) -> None:
+        """Close what is open of a file that was replaced or deleted: it would be read for ever."""
+        file = identity(self._path)
+        if file != self._file:
+            self._engine.dispose()
+            self._marks.forget()
+            self._file = file
 
     def dispose(self, close: bool = True) -> None:
         # In a child, too: they were idle when it was forked.

@@ -33,7 +33,7 @@ SLOW_AFTER = 1.0  # seconds without a change, until the looks are as far apart a
 DEAF_AFTER = 5.0  # seconds after the kernel's last word in which no change goes untold
 POKED = 0.0002  # seconds between two looks when a commit is known to be under way …
 POKED_FOR = 0.02  # … for so long
-FILE_CHECK = 0.5  # seconds between two looks whether it is still the same file
+FILE_CHECK = 0.5  # seconds between two looks whether the kernel watches the files there are
 PATIENCE = 0.05  # seconds that SQLite itself waits for a lock; then others may have their turn …
 LOCKED = 10.0  # … seconds that the file may be locked before we say so
 
@@ -57,6 +57,7 @@ class LogReader(Reader):
         self.owner = new_owner()
         self._connection: Optional[sqlite3.Connection] = None
         self._file: Optional[Tuple[int, int]] = None
+        self._replaced = False  # it is not the one that the cursor is of
         self._version: Any = None
         self._schema_version: Any = None
         self._behind = False
@@ -83,21 +84,24 @@ class LogReader(Reader):
 
     def open(self) -> None:
         self.close()
-        file = identity(self._path)
+        former, self._file = self._file, identity(self._path)
+        if former not in (None, self._file):
+            self._replaced = True
+            self._marks.forget()
         with self._backend.gate:
             self._connection = connect(self._path, timeout=PATIENCE)
         self._version = None
         last = int(self._patiently(self._read_last, self.deadline))
         if self._cursor is None:
             self._cursor = last
-        elif self._file is not None and file != self._file:
+        elif self._replaced:
             self._gap = "the SQLite file was replaced by another"
             self._cursor = last
             self._altered = True  # perhaps that one does not capture what this hub wants
         elif last < self._cursor and self._altered:
             self._gap = "the log was dropped and made again"
             self._cursor = last
-        self._file = file
+        self._replaced = False
         self._kernel = Inotify.of([self._path, self._path + "-wal"])
         self._heard_at = time.monotonic()
 
@@ -117,7 +121,7 @@ class LogReader(Reader):
             now = time.monotonic()
             if now >= deadline:
                 break
-            self._check_file(now)
+            self._renew_kernel(now)
             if self._changed():
                 self._stirred_at = now
                 self._doubt(now)
@@ -192,6 +196,9 @@ class LogReader(Reader):
         with self._backend.gate:
             connection = self._connection
             assert connection is not None
+            # Not even to look at it: SQLite would take the journal of a transaction in the new
+            # file for one that the former has left, and undo it.
+            self._require_file()
             try:
                 return step(connection)
             except BaseException:
@@ -325,16 +332,18 @@ class LogReader(Reader):
         if kernel is not None:
             kernel.close()
 
-    def _check_file(self, now: float) -> None:
-        if now - self._file_checked < FILE_CHECK:
-            return
-        self._file_checked = now
+    def _require_file(self) -> None:
+        """Raise Unavailable unless the file is still the one that is open."""
         file = identity(self._path)
         if file != self._file:
             raise Unavailable(
                 "the SQLite file was deleted" if file is None else "the SQLite file was replaced"
             )
-        if self._kernel is not None:
+
+    def _renew_kernel(self, now: float) -> None:
+        """See to it that the kernel tells of the file and the -wal that there are now."""
+        if self._kernel is not None and now - self._file_checked >= FILE_CHECK:
+            self._file_checked = now
             self._kernel.renew()
 
 

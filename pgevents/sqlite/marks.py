@@ -29,6 +29,12 @@ class Marks:
                 self._note(f"{SCHEMA}.{name}", mark)
         self._version, self._last = version, max(self._last, last)
 
+    def forget(self) -> None:
+        """Forget all: another file has taken the place of the former."""
+        self.known.clear()
+        self._last_before.clear()
+        self._version, self._last = None, 0
+
     def last_before(self, topic: str) -> int:
         """Return the number of a row that was written before the table became what it is."""
         return self._last_before.get(topic, -1)
