@@ -1,11 +1,14 @@
 """What a database must be able to do. ``postgres/`` and ``sqlite/`` each do it."""
 
 import contextlib
+import copy
 import os
 import random
 import socket
 import threading
 from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+from sqlalchemy.engine import Engine
 
 from .event import LogRow
 from .grouplog import Captured, GroupLog
@@ -248,6 +251,13 @@ class Reader:
         raise NotImplementedError
 
 
+def _translate_map(bind: Any) -> Dict[Optional[str], Optional[str]]:
+    """Return which schemas an Engine writes other names for, in all that it executes."""
+    if not isinstance(bind, Engine):
+        return {}
+    return dict(bind.get_execution_options().get("schema_translate_map") or {})
+
+
 def new_owner() -> str:
     """Return a name for a reader, which no other has."""
     return f"{socket.gethostname()}:{os.getpid()}:{random.randrange(1000, 2**31)}"
@@ -261,8 +271,9 @@ class Backend:
     #: "postgresql" or "sqlite"
     dialect: str
 
-    def __init__(self) -> None:
+    def __init__(self, bind: Any = None) -> None:
         self._shared = threading.local()
+        self._schemas = _translate_map(bind)
         #: Topic → the mark of its table's shape, as those who read the log found it last.
         self.marks: Dict[str, Any] = {}
         #: Of the hub: what works, but not as it should. For all that belongs to the backend.
@@ -308,6 +319,14 @@ class Backend:
     def _translated(self) -> ContextManager[None]:
         """Within the block, turn the driver's errors into ours."""
         raise NotImplementedError
+
+    def named(self, target: Target) -> Target:
+        """Return a target as the Engine's ``schema_translate_map`` has it."""
+        if target.schema not in self._schemas:
+            return target
+        named = copy.copy(target)
+        named.schema = self._schemas[target.schema]
+        return named
 
     def find(self, target: Target) -> Relation:
         """Look a table up. Raises UsageError, with the nearest names, if there is none."""

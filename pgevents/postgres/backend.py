@@ -42,7 +42,7 @@ class PostgreSQL(Backend):
         bell: Optional[bool] = None,
         poll_interval: float = 0.05,
     ) -> None:
-        super().__init__()
+        super().__init__(bind)
         self.tables = Tables("postgresql", schema)
         self._address = Address(bind)
         self._capture = Capture(self.tables, bell)
@@ -58,7 +58,7 @@ class PostgreSQL(Backend):
 
     def find(self, target: Target) -> Relation:
         with self._cursor() as cursor:
-            relation = catalog.find(cursor, target)
+            relation = catalog.find(cursor, self.named(target))
         if self.tables.owns(relation.schema, relation.name):
             raise UsageError(f"{target.key!r} is a table of pgevents itself")
         return relation

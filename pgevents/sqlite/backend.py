@@ -34,7 +34,7 @@ class SQLite(Backend):
     dialect = "sqlite"
 
     def __init__(self, bind: Any, schema: str = "pgevents") -> None:
-        super().__init__()
+        super().__init__(bind)
         self.tables = Tables("sqlite", schema)
         self._path = path_of(bind)
         self.gate = self._gate = Gate()
@@ -47,7 +47,7 @@ class SQLite(Backend):
 
     def find(self, target: Target) -> Relation:
         with self.connection() as connection:
-            relation = catalog.find(connection, target)
+            relation = catalog.find(connection, self.named(target))
         if self.tables.owns(relation.schema, relation.name):
             raise UsageError(f"{target.key!r} is a table of pgevents itself")
         return relation
