@@ -19,17 +19,51 @@ BUSY = 5.0  # seconds that a writer of ours waits for the others
 
 
 def path_of(bind: Any) -> str:
-    """Return the file that a URL or an Engine opens. Raises UsageError for a database in memory."""
-    url = bind.url if isinstance(bind, Engine) else bind
-    (name, *_), options = SQLiteDialect_pysqlite().create_connect_args(url)
-    if not name or name == ":memory:" or "mode=memory" in name or name.startswith("file::memory:"):
+    """Return the file that a URL or an Engine opens. Raises UsageError for a database in memory.
+
+    One connection of an Engine is asked: ``creator``, ``connect_args`` and
+    hooks may open another file than its URL names.
+    """
+    named = _named_by(bind.url if isinstance(bind, Engine) else bind)
+    opened = _opened_by(bind) if isinstance(bind, Engine) else None
+    if opened and (named is None or os.path.realpath(named) != os.path.realpath(opened)):
+        return os.path.abspath(opened)
+    if named is None or opened == "":
         raise UsageError(
             "a SQLite database in memory belongs to one connection, nobody else can watch it:"
             " use a file"
         )
+    return named  # the same, perhaps by a link, which may lead elsewhere one day
+
+
+def _named_by(url: Any) -> Optional[str]:
+    (name, *_), options = SQLiteDialect_pysqlite().create_connect_args(url)
+    if not name or name == ":memory:" or "mode=memory" in name or name.startswith("file::memory:"):
+        return None
     if options.get("uri") or name.startswith("file:"):
         name = unquote(name[len("file:") :].partition("?")[0])
     return os.path.abspath(name)
+
+
+def _opened_by(engine: Engine) -> Optional[str]:
+    """Return the file, "" for one in memory; None where the Engine cannot be asked now."""
+    # In SQLAlchemy 1.4 nothing says that of an Engine but its dialect.
+    if getattr(engine.dialect, "is_async", False):
+        return None
+    pool = engine.pool.recreate()  # not from its own: the application may have taken all
+    try:
+        pooled: Any = pool.connect()
+        cursor = pooled.cursor()
+        # Not yet made by this: SQLite opens a file when it is read.
+        cursor.execute("PRAGMA database_list")
+        found = [row[2] for row in cursor.fetchall() if row[1] == "main"]
+        cursor.close()
+        pooled.close()
+        return str(found[0] or "")
+    except Exception:
+        return None  # whatever it is, the hub says it when it connects itself
+    finally:
+        pool.dispose()
 
 
 def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
