@@ -426,8 +426,16 @@ class Backend:
         """Return the log as groups read it."""
         raise NotImplementedError
 
-    def settings(self, bind: Any, values: Dict[str, str]) -> ContextManager[None]:
-        """Within the block, set ``context`` or ``capture`` for the transaction of ``bind``."""
+    def looks_the_same(self, engine: Any) -> bool:
+        """Tell whether an Engine's address is ours; another one may lead here as well."""
+        raise NotImplementedError
+
+    def is_behind(self, connection: Any) -> bool:
+        """Tell whether an application's Connection leads to this database."""
+        raise NotImplementedError
+
+    def settings(self, connection: Any, values: Dict[str, str]) -> ContextManager[None]:
+        """Within the block, set ``context`` or ``capture`` for a Connection's transaction."""
         raise NotImplementedError
 
     def altering(self, bind: Any, targets: List[Target]) -> ContextManager[None]:

@@ -1,13 +1,14 @@
 """The hub: where a database, a registry and the threads come together."""
 
 import atexit
+import contextlib
 import json
 import logging
 import os
 import threading
 import time
 import weakref
-from typing import Any, ContextManager, Dict, Iterable, List, Optional, Set, Tuple, Union
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 from sqlalchemy.engine import URL, Engine
 
@@ -30,6 +31,7 @@ from .target import as_target
 from .threads import Worker
 from .topics import Topics
 from .upkeep import Upkeep
+from .writers import connection_of
 
 logger = logging.getLogger("pgevents")
 
@@ -354,21 +356,23 @@ class Hub:
     def context(self, bind: Any, /, **values: Any) -> ContextManager[None]:
         """Within the block, let ``event.context`` of the changes be these values.
 
-        ``bind`` is the Session or Connection that writes. Values are JSON
+        ``bind`` is the Session or Connection that writes; of a Session with
+        several binds, the one to this hub's database counts. Values are JSON
         types. It ends with the block or the transaction, whichever comes first.
+        Raises UsageError, at the block's begin, for a writer of another database.
         """
         try:
             text = json.dumps(values)
         except (TypeError, ValueError) as error:
             raise UsageError(f"a context holds JSON types: {error}") from error
-        return self._backend.settings(bind, {"context": text})
+        return self._around(bind, {"context": text})
 
     def suppressed(self, bind: Any) -> ContextManager[None]:
         """Within the block, capture nothing of what ``bind`` writes.
 
         It ends with the block or the transaction, whichever comes first.
         """
-        return self._backend.settings(bind, {"capture": "off"})
+        return self._around(bind, {"capture": "off"})
 
     def altering(self, bind: Any, /, *targets: Any) -> ContextManager[None]:
         """Within the block, alter these tables with ``bind``, whatever hubs run; or any table.
@@ -439,6 +443,13 @@ class Hub:
             self._groups.start(source.reader.owner)
 
     # Inside.
+
+    @contextlib.contextmanager
+    def _around(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
+        targets = [one.target for one, _ in self.registry.all() if one.target is not None]
+        connection = connection_of(bind, self._backend, targets)
+        with self._backend.settings(connection, values):
+            yield
 
     def _state(self) -> str:
         source = self._source

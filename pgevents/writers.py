@@ -1,25 +1,99 @@
-"""The Session or Connection that an application writes with."""
+"""The Session or Connection that an application writes with.
 
-from typing import Any, NoReturn
+A Session may write to several databases (``binds``, a ``get_bind()`` of its
+own): what is set around writes has to be set where the hub's tables are.
+"""
 
+from typing import Any, Callable, Iterable, List, NoReturn
+
+from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
 from .errors import UsageError
+from .target import Target
+
+_RECIPE = "give the Connection, session.connection(bind_arguments={'mapper': Order})"
 
 
-def connection_of(bind: Any) -> Connection:
-    """Return the Connection behind what somebody writes with; a Session begins its transaction.
+def connection_of(bind: Any, database: Any, targets: Iterable[Target]) -> Connection:
+    """Return the Connection to a database behind what somebody writes with.
 
-    Raises UsageError for anything else.
+    A Session begins its transaction. ``database`` is the hub's backend: its
+    ``looks_the_same(engine)`` judges by the address, its ``is_behind(connection)``
+    asks. Of a Session with several binds, ``targets`` are tables whose bind is tried.
+    Raises UsageError where the writes go elsewhere, or nobody can tell.
     """
+    if isinstance(bind, scoped_session):
+        bind = bind()
     if isinstance(bind, Connection):
-        return bind
-    if isinstance(bind, (Session, scoped_session)):
-        return bind.connection()
+        if bind.dialect.name == database.dialect and database.is_behind(bind):
+            return bind
+        raise UsageError(
+            f"the Connection writes to {_place(bind)}, which is not this hub's: give the one that"
+            " writes to the hub's tables"
+        )
+    if isinstance(bind, Session):
+        return _of_session(bind, database, targets)
     raise UsageError(
         f"give the Session or Connection that writes, not {type(bind).__name__}"
     )
+
+
+def _of_session(session: Session, database: Any, targets: Iterable[Target]) -> Connection:
+    binds = _binds(session, targets)
+    same = [one for one in binds if one.dialect.name == database.dialect]
+    likely = [one for one in same if database.looks_the_same(one.engine)]
+    if len(likely) > 1:
+        raise UsageError(f"the Session has several ways to {_place(likely[0])}: {_RECIPE}")
+    # None, where the application goes another way, through a pooler: so they are asked.
+    for one in likely or same:
+        connection = session.connection(bind_arguments={"bind": one})
+        if database.is_behind(connection):
+            return connection
+    places = ", ".join(_place(one) for one in binds) or "no database that is known"
+    raise UsageError(f"the Session writes to {places}, which is not this hub's: {_RECIPE}")
+
+
+def _binds(session: Session, targets: Iterable[Target]) -> List[Any]:
+    """Return the Engines or Connections that a Session is known to write to."""
+    asks: List[Callable[[], Any]] = [session.get_bind]
+    for target in targets:
+        asks += [_ask_for(session, target)] if target.table is not None else []
+    found = list(filter(None, map(_answer, asks)))
+    # Before SQLAlchemy 2.1 they have no public name.
+    binds = getattr(session, "binds", None) or getattr(session, "_Session__binds", {})
+    found += binds.values()
+    pools: List[Any] = []
+    return [one for one in found if _is_new(one.engine.pool, pools)]
+
+
+def _ask_for(session: Session, target: Target) -> Callable[[], Any]:
+    if target.entity is not None:
+        return lambda: session.get_bind(mapper=sqlalchemy_inspect(target.entity))
+    return lambda: session.get_bind(clause=target.table)
+
+
+def _answer(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except SQLAlchemyError:  # it has no bind for that
+        return None
+
+
+def _is_new(pool: Any, known: List[Any]) -> bool:
+    # The same Engine with other options (isolation_level) has the same pool.
+    if any(one is pool for one in known):
+        return False
+    known.append(pool)
+    return True
+
+
+def _place(bind: Any) -> str:
+    url = bind.engine.url
+    host = f" on {url.host}" if url.host else ""
+    return f"{url.get_backend_name()} database {url.database!r}{host}"
 
 
 def require_transaction(connection: Connection) -> Any:

@@ -35,6 +35,11 @@ _ALWAYS = {"client_encoding": "UTF8"}
 #: SQLAlchemy's names, and other drivers', for what libpq calls otherwise.
 _RENAMED = {"database": "dbname", "unix_sock": "host", "timeout": "connect_timeout"}
 
+#: Which database of which server a session is in, for a writer's and one of ours.
+WHERE = (
+    "SELECT pg_catalog.current_database(),"
+    " pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())"
+)
 SAME_START = 0.001  # seconds by which two drivers may tell a server's start differently
 
 
@@ -47,7 +52,12 @@ class Place(NamedTuple):
 
     def is_of(self, first: First) -> bool:
         """Tell whether a session of ours is in the same database of the same server."""
-        return self.database == first.database and abs(self.started - first.started) < SAME_START
+        return is_same((self.database, self.started), (first.database, first.started))
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two rows of WHERE are of one database."""
+    return bool(one[0] == other[0] and abs(float(one[1]) - float(other[1])) < SAME_START)
 
 
 class Address:
@@ -67,6 +77,13 @@ class Address:
         self.ask: Any = None  # what the watchdog asks the server with
         self.keeps_sessions = False  # a pooler in between was seen to
         self._bind = bind
+
+    def is_of(self, engine: Engine) -> bool:
+        """Tell whether an Engine is ours, or has our URL but for the user."""
+        if isinstance(self._bind, Engine) and engine.pool is self._bind.pool:
+            return True
+        ours = self._bind.url if isinstance(self._bind, Engine) else self._bind
+        return bool(_spot(engine.url) == _spot(ours))
 
     def parameters(self) -> Dict[str, Any]:
         """Return psycopg2's arguments. Raises a DatabaseError."""
@@ -112,6 +129,10 @@ class Address:
             return _known_to_libpq(used)
         finally:
             pool.dispose()
+
+
+def _spot(url: Any) -> Any:
+    return url.host, url.port or 5432, url.database, url.query.get("host")
 
 
 def _of_url(url: Any) -> Dict[str, Any]:

@@ -1,21 +1,23 @@
 """PostgreSQL, as a hub sees it."""
 
 import contextlib
+import time
+import weakref
 from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 from sqlalchemy import text
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backend import Backend, Reader, Relation, Wish, union_of
-from ..errors import UsageError
+from ..errors import DatabaseError, UsageError
 from ..grouplog import Captured, GroupLog
 from ..tables import Tables
 from ..target import Target
 from ..values import Shape
-from ..writers import connection_of, refuse_autocommit, require_transaction
+from ..writers import refuse_autocommit, require_transaction
 from . import catalog, retention
-from .address import Address
+from .address import WHERE, Address, is_same
 from .alterations import missed_between
 from .capture import Capture, one_view
 from .connection import connect, engine
@@ -24,6 +26,8 @@ from .log import LogReader
 from .snapshot import is_before
 from .translation import translated
 from .values import decoders, kinds, parse
+
+ASK_AGAIN = 60.0  # seconds until a writer's database is compared again, after ours did not answer
 
 
 class PostgreSQL(Backend):
@@ -49,6 +53,11 @@ class PostgreSQL(Backend):
         self._housekeeping = retention.Housekeeping(self.tables, self.warnings)
         self._poll_interval = poll_interval
         self._dialect: Optional[Dialect] = None
+        #: Of pools that writers use: do they lead here? Each is asked once.
+        self._behind: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
+        self._ask_after = 0.0
+        if isinstance(bind, Engine):
+            self._behind[bind.pool] = True
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
@@ -151,10 +160,27 @@ class PostgreSQL(Backend):
     def group_log(self) -> GroupLog:
         return PostgresGroupLog(self._address, self.tables, self.marks)
 
+    def looks_the_same(self, engine: Any) -> bool:
+        return self._address.is_of(engine)
+
+    def is_behind(self, connection: Any) -> bool:
+        pool = connection.engine.pool
+        if pool not in self._behind:
+            if time.monotonic() < self._ask_after:
+                return True  # a writer can do without our connection
+            theirs = connection.execute(text(WHERE)).first()
+            try:
+                with self._cursor() as cursor:
+                    cursor.execute(WHERE)
+                    self._behind[pool] = is_same(theirs, cursor.fetchone())
+            except DatabaseError:
+                self._ask_after = time.monotonic() + ASK_AGAIN
+                return True
+        return self._behind[pool]
+
     @contextlib.contextmanager
-    def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
+    def settings(self, connection: Any, values: Dict[str, str]) -> Iterator[None]:
         """Set ``pgevents.<name>`` for the transaction, and what it was at the end of the block."""
-        connection = connection_of(bind)
         before = {name: _set(connection, name, value) for name, value in values.items()}
         transaction: Any = require_transaction(connection)
         _require_kept(connection, values)

@@ -4,9 +4,7 @@ import contextlib
 import sqlite3
 from typing import Any, Iterator, List
 
-from ..errors import UsageError
 from ..target import Target
-from ..writers import connection_of
 from . import catalog
 from .capture import Capture
 from .connection import autocommits, translated
@@ -49,15 +47,9 @@ class _Plain:
         self._raw: Any = bind
         self._theirs = False  # SQLAlchemy will end the transaction that we begin
         if not isinstance(bind, sqlite3.Connection):
-            connection = connection_of(bind)
-            if connection.dialect.name != "sqlite":
-                raise UsageError(
-                    f"this is a connection to {connection.dialect.name}, and the hub's database"
-                    " is SQLite: give a connection to that"
-                )
-            connection.exec_driver_sql("SELECT 1")  # SQLAlchemy 2 begins a transaction at once
-            self._raw = connection.connection
-            self._theirs = connection.get_transaction() is not None
+            bind.exec_driver_sql("SELECT 1")  # SQLAlchemy 2 begins a transaction at once
+            self._raw = bind.connection
+            self._theirs = bind.get_transaction() is not None
 
     @property
     def in_transaction(self) -> bool:

@@ -21,7 +21,16 @@ from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, numbers, retention
 from .altering import altering
 from .capture import Capture
-from .connection import BUSY, autocommits, connect, engine, one_view, path_of, translated
+from .connection import (
+    BUSY,
+    autocommits,
+    connect,
+    engine,
+    one_view,
+    path_of,
+    same_file,
+    translated,
+)
 from .groups import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
@@ -141,14 +150,23 @@ class SQLite(Backend):
             self._path, self.tables, self._gate, self.warnings, self._marks
         )
 
+    def looks_the_same(self, engine: Any) -> bool:
+        try:
+            return same_file(path_of(engine), self._path)
+        except UsageError:  # in memory
+            return False
+
+    def is_behind(self, connection: Any) -> bool:
+        databases = connection.exec_driver_sql("PRAGMA database_list").fetchall()
+        return any(name == "main" and same_file(file, self._path) for _, name, file in databases)
+
     @contextlib.contextmanager
-    def settings(self, bind: Any, values: Dict[str, str]) -> Iterator[None]:
+    def settings(self, connection: Any, values: Dict[str, str]) -> Iterator[None]:
         """Keep rows in the settings table within the block, never beyond the transaction.
 
         Nobody else sees them: they are not committed, and SQLite has one
         writer at a time.
         """
-        connection = connection_of(bind)
         settings = _Settings(connection, self.tables.name("settings"))
         before = {name: settings.get(name) for name in values}
         # Before anything is written: it would be committed, and be everybody's.
@@ -169,8 +187,12 @@ class SQLite(Backend):
             for name, former in before.items():
                 settings.restore(name, former)
 
-    def altering(self, bind: Any, targets: List[Target]) -> ContextManager[None]:
-        return altering(self._capture, bind, targets)
+    @contextlib.contextmanager
+    def altering(self, bind: Any, targets: List[Target]) -> Iterator[None]:
+        if not isinstance(bind, sqlite3.Connection):
+            bind = connection_of(bind, self, targets)
+        with altering(self._capture, bind, targets):
+            yield
 
     # SQLite's locks are the process's, and a child does not inherit them; but it
     # inherits what the library believes of them. So no connection may be in use

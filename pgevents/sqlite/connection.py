@@ -178,6 +178,14 @@ def identity(path: str) -> Optional[Tuple[int, int]]:
     return found.st_dev, found.st_ino
 
 
+def same_file(one: str, other: str) -> bool:
+    """Tell whether two paths mean one file."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    found = identity(one)  # by another name: a hard link, a mount
+    return found is not None and found == identity(other)
+
+
 def translation(error: Any) -> Exception:
     """Return our error for one of sqlite3's."""
     sentence = str(error)

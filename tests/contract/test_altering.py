@@ -217,7 +217,7 @@ def test_another_databases_connection_is_refused(sqlite, postgres, registry):
     hub = Hub(sqlite.url, registry)
 
     with postgres.engine().begin() as connection:
-        with pytest.raises(UsageError, match="a connection to postgresql"):
+        with pytest.raises(UsageError, match="writes to postgresql database"):
             with hub.altering(connection, "orders"):
                 pass
 
