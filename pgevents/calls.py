@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from .delivery import Audience
 from .errors import PgEventsError, Unavailable, UsageError
-from .event import Event, LogRow
+from .event import Event, LogRow, without_values
 from .grouplog import plain_row
 from .ledger import Failure, Ledger
 from .metrics import GroupMetrics
@@ -55,6 +55,7 @@ class Calls:
         max_attempts: int,
         backoff: Backoff,
         ordered: bool,
+        keep_rows: bool,
         ledger: Ledger,
         audience: Audience,
         known: Topics,
@@ -67,6 +68,7 @@ class Calls:
         self._max_attempts = max_attempts
         self._backoff = backoff
         self._ordered = ordered
+        self._keep_rows = keep_rows
         self._ledger = ledger
         self._audience = audience
         self._known = known
@@ -127,7 +129,14 @@ class Calls:
         """Return what is to be written down of an attempt that failed."""
         delay = None if attempt >= self._max_attempts else self._backoff.wait(attempt)
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return Failure(row, attempt, said(error), text, delay, error)
+        kept = self._kept(row) if delay is None else None
+        return Failure(row, attempt, said(error), text, delay, error, kept)
+
+    def _kept(self, row: LogRow) -> Optional[LogRow]:
+        """Return what a dead letter keeps of a row, None if the whole."""
+        if self._keep_rows:
+            return None
+        return without_values(row, self._known.shape_of(plain_row(row, self._group)).key)
 
     def _one(
         self,
@@ -142,7 +151,7 @@ class Calls:
             ended = PgEventsError(
                 f"given up: attempts that ended with their process: {attempt - 1}"
             )
-            return Failure(row, attempt - 1, str(ended), "", None, ended)
+            return Failure(row, attempt - 1, str(ended), "", None, ended, self._kept(row))
         if not self._strangers.knows(row):
             return None  # as what the group does not listen to
         event = self.event(row, attempt, again)

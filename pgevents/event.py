@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from typing import Any, Callable, Dict, FrozenSet, Optional, Tuple, cast
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Tuple, cast
 
 from .envelope import NOT_ONE, parse_fields
 from .errors import UsageError
@@ -328,3 +328,17 @@ def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
         f"{event.topic}.{missing[0]}, which is no column any more; there are"
         f" {', '.join(sorted(now))}"
     )
+
+
+def without_values(row: LogRow, key: Iterable[str]) -> LogRow:
+    """Return a log row without what its writer wrote, but for the columns of the key."""
+    old, new = (_only(text, key) for text in (row[_OLD], row[_NEW]))
+    return (*row[:_OLD], old, new, None)
+
+
+def _only(text: Optional[str], names: Iterable[str]) -> Optional[str]:
+    if text is None:
+        return None
+    # A fraction stays as it was written: a float has not all its digits.
+    values = json.loads(text, parse_float=str)
+    return json.dumps({name: values[name] for name in names if name in values})

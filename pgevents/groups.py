@@ -40,7 +40,10 @@ DRAIN_PAUSE = 0.02  # seconds between two looks of drain()
 
 
 class DeadLetter(NamedTuple):
-    """An event that a group has given up. ``at`` is when it did."""
+    """An event that a group has given up. ``at`` is when it did.
+
+    Where the group keeps no rows the event has the columns of its key alone.
+    """
 
     id: int
     event: Event
@@ -128,8 +131,12 @@ class Group:
             )
         self._groups.wake()
 
-    def dead_letters(self) -> List[DeadLetter]:
-        """Return what the group has given up, oldest first."""
+    def dead_letters(self, older_than: float = 0.0) -> List[DeadLetter]:
+        """Return what the group has given up, oldest first.
+
+        ``older_than``: only what it had given up so many seconds ago.
+        """
+        checks.seconds("older_than", older_than)
         return [
             DeadLetter(
                 row["id"],
@@ -139,7 +146,7 @@ class Group:
                 row["traceback"],
                 datetime.datetime.fromtimestamp(row["at"], datetime.timezone.utc),
             )
-            for row in self._groups.ledger().dead_letters(self.name)
+            for row in self._groups.ledger().dead_letters(self.name, older_than)
         ]
 
     def retry_dead(self, *letters: Union[int, DeadLetter]) -> int:
@@ -152,10 +159,16 @@ class Group:
         self._groups.wake()
         return count
 
-    def discard_dead(self, *letters: Union[int, DeadLetter]) -> int:
-        """Forget these dead letters, or all: their events are never handled; return how many."""
-        ids = _ids("discard", letters)
-        return self._groups.ledger().discard_dead(self.name, ids or None)
+    def discard_dead(self, *letters: Union[int, DeadLetter], older_than: float = 0.0) -> int:
+        """Forget these dead letters, or all: their events are never handled; return how many.
+
+        ``older_than``: only those that were given up so many seconds ago, or before.
+        """
+        ids: Optional[List[int]] = _ids("discard", letters) or None
+        if checks.seconds("older_than", older_than):
+            old = self._groups.ledger().dead_letters(self.name, older_than)
+            ids = [row["id"] for row in old if ids is None or row["id"] in ids]
+        return self._groups.ledger().discard_dead(self.name, ids)
 
     def drop(self) -> None:
         """Forget the group, its position and its dead letters. Its processes must be stopped."""
@@ -218,6 +231,10 @@ class Groups:
     def names(self) -> List[str]:
         """Return the names of all groups in the database."""
         return self.ledger().names()
+
+    def expire(self, seconds: float) -> int:
+        """Forget the dead letters of all groups that are as old; return how many."""
+        return self.ledger().expire_dead(seconds)
 
     def drop(self, name: str) -> None:
         """Forget a group. Raises UsageError while it runs here."""

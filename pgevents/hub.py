@@ -59,7 +59,8 @@ class Hub:
     ``workers``: how many listeners run at once; above 1, the events of one
     row keep their order. ``queue_size``: events waiting for a listener before
     the reader stops reading. ``retention``: seconds that the log is kept;
-    ``group_retention``: what a group has not passed yet.
+    ``group_retention``: what a group has not passed yet;
+    ``dead_letter_retention``: what groups have given up, None for ever.
     ``retry``: how often a listener that raises is called. ``bell``: False
     where transactions are prepared (two-phase commit); None leaves what is
     installed. ``poll_interval``: seconds, where there is no bell.
@@ -81,6 +82,7 @@ class Hub:
         queue_size: int = QUEUE_SIZE,
         retention: float = RETENTION,
         group_retention: float = GROUP_RETENTION,
+        dead_letter_retention: Optional[float] = None,
         retry: Optional[Retry] = None,
         bell: Optional[bool] = None,
         poll_interval: float = 0.05,
@@ -103,6 +105,11 @@ class Hub:
         self._retention = checks.seconds("retention", retention, 1.0)
         self._group_retention = max(
             self._retention, checks.seconds("group_retention", group_retention)
+        )
+        self._dead_letter_retention = (
+            None
+            if dead_letter_retention is None
+            else checks.seconds("dead_letter_retention", dead_letter_retention, 1.0)
         )
         self._behind_after = checks.seconds("behind_after", behind_after)
         self._retry = retry or Retry()
@@ -339,7 +346,8 @@ class Hub:
         ``lease``, seconds until another process takes over from one that is
         silent; ``max_attempts``; ``backoff``, the first and the longest wait
         in seconds; ``start``, where a new group begins: "now", the
-        "beginning" of what is kept, or with a "backfill" of the rows there are.
+        "beginning" of what is kept, or with a "backfill" of the rows there are;
+        ``keep_rows``: False lets its dead letters keep the key alone.
 
         What the group listens to and whether it is ordered lives in the
         database. The last process that started has the say; those that define
@@ -496,10 +504,11 @@ class Hub:
         self._delivery = self._new_delivery()
         self._housekeeper = Housekeeper(
             "pgevents-housekeeper",
-            min(HOUSEKEEPING, self._retention / 4),
+            min(HOUSEKEEPING, self._retention / 4, (self._dead_letter_retention or 3600) / 4),
             self._prepared,
             self._check_capture,
             self._clean,
+            self._expire,
         )
         self._dispatcher = Dispatcher(
             "pgevents-dispatcher", self._delivery, self._queue_size, self._workers
@@ -599,6 +608,13 @@ class Hub:
         """Tell whether what is wanted is installed, and from where on we read is known."""
         source = self._source
         return source is not None and source.prepared
+
+    def _expire(self) -> None:
+        """Let old dead letters go."""
+        if self._dead_letter_retention is not None:
+            expired = self._groups.expire(self._dead_letter_retention)
+            if expired:
+                logger.info("%d old dead letters are discarded", expired)
 
     def _check_capture(self) -> None:
         with self._backend.session():

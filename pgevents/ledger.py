@@ -85,6 +85,7 @@ class Failure(NamedTuple):
     traceback: str
     delay: Optional[float]
     cause: BaseException
+    kept: Optional[LogRow] = None  # by the dead letter, if not the whole row
 
 
 class Superseded(Exception):
@@ -521,19 +522,32 @@ class Ledger:
 
     # Dead letters.
 
-    def dead_letters(self, name: str) -> List[Dict[str, Any]]:
-        """Return what a group has given up, oldest first. Raises UsageError for an unknown one."""
+    def dead_letters(self, name: str, older_than: float = 0.0) -> List[Dict[str, Any]]:
+        """Return what a group has given up so many seconds ago, or before, oldest first.
+
+        Raises UsageError for an unknown one.
+        """
         dead = self._dead
         columns = (dead.c.id, dead.c.seq, dead.c.event, dead.c.attempts, dead.c.error)
         with self._reading() as connection:
             self._row(connection, name)
             found = connection.execute(
                 select(*columns, dead.c.traceback, dead.c.at)
-                .where(dead.c.group_name == name)
+                .where(and_(dead.c.group_name == name, *self._older(older_than)))
                 .order_by(dead.c.id)
             ).fetchall()
         names = ("id", "position", "event", "attempts", "error", "traceback", "at")
         return [dict(zip(names, row)) for row in found]
+
+    def expire_dead(self, seconds: float) -> int:
+        """Forget all dead letters, of any group, that are as old; return how many."""
+        with self._reading() as connection:
+            found = connection.execute(select(self._dead.c.id).where(*self._older(seconds)))
+            letters = [row[0] for row in found]
+        return sum(self._discard(page) for page in _pages(letters))
+
+    def _older(self, seconds: float) -> List[Any]:
+        return [self._dead.c.at <= self._now - seconds] if seconds else []
 
     def retry_dead(self, name: str, ids: Optional[List[int]] = None) -> int:
         """Let dead letters be handled once more, all or these; return how many.
@@ -815,7 +829,8 @@ class Ledger:
         )
 
     def _bury(self, connection: Connection, name: str, failure: Failure) -> int:
-        row = [str(part) if index == 2 else part for index, part in enumerate(failure.row)]
+        kept = failure.row if failure.kept is None else failure.kept
+        row = [str(part) if index == 2 else part for index, part in enumerate(kept)]
         encoding = self._log.encoding(connection)
         key: Any = connection.execute(
             insert(self._dead).values(

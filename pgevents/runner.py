@@ -43,7 +43,7 @@ IDLE = 4.0  # seconds between two looks when nothing wakes us
 STANDBY = 0.25  # seconds between two looks at what another process holds
 SUCCESSION = 10.0  # seconds that nobody of another definition was there, until ours counts
 STARTS = ("now", "beginning", "backfill")
-OPTIONS = ("ordered", "batch_size", "lease", "max_attempts", "backoff", "start")
+OPTIONS = ("ordered", "batch_size", "lease", "max_attempts", "backoff", "start", "keep_rows")
 
 
 class Options:
@@ -57,11 +57,13 @@ class Options:
         max_attempts: int = MAX_ATTEMPTS,
         backoff: Tuple[float, float] = (FIRST_WAIT, LONGEST_WAIT),
         start: str = "now",
+        keep_rows: bool = True,
     ) -> None:
         if start not in STARTS:
             raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
-        if not isinstance(ordered, bool):
-            raise UsageError(f"ordered={ordered!r}: give True or False")
+        for name, value in (("ordered", ordered), ("keep_rows", keep_rows)):
+            if not isinstance(value, bool):
+                raise UsageError(f"{name}={value!r}: give True or False")
         if not isinstance(backoff, (tuple, list)) or len(backoff) != 2:
             raise UsageError(f"backoff={backoff!r}: give two waits in seconds, first and longest")
         self.ordered = ordered
@@ -70,6 +72,7 @@ class Options:
         self.max_attempts = checks.whole("max_attempts", max_attempts)
         self.backoff = Backoff(*(checks.seconds("backoff", wait) for wait in backoff))
         self.start = start
+        self.keep_rows = keep_rows
 
     def definition(self, topics: Dict[str, List[str]]) -> str:
         """Return what all processes of the group have to agree about, as JSON."""
@@ -89,6 +92,7 @@ class Options:
                 "lease": self.lease,
                 "max_attempts": self.max_attempts,
                 "backoff": [self.backoff.first, self.backoff.longest],
+                "keep_rows": self.keep_rows,
             }
         )
 
@@ -148,7 +152,8 @@ class Runner(Worker):
         self._owner = owner
         self._ledger = ledger
         self._calls = Calls(
-            group, options.max_attempts, options.backoff, options.ordered, ledger,
+            group, options.max_attempts, options.backoff, options.ordered,
+            options.keep_rows, ledger,
             Audience(registry, known, group), known, metrics, strangers, self._goes_on,
             self._finish_one,
         )

@@ -357,3 +357,31 @@ def test_backfill_says_when_it_is_over_and_when_there_is_none(sqlite_copy):
 
     assert over == (0, "the backfill of copy is done: 10 rows\n", "")
     assert none[0] == 0 and "copy has no backfill" in none[1]
+
+
+def test_discard_takes_the_dead_letters_of_an_age_of_one_group_or_of_all(mailer):
+    registry = Registry()
+
+    def handle(event):
+        raise ValueError("poison")
+
+    registry.listen("orders", "after_insert", handle, group="shop:index")
+    hub = Hub(mailer.url, registry)
+    hub.group("shop:index", max_attempts=1, start="beginning")
+    with hub:
+        letters = wait_for(lambda: hub.group("shop:index").dead_letters()[1:])
+    table = "pgevents_dead" if mailer.kind == "sqlite" else "pgevents.dead"
+    mailer.execute("UPDATE {} SET at = at - 864000 WHERE id < %s".format(table), letters[0].id)
+
+    young = command.run("discard", mailer.url, "mailer", "--older-than", "30d", "--yes")
+    wrong = command.run("discard", mailer.url, "mailer", "--older-than", "a month")
+    whose = command.run("discard", mailer.url, "--older-than", "1d")
+    every = command.run("discard", mailer.url, "--all-groups", "--older-than", "7d", "--yes")
+    left = hub.group("shop:index").dead_letters() + hub.group("mailer").dead_letters()
+    hub.stop()
+
+    assert "0 dead letters of mailer discarded" in young[1]
+    assert "30d, 12h, 45m or 90s" in wrong[2]
+    assert "--all-groups" in whose[2]
+    assert "2 dead letters of all groups discarded" in every[1]
+    assert [letter.id for letter in left] == [letters[0].id]

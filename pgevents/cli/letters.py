@@ -1,15 +1,15 @@
 """``pgevents dead``, ``retry``, ``discard``: what a group has given up, and what becomes of it."""
 
 import json
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import click
 
 from ..errors import UsageError
 from ..event import Event
-from ..groups import DeadLetter
+from ..groups import DeadLetter, Group
 from . import options
-from .groups import counted, named
+from .groups import counted, hub_of, named
 from .say import ask, say, say_lines
 
 
@@ -100,30 +100,64 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
 
 @click.command(cls=options.Command)
 @options.url
-@click.argument("group")
+@click.argument("group", required=False)
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.option("--all-groups", is_flag=True, help="Those of all groups, in place of GROUP.")
+@click.option(
+    "--older-than", callback=options.age, default="0s", metavar="AGE",
+    help="Only those that were given up so long ago: 30d, 12h, 45m, 90s.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @options.schema
-def discard(url: str, group: str, ids: Tuple[int, ...], yes: bool, schema: str) -> None:
+def discard(
+    url: str,
+    group: Optional[str],
+    ids: Tuple[int, ...],
+    all_groups: bool,
+    older_than: float,
+    yes: bool,
+    schema: str,
+) -> None:
     """Forget dead letters: all of a group, or these.
 
-    Their events are never handled. Asks before it discards all.
+    Their events are never handled. Asks, unless it is told their numbers. A hub
+    does the same by itself with Hub(dead_letter_retention=…).
 
     \b
     Examples:
       pgevents discard postgresql://me@host/shop mailer 17 18
-      pgevents discard postgresql://me@host/shop mailer
+      pgevents discard postgresql://me@host/shop mailer --older-than 30d
+      pgevents discard postgresql://me@host/shop --all-groups --older-than 30d --yes
     """
+    if all_groups == (group is not None):
+        raise UsageError("whose dead letters? Name a GROUP, or give --all-groups without one")
+    if all_groups:
+        with hub_of(url, schema) as hub:
+            groups = hub.groups()
+            chosen = [(one, one.dead_letters(older_than)) for one in groups]
+            _discard(chosen, "all groups", yes)
+        return
+    assert group is not None
     with named(url, schema, group) as found:
-        letters = found.dead_letters()
-        chosen = [letter for letter in letters if not ids or letter.id in ids]
-        if chosen and not ids and not yes:
-            what = counted(len(chosen), "dead letter")
-            ask(f"Discard {what} of {group}? None is ever handled.")
-        # Those that were counted: others may have come since.
-        count = found.discard_dead(*chosen) if chosen else 0
-    complaints = [*_unknown(group, ids, [letter.id for letter in letters])]
-    _report(f"{counted(count, 'dead letter')} of {group} discarded", count, complaints)
+        there = found.dead_letters()
+        letters = found.dead_letters(older_than) if older_than else there
+        letters = [letter for letter in letters if not ids or letter.id in ids]
+        unknown = [*_unknown(group, ids, [letter.id for letter in there])]
+        _discard([(found, letters)], group, yes or bool(ids), unknown)
+
+
+def _discard(
+    chosen: List[Tuple[Group, List[DeadLetter]]],
+    whose: str,
+    yes: bool,
+    complaints: Sequence[str] = (),
+) -> None:
+    """Discard those that were counted: others may have come since."""
+    number = sum(len(letters) for _, letters in chosen)
+    if number and not yes:
+        ask(f"Discard {counted(number, 'dead letter')} of {whose}? None is ever handled.")
+    count = sum(group.discard_dead(*letters) for group, letters in chosen if letters)
+    _report(f"{counted(count, 'dead letter')} of {whose} discarded", count, list(complaints))
 
 
 def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:

@@ -61,6 +61,17 @@ schema = click.option(
 )
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def age(_: click.Context, __: click.Parameter, word: str) -> float:
+    """Return a time such as 30d, 12h, 45m or 90s in seconds."""
+    number, unit = word[:-1], word[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdigit()):
+        raise click.BadParameter(f"{word!r} is no time: give one such as 30d, 12h, 45m or 90s")
+    return float(int(number) * _UNITS[unit])
+
+
 def watching(command: Function) -> Function:
     """Ask what is to be captured; call the command with a hub that watches it, and the tables."""
 

@@ -766,7 +766,7 @@ def test_a_dead_letter_is_named_by_its_number(orders, letter):
 @pytest.mark.parametrize("option, value", [
     ("batch_size", 0), ("batch_size", 2.5), ("batch_size", "7"), ("lease", 0.5), ("lease", None),
     ("lease", float("nan")), ("max_attempts", 0), ("backoff", 3), ("backoff", (1,)),
-    ("backoff", (-1, 2)), ("ordered", "no"), ("start", "then"), ("colour", "red"),
+    ("backoff", (-1, 2)), ("ordered", "no"), ("keep_rows", 0), ("start", "then"), ("colour", "red"),
 ], ids=str)
 def test_a_wrong_option_of_a_group_is_refused_at_once(orders, option, value):
     with pytest.raises(UsageError) as caught:
