@@ -22,6 +22,7 @@ rooms do not see each other.
     envelope       the JSON of an event: its fields, checked
     identity       which object of a mapped class a row is
     event          a change, as a listener is told it
+    notes          rows of the log that are no events
     target         what somebody listens to
     columns        what a listener names as a column
     signals        what a hub tells about itself

@@ -22,6 +22,7 @@ from .event import Event, LogRow
 from .groups import Group, Groups
 from .housekeeper import Housekeeper
 from .metrics import Metrics
+from .notes import gap_of, is_note, noted_topic
 from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
@@ -586,8 +587,26 @@ class Hub:
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
         self._groups.wake()
+        notes = [row for row in rows if is_note(row)]
+        if notes:
+            self._report(notes)
+            rows = [row for row in rows if not is_note(row)]
         shape_of = self._topics.shape_of
         return [Event(row, shape_of(row)) for row in self._strangers.left_out(rows)]
+
+    def _report(self, notes: List[LogRow]) -> None:
+        """Report what notes in the log say of tables that somebody listens to, without a group."""
+        reason = gap_of([row for row in notes if self._listened_to(noted_topic(row))])
+        if reason is not None:
+            self._tell("gap", reason=reason)
+
+    def _listened_to(self, topic: str) -> bool:
+        keys = self._topics.keys(topic)
+        return any(
+            listener.group is None
+            for moment in ("after_truncate", "after_delete")
+            for listener in self.registry.listeners(keys, moment)
+        )
 
     def _tell(self, name: str, **details: Any) -> None:
         if name == "connected":

@@ -23,6 +23,7 @@ from .event import LogRow
 from .grouplog import Captured
 from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
 from .metrics import GroupMetrics
+from .notes import gap_of, is_note
 from .registry import Registry
 from .retry import Backoff
 from .standing import Standing
@@ -334,6 +335,9 @@ class Runner(Worker):
         if not work.rows:  # all cleaned away, which the gap told
             self._write(work, Settlement([], [], False, 1, 0))
             return
+        reason = gap_of([row for row in work.rows if is_note(row)])
+        if reason is not None:
+            self._tell("gap", reason=f"the group {self.group}: {reason}")
         rest, attempt, singly = work.rows, work.attempt, work.again
         failed: Dict[int, Failure] = {}  # attempts whose transaction took them along
         spared: Set[int] = set()  # events of which one such attempt was not counted

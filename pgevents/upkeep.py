@@ -45,6 +45,7 @@ class Upkeep:
         wanted = self.wishes.all()
         lacking = self._backend.lacking(wanted)
         self._see_to(wanted, self._may_install, deadline)
+        self._warn_of(self._backend.missing(None, wanted))
         if lacking:
             self._tell("gap", reason="; ".join(lacking))
         self._known = {relation.topic: relation for relation, _ in wanted}
@@ -79,6 +80,8 @@ class Upkeep:
             self._tell("gap", reason="; ".join(missed + unheard))
         if missing:
             self._see_to(wanted, self._may_install)
+            missing = self._backend.missing(None, wanted)
+        self._warn_of(missing)
 
     def _see_to(
         self, wanted: Wanted, install: bool, deadline: Optional[float] = None
@@ -94,6 +97,9 @@ class Upkeep:
                 )
         for sentence in self.wishes.overruled(self._service, wanted):
             logger.warning("%s", sentence)
+
+    def _warn_of(self, missing: List[str]) -> None:
+        self._backend.warnings.set("capture", "; ".join(missing) or None)
 
     def _missed(self, wanted: Wanted) -> List[str]:
         """Say what the tables that changed since the last call did not report."""

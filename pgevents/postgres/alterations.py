@@ -72,7 +72,7 @@ def missed_between(former: Relation, now: Relation) -> List[str]:
         f"{after[oid]} was attached to {now.topic}: the rows that it had are there without an"
         " event for each"
         for oid in sorted(after.keys() - before.keys())
-        if oid in now.more["attached"]
+        if after[oid].attached
     ]
     return missed
 

@@ -118,7 +118,7 @@ class PostgreSQL(Backend):
             return self._capture.missing(cursor, service, wishes)
 
     def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
-        with self._cursor() as cursor:
+        with self._cursor() as cursor, one_view(cursor):
             return self._capture.unheard(cursor, wishes)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:

@@ -26,6 +26,7 @@ from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
 from .catalog import find_topic, quoted
+from .partitions import Trigger, Truncations
 from .session import SAFE_PATH
 from .translation import sentence_of
 
@@ -52,6 +53,7 @@ class Capture:
         self.tables = tables
         self.schema = tables.schema
         self.bell = bell
+        self._truncations = Truncations(tables.schema)
         self._functions = self._script("functions.sql")
 
     # Finding out.
@@ -62,6 +64,12 @@ class Capture:
         With a ``service`` its own wishes must be written down, too; without,
         it is enough that somebody's cover them.
         """
+        found = self._missing(cursor, service, wishes)
+        if self._current(cursor):
+            found += self._untold(cursor, wishes)
+        return found
+
+    def _missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
         if not self._current(cursor):
             return [f"the log {self.tables.name('log')} is not installed, or outdated"]
         found = []
@@ -78,11 +86,22 @@ class Capture:
     def unheard(self, cursor: Any, wishes: Wishes) -> List[str]:
         """Name of what is missing that by which changes are not captured, a sentence each.
 
-        Triggers for each row, of a table that was detached, do until they are replaced.
+        Triggers for each row, of a table that was detached, do until they are replaced; a
+        partition that is new was not truncated yet.
         """
         by_row = [(_by_row(relation), wish) for relation, wish in wishes]
-        deaf = set(self.missing(cursor, None, by_row))
-        return [sentence for sentence in self.missing(cursor, None, wishes) if sentence in deaf]
+        deaf = set(self._missing(cursor, None, by_row))
+        return [sentence for sentence in self._missing(cursor, None, wishes) if sentence in deaf]
+
+    def _untold(self, cursor: Any, wishes: Wishes) -> List[str]:
+        """Name the partitions whose truncation nobody would notice, a sentence each."""
+        tables = {relation.topic: relation for relation, _ in wishes}
+        return [
+            f"nobody would notice that {tables[topic].more['partitions'][oid]}, a partition of"
+            f" {topic}, is truncated"
+            for topic in tables
+            for oid, _ in self._unnoted(cursor, tables[topic])
+        ]
 
     def installed(self, cursor: Any) -> List[Dict[str, Any]]:
         """Return a dict for each watched table: table, operations, services, triggers in order."""
@@ -92,7 +111,11 @@ class Capture:
         for topic, known in sorted(self._watched(cursor).items()):
             relation = find_topic(cursor, topic)
             union = union_of(known.values())
-            current = relation is not None and self._up_to_date(cursor, relation, union)
+            current = (
+                relation is not None
+                and self._up_to_date(cursor, relation, union)
+                and not self._unnoted(cursor, relation)
+            )
             result.append(
                 {
                     "table": topic if relation is None else relation.label,
@@ -126,6 +149,7 @@ class Capture:
                     if self.missing(cursor, service, [(relation, wish)]):
                         self._retry(cursor, relation.topic, lambda: self._watch(
                             cursor, service, relation, wish), deadline)
+                    self._note_truncations(cursor, relation, deadline)
                 self._remove_orphans(cursor, deadline)
 
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
@@ -157,6 +181,7 @@ class Capture:
                 _comment_sql(name, relation, trigger) + ";"
                 for name, trigger in self._triggers(relation, wish)
             ]
+            parts += [trigger + ";" for trigger in self._notes(relation, wish).values()]
         if role is not None:
             parts.append(self._grants(role))
         return "\n".join([*parts, "COMMIT;", ""])
@@ -385,6 +410,45 @@ class Capture:
                 found.append((name, f"{head} {on} {tail}"))
         return found
 
+    # Their partitions.
+
+    def _notes(self, relation: Relation, wish: Wish) -> Dict[Trigger, str]:
+        """Return the triggers that note when a partition is truncated."""
+        name = f"{self.schema}_truncate_{_hash(relation.topic)[:8]}"
+        return self._truncations.wanted(relation, wish, name, _literal(relation.topic))
+
+    def _unnoted(self, cursor: Any, relation: Relation) -> Dict[Trigger, str]:
+        """Return those that are not there."""
+        if not relation.more["partitions"]:
+            return {}
+        union = union_of(self._watched(cursor).get(relation.topic, {}).values())
+        wanted = self._notes(relation, union)
+        there = self._truncations.there(cursor, [oid for oid, _ in wanted])
+        return {key: trigger for key, trigger in wanted.items() if key not in there}
+
+    def _note_truncations(
+        self, cursor: Any, relation: Relation, deadline: Optional[float]
+    ) -> None:
+        """Make those that are not there, each in a transaction of its own."""
+        for (oid, _), trigger in self._unnoted(cursor, relation).items():
+            partition = relation.more["partitions"][oid]
+            with _tolerant(f"nobody will notice that {partition} is truncated"):
+                self._retry(cursor, str(partition), lambda: cursor.execute(trigger), deadline)
+
+    def _remove_notes(self, cursor: Any, deadline: Optional[float]) -> None:
+        """Take the triggers from partitions that were detached, or whose table nobody watches."""
+        there = self._truncations.all(cursor)
+        watched = self._watched(cursor) if there else {}
+        for topic, known in watched.items():
+            relation = find_topic(cursor, topic)
+            if relation is not None:
+                for key in self._notes(relation, union_of(known.values())):
+                    there.pop(key, None)
+        for (_, name), table in there.items():
+            drop = f"DROP TRIGGER IF EXISTS {name} ON {table}"
+            with _tolerant(f"the trigger {name} stays on {table}"):
+                self._retry(cursor, table, lambda: cursor.execute(drop), deadline)
+
     def _remove_orphans(self, cursor: Any, deadline: Optional[float] = None) -> None:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""
         watch = self.tables.name("watch")
@@ -407,6 +471,7 @@ class Capture:
             if relation is not None:
                 logger.info("taking the triggers from %s, which nobody watches", topic)
                 self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
+        self._remove_notes(cursor, deadline)
 
     # Rights.
 
@@ -539,6 +604,15 @@ _MEANWHILE = (
 
 #: The functions of functions.sql; earlier releases have no others.
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION \S+?\.(\w+)\(", re.M)
+
+
+@contextlib.contextmanager
+def _tolerant(what: str) -> Iterator[None]:
+    """Within the block, log that a right is missing, and go on: a partition may have an owner."""
+    try:
+        yield
+    except Denied as error:
+        logger.warning("%s: %s", what, error)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What PostgreSQL's catalog says of a table: where it is, its columns, its key."""
 
 import difflib
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from ..backend import Relation
 from ..errors import UsageError
@@ -46,7 +46,8 @@ _ALTERED_BY = """
 #: made by one transaction and attached by another: then it may have had rows. Its column
 #: tableoid (-6) knows who made it.
 _PARTITIONS = """
-(SELECT array_agg(ARRAY[tree.oid::text, n.nspname, p.relname, (a.xmin <> tree.by)::text])
+(SELECT array_agg(ARRAY[tree.oid::text, n.nspname, p.relname, p.relkind::text,
+                        (a.xmin <> tree.by)::text])
    FROM (WITH RECURSIVE tree (oid, by) AS (
              SELECT inhrelid, xmin FROM pg_inherits
               WHERE inhparent = c.oid AND c.relkind = 'p' UNION ALL
@@ -103,6 +104,18 @@ _KINDS = {
 }
 
 
+class Partition(NamedTuple):
+    """A partition of a table; ``attached`` if it was made by another transaction before."""
+
+    schema: str
+    name: str
+    kind: str
+    attached: bool
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
 def find(cursor: Any, target: Target) -> Relation:
     """Return the table a target means: by the application's search_path, without a schema.
 
@@ -150,8 +163,10 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         risky=risky,
         mark=mark,
         altered_by=altered_by,
-        partitions={int(part[0]): ".".join(part[1:3]) for part in parts or ()},
-        attached={int(part[0]) for part in parts or () if part[3] == "true"},
+        partitions={
+            int(oid): Partition(schema, name, kind, attached == "true")
+            for oid, schema, name, kind, attached in parts or ()
+        },
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
+from ..notes import note_topics
 from ..tables import Tables
 from . import pages
 from .address import Address
@@ -172,6 +173,7 @@ class PostgresGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
+        topics = topics + note_topics(topics)
         rows, behind = self._read(connection, cursor, topics, limit)
         self._look_at_marks(connection, topics if rows else ())
         return rows, behind
@@ -220,7 +222,8 @@ class PostgresGroupLog(GroupLog):
         upto = place.upto or _NOTHING
         if backfill is not None:
             upto = place.since.and_also(backfill)
-        values = {**_since(place.since), "upto": upto.text, "seq": place.seq, "topics": topics,
+        values = {**_since(place.since), "upto": upto.text, "seq": place.seq,
+                  "topics": topics + note_topics(topics),
                   "last": last}
         count, age = self._all(connection, _BEHIND, **values)[0]
         return int(count), float(age)

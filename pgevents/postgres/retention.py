@@ -202,7 +202,7 @@ def _free(tables: Tables) -> str:
     groups, leases, dead = (tables.name(table) for table in ("groups", "leases", "dead"))
     return f"""NOT EXISTS (
         SELECT FROM {groups} g, LATERAL (SELECT g.cursor::json AS cursor) c
-         WHERE ((g.definition::jsonb -> 'topics') ? l.topic
+         WHERE ((g.definition::jsonb -> 'topics') ? regexp_replace(l.topic, '^partition:', '')
                 OR starts_with(l.topic, {BACKFILL_SQL})
                 OR starts_with(l.topic, 'backfill:' || g.name || ':'))
            AND NOT pg_visible_in_snapshot(l.xid, (c.cursor ->> 'since')::pg_snapshot)

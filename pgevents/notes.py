@@ -1,0 +1,40 @@
+"""Rows of the log that are no events: a partition of a watched table was truncated.
+
+An event of the table would say too much, since its other rows are still there. So
+the row has a topic of its own, to which nobody listens; who reads it reports a gap.
+It is a truncation with a new row, which there cannot be otherwise.
+"""
+
+import json
+from typing import List, Optional
+
+from .event import LogRow
+
+_PREFIX = "partition:"  # as functions.sql writes it
+
+
+def note_topics(topics: List[str]) -> List[str]:
+    """Return the topics of the notes about these tables."""
+    return [_PREFIX + topic for topic in topics]
+
+
+def is_note(row: LogRow) -> bool:
+    """Tell whether a row of the log is no event."""
+    return row[4] == "truncate" and row[6] is not None
+
+
+def noted_topic(row: LogRow) -> str:
+    """Return the topic of the table that a note is about."""
+    return str(row[3])[len(_PREFIX) :]
+
+
+def gap_of(notes: List[LogRow]) -> Optional[str]:
+    """Say what these notes have to say; None if there are none."""
+    found = {f"{_partition(row)}, a partition of {noted_topic(row)}": None for row in notes}
+    if not found:
+        return None
+    return f"{', '.join(found)}, was truncated: its rows are gone without an event for each"
+
+
+def _partition(row: LogRow) -> str:
+    return str(json.loads(row[6])["partition"])
