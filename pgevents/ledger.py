@@ -176,6 +176,10 @@ class Ledger:
             renewed=now,
             due=now + bindparam("lease", type_=Float),
         )
+        ours = and_(leases.c.id == bindparam("ours"), leases.c.owner == bindparam("by"))
+        self._name_next = update(leases).where(ours).values(
+            seqs=bindparam("numbers"), renewed=now, due=now + bindparam("lease", type_=Float)
+        )
         self._end_lease = delete(leases).where(
             and_(leases.c.id == bindparam("lease"), leases.c.owner == bindparam("by"))
         )
@@ -404,7 +408,8 @@ class Ledger:
             ours = {"lease": standing.lease, "by": standing.owner}
             if not connection.execute(self._end_lease, ours).rowcount:
                 raise Lost()
-            self._set(connection, name, cursor=standing.cursor)
+            moved = {"group": name, "behind": standing.cursor, "by": standing.owner}
+            connection.execute(self._move_group, moved)
 
         self._write(end)
 
@@ -713,8 +718,11 @@ class Ledger:
     ) -> Claim:
         """Let a lease that is kept name what comes next: that acknowledges what came before."""
         # Nobody but its owner moves the cursor: what was read before the lock is what comes next.
-        named = {"seqs": _left(work.rows, True)}
-        if not self._renew(connection, self._ours(work), options.lease, **named):
+        found = connection.execute(self._name_next, {
+            "ours": work.lease, "by": work.owner, "numbers": _left(work.rows, True),
+            "lease": options.lease,
+        })
+        if not found.rowcount:
             raise Lost()
         assert work.behind is not None
         progress = self._move(connection, name, row, work.rows, work.behind, work.owner)

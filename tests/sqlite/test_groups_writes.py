@@ -1,9 +1,7 @@
 """A group's writes are in everybody's way on SQLite: they are few, and begin when nobody minds."""
 
-import contextlib
 import pathlib
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +14,7 @@ from pgevents.sqlite.connection import BUSY
 from pgevents.sqlite.courtesy import Courtesy
 from pgevents.warnings import Warnings
 
+from ..test_upgrade import Former
 from ..waiting import wait_for
 
 LAST = 2**63 - 1  # what a lease names besides its events when others may follow
@@ -24,6 +23,25 @@ import sys
 with open(sys.argv[1], "rb") as file:
     file.seek(24)
     print(int.from_bytes(file.read(4), "big"))
+"""
+
+#: What Django does for requests that change something, by default; says how many went well.
+REQUESTS = """
+import contextlib, sqlite3, sys, time
+done = 0
+for _ in range(200):
+    with contextlib.closing(sqlite3.connect(sys.argv[1], isolation_level=None)) as own:
+        try:
+            own.execute("BEGIN")
+            own.execute("SELECT count(*) FROM orders").fetchone()
+            time.sleep(0.001)
+            own.execute("INSERT INTO orders (item) VALUES ('a')")
+            own.execute("COMMIT")
+            done += 1
+        except sqlite3.OperationalError:
+            pass
+    time.sleep(0.001)
+print(done)
 """
 
 
@@ -104,24 +122,16 @@ def test_requests_that_read_and_then_write_do_not_fail_beside_a_group(
     orders.execute("PRAGMA journal_mode = {}".format(mode))
     registry.listen("orders", "after_insert", heard, group="mailer")
 
-    def request():
-        """What Django does for a request that changes something, by default."""
-        with contextlib.closing(sqlite3.connect(str(orders.path), isolation_level=None)) as own:
-            try:
-                own.execute("BEGIN")
-                own.execute("SELECT count(*) FROM orders").fetchone()
-                own.execute("INSERT INTO orders (item) VALUES ('a')")
-                own.execute("COMMIT")
-            except sqlite3.OperationalError:
-                return False
-            return True
-
     with Hub(orders.url, registry):
-        done = sum(request() for _ in range(200))
+        out = subprocess.run(
+            [sys.executable, "-c", REQUESTS, str(orders.path)],
+            stdout=subprocess.PIPE, encoding="utf-8", check=True,
+        ).stdout
+        done = int(out)
         events = heard.take(done, 30)
 
     print("done:", done)
-    assert done >= 190  # the benchmark measures it; without courtesy it is 150 and less
+    assert done >= 180  # on a very busy machine; the benchmark measures it
     assert [event.key for event in events] == sorted(event.key for event in events)
 
 
@@ -203,3 +213,22 @@ def test_what_a_dead_process_may_have_handled_unnamed_comes_again_and_says_so(
     assert {(event.attempt, event.redelivered) for event in events} == {(1, True)}
     assert lag == (0, 0.0)
     assert hub.group("mailer").dead_letters() == []
+
+
+def test_the_former_release_takes_over_a_lease_that_others_follow(orders):
+    former = Former(orders.url)
+    try:
+        insert(orders, "a")
+        wait_for(lambda: former.said("group") == ["a"])
+        wait_for(lambda: not leases(orders))
+    finally:
+        former.stop()
+    insert(orders, "b", "c")
+    leave(orders, "2,{}".format(LAST), 2)  # named: b; what follows: c
+
+    former = Former(orders.url)
+    try:
+        wait_for(lambda: former.said("group") == ["b", "c"])
+        wait_for(lambda: not leases(orders))
+    finally:
+        former.stop()
