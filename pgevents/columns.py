@@ -21,7 +21,7 @@ from .target import Target
 
 
 def column_names(target: Optional[Target], given: Any) -> List[str]:
-    """Return the columns that ``columns=`` names; a composite stands for all of its columns.
+    """Return the columns that a list names; a composite stands for all of its columns.
 
     ``target`` is None for ANY. Raises UsageError.
     """
@@ -31,8 +31,6 @@ def column_names(target: Optional[Target], given: Any) -> List[str]:
         things = list(given)
     except (TypeError, NotImplementedError):
         things = [given]
-    if not things:
-        raise UsageError("columns=[] names no column: leave it out, to hear of every update")
     return [name for thing in things for name in _names(target, thing)]
 
 

@@ -280,15 +280,16 @@ class Hub:
         self,
         target: Any,
         *moments: str,
-        include: Optional[Iterable[str]] = None,
-        exclude: Optional[Iterable[str]] = None,
+        include: Optional[Iterable[Any]] = None,
+        exclude: Optional[Iterable[Any]] = None,
         old: bool = True,
     ) -> None:
         """Capture a table, or say what of it is captured, whoever listens.
 
         Without ``moments``, all. ``include``: only these columns and the key;
-        ``exclude``: all but these; neither: all. ``old=False``: of old rows,
-        keep only the key, so ``event.changed`` and ``columns=`` cannot work.
+        ``exclude``: all but these; neither: all. Columns are names or mapped
+        attributes. ``old=False``: of old rows, keep only the key, so
+        ``event.changed`` and ``columns=`` cannot work.
         To be called before ``start()``. Where services, or several calls,
         differ, the union is captured; what a service once asked for here stays
         captured until ``uninstall()``. Where that is more than this service

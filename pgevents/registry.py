@@ -64,6 +64,8 @@ class Listener:
         self.fn = fn
         self.target: Optional[Target] = None if target is ANY else as_target(target)
         names = None if columns is None else column_names(self.target, columns)
+        if names == []:
+            raise UsageError("columns=[] names no column: leave it out, to hear of every update")
         self.columns = None if names is None else frozenset(names)
         self.where = where
         if isinstance(where, Mapping):

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from .backend import Backend, Relation, Wish, union_of
+from .columns import column_names
 from .errors import UsageError
 from .kinds import Kind, describe
 from .registry import Listener, Registry
@@ -25,8 +26,8 @@ class Wishes:
         self,
         target: Any,
         moments: Tuple[str, ...],
-        include: Optional[Iterable[str]],
-        exclude: Optional[Iterable[str]],
+        include: Optional[Iterable[Any]],
+        exclude: Optional[Iterable[Any]],
         old: bool,
     ) -> None:
         """Remember what of a table is to be captured: see Hub.watch(). Raises UsageError."""
@@ -35,7 +36,10 @@ class Wishes:
         if isinstance(include, str) or isinstance(exclude, str):
             raise UsageError("include= and exclude= are lists of column names")
         operations = [m[len("after_") :] for m in moments_of(moments)] if moments else OPERATIONS
-        self._watched.append((as_target(target), Wish(operations, include, exclude or (), old)))
+        table = as_target(target)
+        included = None if include is None else column_names(table, include)
+        excluded = column_names(table, exclude or ())
+        self._watched.append((table, Wish(operations, included, excluded, old)))
 
     def all(
         self,

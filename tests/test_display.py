@@ -92,14 +92,14 @@ def test_a_line_of_tail_is_safe(registry):
 def test_sql_with_such_a_name_goes_to_a_file_as_it_is_and_to_no_terminal(evil):
     words = [sys.executable, "-m", "pgevents", "sql", evil, f'"{EVIL}"']
     ours, theirs = pty.openpty()
-    file = subprocess.run(words, stdout=subprocess.PIPE)
+    code, out, _ = command.run(*words[3:])
     terminal = subprocess.run(words, stdout=theirs, stderr=subprocess.PIPE, encoding="utf-8")
     os.write(theirs, b"end\n")
     written = os.read(ours, 10_000)
     os.close(ours)
     os.close(theirs)
 
-    assert f'"{EVIL}"' in file.stdout.decode() and file.returncode == 0
+    assert code == 0 and '"{}"'.format(EVIL.replace("\r\n", "\n")) in out  # read as text
     assert terminal.returncode == 1 and "write it to a file" in terminal.stderr
     assert written == b"end\r\n"
 

@@ -3,6 +3,8 @@
 import warnings
 
 import pytest
+from sqlalchemy import Column, Integer, String
+from sqlalchemy.orm import column_property, declarative_base
 
 from pgevents import DatabaseError, Hub, Registry, UsageError
 
@@ -27,6 +29,25 @@ def test_a_hub_without_rights_hears_what_the_owner_installed_in_part(orders, reg
     registry.listen("orders", "after_insert", heard)
 
     with Hub(orders.url, registry, install=False):
+        orders.execute("INSERT INTO orders (item) VALUES ('secret')")
+        assert heard.next().new == {"id": 1, "status": "new"}
+
+
+def test_a_column_may_be_left_out_by_its_attribute(orders, registry, heard):
+    class Order(declarative_base()):
+        __tablename__ = "orders"
+        id = Column(Integer, primary_key=True)
+        secret = Column("item", String)
+        status = Column(String)
+        shown = column_property(status + "!")
+
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    hub.watch(Order, exclude=[Order.secret])
+    with pytest.raises(UsageError, match="Order.shown is computed"):
+        hub.watch(Order, include=[Order.shown])
+
+    with hub:
         orders.execute("INSERT INTO orders (item) VALUES ('secret')")
         assert heard.next().new == {"id": 1, "status": "new"}
 
