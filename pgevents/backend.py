@@ -345,16 +345,22 @@ class Backend:
         service: str,
         wishes: List[Tuple[Relation, Wish]],
         deadline: Optional[float] = None,
+        owner: Optional[str] = None,
     ) -> None:
         """Create what is missing, replace what is outdated, and touch nothing that is current.
 
+        ``owner`` is a role that is to own what runs in the writers' transactions.
         Raises Unavailable, which names it, when a lock has not come until
         ``deadline`` (``time.monotonic()``).
         """
         raise NotImplementedError
 
     def install_sql(
-        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        role: Optional[str] = None,
+        owner: Optional[str] = None,
     ) -> str:
         """Return as SQL what ``install`` would do on a fresh database.
 

@@ -300,20 +300,28 @@ class Hub:
         """
         self._upkeep.wishes.watch(target, moments, include, exclude, old)
 
-    def install(self, sql_only: bool = False, role: Optional[str] = None) -> str:
+    def install(
+        self,
+        sql_only: bool = False,
+        role: Optional[str] = None,
+        owner: Optional[str] = None,
+    ) -> str:
         """Install the log, and triggers for all that is watched or listened to.
 
         Safe to call again, and in several processes at once; what is current
         is not touched. With ``sql_only`` nothing is changed: the SQL is
         returned, for a database's owner to run; ``role`` adds the rights that
-        a hub of that role needs. Returns the SQL, or an empty text.
+        a hub of that role needs. ``owner`` is a role with whose rights the
+        triggers run, instead of yours; it is created, without login, where
+        it is not there. Returns the SQL, or an empty text. Raises Denied
+        where somebody else has put something in our place.
         """
         self._notice_fork()
         with self._backend.session():
             if sql_only:
                 wanted = self._upkeep.wishes.all()
-                return self._backend.install_sql(self._service, wanted, role)
-            self._upkeep.install()
+                return self._backend.install_sql(self._service, wanted, role, owner)
+            self._upkeep.install(owner)
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
@@ -334,7 +342,8 @@ class Hub:
         """Return what is captured, by whomever: a dict for each table.
 
         ``table``, ``operations``, ``include``, ``exclude``, ``old``,
-        ``services``, and ``state``: "ok", "outdated" or "gone".
+        ``services``, and ``state``: "ok", "outdated", "gone", or "denied":
+        writes to it fail, as the triggers may not write to the log.
         """
         self._notice_fork()
         return self._backend.installed()

@@ -56,9 +56,9 @@ class Upkeep:
         if healed:
             self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
 
-    def install(self) -> None:
+    def install(self, owner: Optional[str] = None) -> None:
         """Install what is wanted, because somebody asks for it."""
-        self._see_to(self.wishes.all(), True)
+        self._see_to(self.wishes.all(), True, owner=owner)
 
     def add(self, listener: Listener, target: Target, moments: Tuple[str, ...]) -> None:
         """See to what one more listener wants."""
@@ -84,11 +84,15 @@ class Upkeep:
         self._warn_of(missing)
 
     def _see_to(
-        self, wanted: Wanted, install: bool, deadline: Optional[float] = None
+        self,
+        wanted: Wanted,
+        install: bool,
+        deadline: Optional[float] = None,
+        owner: Optional[str] = None,
     ) -> None:
         """See to it that this is captured; say what is captured although it was left out."""
         if install:
-            self._backend.install(self._service, wanted, deadline)
+            self._backend.install(self._service, wanted, deadline, owner)
         else:
             unheard = self._backend.unheard(wanted)
             if unheard:

@@ -1,6 +1,6 @@
 """``pgevents install``: capture tables before any program listens."""
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import click
 
@@ -11,7 +11,8 @@ from .say import say
 
 @click.command(cls=options.Command)
 @options.watching
-def install(hub: Hub, tables: Tuple[str, ...]) -> None:
+@options.owner
+def install(hub: Hub, tables: Tuple[str, ...], owner: Optional[str]) -> None:
     """Capture the changes of one or several tables.
 
     Creates the log, if it is not there, and triggers on the tables. What is
@@ -28,5 +29,5 @@ def install(hub: Hub, tables: Tuple[str, ...]) -> None:
       pgevents install postgresql://owner@host/shop sales.orders --exclude card_number
       pgevents install postgresql://owner@host/shop orders --moment after_insert
     """
-    hub.install()
+    hub.install(owner=owner)
     say(f"captured now: {', '.join(tables)}")

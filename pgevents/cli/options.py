@@ -59,6 +59,12 @@ service = click.option(
 schema = click.option(
     "--schema", default="pgevents", show_default=True, help="The name of the log."
 )
+owner = click.option(
+    "--owner",
+    metavar="ROLE",
+    help="PostgreSQL: a role with whose rights the triggers run, instead of those of who installs;"
+    " created where it is not there.",
+)
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -14,7 +14,8 @@ from . import options
 @click.command(cls=options.Command)
 @options.watching
 @click.option("--role", help="Add the rights that a hub needs that runs as this role.")
-def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str]) -> None:
+@options.owner
+def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str], owner: Optional[str]) -> None:
     """Print the SQL that install would run.
 
     For the database's owner, where a program may not create anything. Reads
@@ -26,7 +27,7 @@ def sql(hub: Hub, tables: Tuple[str, ...], role: Optional[str]) -> None:
       pgevents sql postgresql://me@host/shop orders --role shop_app > capture.sql
       psql -X -v ON_ERROR_STOP=1 -f capture.sql postgresql://owner@host/shop
     """
-    text = hub.install(sql_only=True, role=role).rstrip()
+    text = hub.install(sql_only=True, role=role, owner=owner).rstrip()
     if sys.stdout.isatty() and paragraphs(text) != text.expandtabs(4):
         raise UsageError(
             "a name in this SQL has characters that a terminal would obey: write it to a file,"

@@ -102,24 +102,39 @@ class PostgreSQL(Backend):
         service: str,
         wishes: List[Tuple[Relation, Wish]],
         deadline: Optional[float] = None,
+        owner: Optional[str] = None,
     ) -> None:
         with self.connection() as connection:
-            self._capture.install(connection, service, wishes, deadline)
+            self._capture.install(connection, service, wishes, deadline, owner)
 
     def install_sql(
-        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        role: Optional[str] = None,
+        owner: Optional[str] = None,
     ) -> str:
-        return self._capture.script(service, wishes, role)
+        return self._capture.script(service, wishes, role, owner)
 
     def missing(
         self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
     ) -> List[str]:
+        with self._cursor() as cursor:
+            self._look_at_rights(cursor)
         with self._cursor() as cursor, one_view(cursor):
             return self._capture.missing(cursor, service, wishes)
 
     def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+        with self._cursor() as cursor:
+            self._look_at_rights(cursor)
         with self._cursor() as cursor, one_view(cursor):
             return self._capture.unheard(cursor, wishes)
+
+    def _look_at_rights(self, cursor: Any) -> None:
+        """Warn of rights that somebody has and should not have."""
+        loose = "; ".join(self._capture.rights.loose(cursor))
+        advice = "pgevents install, run by the log's owner, puts that right"
+        self.warnings.set("rights", f"{loose}. {advice}" if loose else None)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         return missed_between(former, now)

@@ -25,8 +25,9 @@ from ..backend import Relation, Wish, is_served, union_of
 from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
-from .catalog import find_topic, quoted
+from .catalog import find_topic, literal, quoted
 from .partitions import Trigger, Truncations
+from .rights import Rights
 from .session import SAFE_PATH
 from .translation import sentence_of
 
@@ -54,7 +55,9 @@ class Capture:
         self.schema = tables.schema
         self.bell = bell
         self._truncations = Truncations(tables.schema)
+        self.rights = Rights(tables)
         self._functions = self._script("functions.sql")
+        self._rights_sql = self._script("rights.sql")
 
     # Finding out.
 
@@ -72,6 +75,9 @@ class Capture:
     def _missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
         if not self._current(cursor):
             return [f"the log {self.tables.name('log')} is not installed, or outdated"]
+        return self.rights.broken(cursor) or self._not_captured(cursor, service, wishes)
+
+    def _not_captured(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
         found = []
         watched = self._watched(cursor)
         for relation, wish in wishes:
@@ -107,6 +113,7 @@ class Capture:
         """Return a dict for each watched table: table, operations, services, triggers in order."""
         if not self._exists(cursor):
             return []
+        broken = bool(self.rights.broken(cursor))
         result = []
         for topic, known in sorted(self._watched(cursor).items()):
             relation = find_topic(cursor, topic)
@@ -116,12 +123,13 @@ class Capture:
                 and self._up_to_date(cursor, relation, union)
                 and not self._unnoted(cursor, relation)
             )
+            state = "gone" if relation is None else "ok" if current else "outdated"
             result.append(
                 {
                     "table": topic if relation is None else relation.label,
                     **union.as_dict(),
                     "services": sorted(known),
-                    "state": "gone" if relation is None else "ok" if current else "outdated",
+                    "state": "denied" if broken and state == "ok" else state,
                 }
             )
         return result
@@ -134,19 +142,29 @@ class Capture:
     # Changing.
 
     def install(
-        self, connection: Any, service: str, wishes: Wishes, deadline: Optional[float] = None
+        self,
+        connection: Any,
+        service: str,
+        wishes: Wishes,
+        deadline: Optional[float] = None,
+        owner: Optional[str] = None,
     ) -> None:
         """Create and replace what is missing, until ``deadline`` if there is one.
 
-        Raises Denied without the rights, Unavailable without a lock.
+        With ``owner`` the functions run with that role's rights, which is made if it is not
+        there. Raises Denied without the rights, or where somebody else has put something in
+        our place; Unavailable without a lock.
         """
         with connection.cursor() as cursor, self.advised(cursor, "may not install"):
-            if not self.missing(cursor, service, wishes):
+            oids = [relation.oid for relation, _ in wishes]
+            self.rights.refuse_strangers(cursor, self._marked(cursor), oids)
+            if self._sound(cursor, owner) and not self.missing(cursor, service, wishes):
                 return
             with self._in_turn(cursor, deadline):
-                self._install_log(cursor, deadline)
+                self._install_log(cursor, deadline, owner, oids)
                 for relation, wish in wishes:
-                    if self.missing(cursor, service, [(relation, wish)]):
+                    if self._not_captured(cursor, service, [(relation, wish)]):
+                        self.rights.lent(cursor, relation.topic, relation.oid)
                         self._retry(cursor, relation.topic, lambda: self._watch(
                             cursor, service, relation, wish), deadline)
                     self._note_truncations(cursor, relation, deadline)
@@ -167,13 +185,22 @@ class Capture:
                     cursor, self.tables.name("log"), lambda: self._drop_log(cursor, everything)
                 )
 
-    def script(self, service: str, wishes: Wishes, role: Optional[str] = None) -> str:
+    def script(
+        self,
+        service: str,
+        wishes: Wishes,
+        role: Optional[str] = None,
+        owner: Optional[str] = None,
+    ) -> str:
         """Return as SQL what ``install`` would do on a database without us."""
         # Whoever runs it may have others' look-alikes of PostgreSQL's own functions on his path.
         parts = ["BEGIN;", f"SET LOCAL search_path = {SAFE_PATH};"]
+        parts += [self.rights.guard_sql(), self.rights.fresh_sql()]
         parts.append(f"CREATE SCHEMA IF NOT EXISTS {self.schema};")
         parts += [statement + ";" for statement in self._tables_sql()]
-        parts += [self._functions.strip(), *self._log_sql()]
+        parts += [self._functions.strip(), self.rights.sql(self._rights_sql, owner).strip()]
+        # Once more: somebody may have come between.
+        parts += [self.rights.guard_sql(), *self._log_sql()]
         for relation, wish in wishes:
             parts.append(self._watch_sql(service, relation.topic, wish))
             parts += [trigger + ";" for _, trigger in self._triggers(relation, wish)]
@@ -194,7 +221,7 @@ class Capture:
 
     def _mark(self) -> str:
         """What the schema's comment says when all is current."""
-        text = self._functions + "".join(self._tables_sql())
+        text = self._functions + self._rights_sql + "".join(self._tables_sql())
         return f"pgevents {VERSION} {_hash(text)}"
 
     def _current(self, cursor: Any) -> bool:
@@ -213,21 +240,54 @@ class Capture:
         # A newer pgevents keeps its own; we must not undo it.
         return int(words[1]) > VERSION or mark == self._mark()
 
-    def _install_log(self, cursor: Any, deadline: Optional[float]) -> None:
-        if self._current(cursor):
+    def _marked(self, cursor: Any) -> bool:
+        """Tell whether the schema's owner has installed our log in it, whatever became of it."""
+        cursor.execute(
+            "SELECT obj_description(oid, 'pg_namespace') LIKE 'pgevents %%' FROM pg_namespace"
+            " WHERE nspname = %s",
+            (self.schema,),
+        )
+        row = cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    def _sound(self, cursor: Any, owner: Optional[str]) -> bool:
+        """Tell whether the log is current, and so are the rights on it, as far as we may see."""
+        if not self._current(cursor) or self.rights.broken(cursor):
+            return False
+        if owner is not None and self.rights.runner(cursor) != owner:
+            return False
+        return not (self.rights.may_heal(cursor) and self.rights.loose(cursor))
+
+    def _install_log(
+        self,
+        cursor: Any,
+        deadline: Optional[float],
+        owner: Optional[str],
+        oids: List[Optional[int]],
+    ) -> None:
+        if self._sound(cursor, owner):
             return
         log = self.tables.name("log")
         # All who write to watched tables hold a lock on an older log.
-        self._retry(cursor, log, lambda: self._create_log(cursor), deadline)
+        self._retry(cursor, log, lambda: self._create_log(cursor, owner, oids), deadline)
         logger.info("installed the log %s", log)
 
-    def _create_log(self, cursor: Any) -> None:
-        if self._current(cursor):
+    def _create_log(
+        self, cursor: Any, owner: Optional[str], oids: List[Optional[int]]
+    ) -> None:
+        if self._sound(cursor, owner):
             return  # another process came first
+        installed = self._marked(cursor)
+        cursor.execute(self.rights.fresh_sql())
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
         if cursor.fetchone()[0]:
             cursor.execute(f"CREATE SCHEMA {self.schema}")
-        for statement in [*self._tables_sql(), self._functions, *self._log_sql()]:
+        for statement in [*self._tables_sql(), self._functions]:
+            cursor.execute(statement)
+        # Once more: somebody may have come between.
+        self.rights.refuse_strangers(cursor, installed, oids)
+        cursor.execute(self.rights.sql(self._rights_sql, owner))
+        for statement in self._log_sql():
             cursor.execute(statement)
 
     def _tables_sql(self) -> List[str]:
@@ -293,7 +353,8 @@ class Capture:
             f"GRANT SELECT, INSERT, UPDATE (xid), DELETE ON {log} TO {name};\n"
             f"GRANT SELECT ON {watch} TO {name};\n"
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {ours} TO {name};\n"
-            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {self.schema} TO {name};"
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {self.schema} TO {name};\n"
+            f"{self.rights.grants_sql(role)}"
         )
 
     # The tables that are watched.
@@ -326,7 +387,7 @@ class Capture:
 
     def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
         wanted = _json(wish.as_dict())
-        values = ", ".join(_literal(text) for text in (service, topic, wanted))
+        values = ", ".join(literal(text) for text in (service, topic, wanted))
         return (
             f"INSERT INTO {self.tables.name('watch')} (service, relation, wish) VALUES ({values})"
             " ON CONFLICT (service, relation) DO UPDATE SET wish = excluded.wish;"
@@ -398,11 +459,11 @@ class Capture:
                 # Partitions get copies of it, under its name, beside their own.
                 name += "_" + _hash(relation.topic)[:8]
                 head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
-                arguments = ", ".join(_literal(text) for text in (new, old, relation.topic))
+                arguments = ", ".join(literal(text) for text in (new, old, relation.topic))
                 tail = f"FOR EACH ROW EXECUTE FUNCTION {self.schema}.capture_row({arguments})"
                 found.append((name, f"{head} {on} {tail}"))
             else:
-                arguments = "" if quick else f"{_literal(new)}, {_literal(old)}"
+                arguments = "" if quick else f"{literal(new)}, {literal(old)}"
                 tail = (
                     f"{_TRANSITION[operation]} FOR EACH STATEMENT"
                     f" EXECUTE FUNCTION {self.schema}.capture_{operation}({arguments})"
@@ -415,7 +476,7 @@ class Capture:
     def _notes(self, relation: Relation, wish: Wish) -> Dict[Trigger, str]:
         """Return the triggers that note when a partition is truncated."""
         name = f"{self.schema}_truncate_{_hash(relation.topic)[:8]}"
-        return self._truncations.wanted(relation, wish, name, _literal(relation.topic))
+        return self._truncations.wanted(relation, wish, name, literal(relation.topic))
 
     def _unnoted(self, cursor: Any, relation: Relation) -> Dict[Trigger, str]:
         """Return those that are not there."""
@@ -497,6 +558,7 @@ class Capture:
                     f" `pgevents sql URL TABLE --role {user}` prints; then use"
                     " Hub(…, install=False)"
                 )
+            advice = "; ".join(self.rights.broken(cursor)) or advice
             raise Denied(f"{sentence}: {sentence_of(error)}. {advice}") from error
 
     # Locks.
@@ -508,7 +570,7 @@ class Capture:
         Any role can hold this lock: who might not install at all is not waited for
         for long. What must not happen at the same time is kept apart by `_lock`.
         """
-        key = f"hashtextextended({_literal('pgevents install ' + self.schema)}, 0)"
+        key = f"hashtextextended({literal('pgevents install ' + self.schema)}, 0)"
         begun = time.monotonic()
         mine = False
         for pause in Backoff(0.02, 0.2):
@@ -642,13 +704,6 @@ def _by_row(relation: Relation) -> Relation:
 
 def _quoted(relation: Relation) -> str:
     return quoted(relation.schema, relation.name)
-
-
-def _literal(text: str) -> str:
-    """Quote a text for SQL. json.dumps leaves no backslash that matters but is doubled by E''."""
-    if "\\" in text:
-        return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _json(value: Any) -> str:

@@ -150,6 +150,13 @@ def quoted(*parts: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
+def literal(text: str) -> str:
+    """Return a text for SQL. json.dumps leaves no backslash that matters but is doubled by E''."""
+    if "\\" in text:
+        return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _relation(row: Tuple[Any, ...]) -> Relation:
     oid, schema, name, kind, is_child, _, columns, key, risky, mark, altered_by, parts = row
     return Relation(

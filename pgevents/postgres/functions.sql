@@ -576,15 +576,3 @@ BEGIN
     RETURN NULL;
 END
 $$;
-
-DO $$
-DECLARE
-    name text;
-BEGIN
-    FOREACH name IN ARRAY ARRAY['capture_insert', 'capture_update', 'capture_delete',
-                                'capture_row', 'capture_truncate', 'partition_truncated',
-                                'ring'] LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION :"schema".%I() FROM PUBLIC', name);
-    END LOOP;
-END
-$$;

@@ -92,16 +92,21 @@ class SQLite(Backend):
         service: str,
         wishes: List[Tuple[Relation, Wish]],
         deadline: Optional[float] = None,
+        owner: Optional[str] = None,
     ) -> None:
+        _refuse_roles(owner=owner)
         with self.connection() as connection:
             self._capture.install(connection, service, wishes, deadline)
             numbers.heal(connection, self.tables, deadline)
 
     def install_sql(
-        self, service: str, wishes: List[Tuple[Relation, Wish]], role: Optional[str] = None
+        self,
+        service: str,
+        wishes: List[Tuple[Relation, Wish]],
+        role: Optional[str] = None,
+        owner: Optional[str] = None,
     ) -> str:
-        if role is not None:
-            raise UsageError(f"role={role!r}: SQLite has no roles")
+        _refuse_roles(role=role, owner=owner)
         return self._capture.script(service, wishes)
 
     def missing(
@@ -280,3 +285,9 @@ def _reflected(ours: Engine, relation: Relation) -> Optional[Table]:
             return Table(relation.name, MetaData(), autoload_with=connection)
     except SQLAlchemyError:
         return None
+
+
+def _refuse_roles(**given: Optional[str]) -> None:
+    for name, role in given.items():
+        if role is not None:
+            raise UsageError(f"{name}={role!r}: SQLite has no roles")

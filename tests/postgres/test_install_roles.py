@@ -41,11 +41,11 @@ def hub_as(database, user, listener, moment="after_insert", group=None, **option
     return Hub(database.server.url(database.name, user), registry, **options)
 
 
-def run_printed(database, owner, hub, role):
-    """Let the owner run what install() prints."""
-    connection = database.server.connect(database.name, owner)
+def run_printed(database, user, hub, role, **more):
+    """Let a user run what install() prints."""
+    connection = database.server.connect(database.name, user)
     connection.autocommit = True
-    connection.cursor().execute(hub.install(sql_only=True, role=role))
+    connection.cursor().execute(hub.install(sql_only=True, role=role, **more))
     connection.close()
 
 

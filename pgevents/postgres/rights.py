@@ -1,0 +1,283 @@
+"""Who owns what is ours in the database, and who may use it.
+
+    schema, tables       who installs
+    functions            the same, or a role without login (``owner=``), with whose
+                         rights they run: it may write the log, and nothing else
+    INSERT on the log    who was given it by what ``pgevents sql --role`` prints
+    EXECUTE              the functions' owner alone, but for what a backfill calls
+
+A role is trusted by another that it may become, that may become it, and by all if it is a
+superuser. What belongs to anybody else in our place was put there by a stranger, perhaps,
+whose triggers, rules and defaults would run with the rights of whoever uses it.
+"""
+
+import logging
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+from ..errors import Denied
+from ..tables import Tables
+from .catalog import literal, quoted
+
+logger = logging.getLogger("pgevents")
+
+#: The functions of functions.sql that are triggers …
+TRIGGERS = [
+    "capture_insert",
+    "capture_update",
+    "capture_delete",
+    "capture_row",
+    "capture_truncate",
+    "partition_truncated",
+    "ring",
+]
+#: … and those that they call, and some of them a backfill, too.
+HELPERS = ["native", "columns", "types_sql", "careful", "row_sql", "small_sql", "cut"]
+
+
+class Stranger(NamedTuple):
+    """Something in our place that belongs to a role which is not trusted."""
+
+    kind: str  # schema, table, function, or code: a function that a table of ours calls
+    what: str  # as SQL names it, with the kind
+    owner: str
+
+    def __str__(self) -> str:
+        return f"the {self.what} belongs to {self.owner}"
+
+
+#: {judge}: the role that trusts or does not. pg_has_role() says of a superuser that it is
+#: a member of everything, so what a role may become is asked of pg_auth_members.
+_STRANGERS = """
+WITH RECURSIVE judge AS (
+    SELECT {judge} AS oid
+), above (oid) AS (
+    SELECT roleid FROM pg_auth_members JOIN judge ON member = judge.oid
+     UNION
+    SELECT roleid FROM above JOIN pg_auth_members ON member = above.oid
+), tables AS (
+    SELECT c.oid, relname, relowner FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+     WHERE nspname = '{schema}' AND relname = ANY ('{{{tables}}}')
+), ours (kind, what, owner) AS (
+    SELECT 'schema', format('schema %I', nspname), nspowner
+      FROM pg_namespace WHERE nspname = '{schema}'
+     UNION ALL
+    SELECT 'table', format('table %I.%I', '{schema}'::text, relname), relowner FROM tables
+     UNION ALL
+    SELECT 'function', format('function %s', p.oid::regprocedure), proowner
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+     WHERE nspname = '{schema}' AND proname = ANY ('{{{functions}}}')
+     UNION ALL
+    SELECT 'code', format('function %s, which a trigger, rule, policy or default of the table'
+                          ' %I.%I calls,', p.oid::regprocedure, '{schema}'::text, relname),
+           proowner
+      FROM tables JOIN pg_depend onto
+               ON onto.refclassid = 'pg_class'::regclass AND onto.refobjid = tables.oid
+           JOIN pg_depend uses ON uses.classid = onto.classid AND uses.objid = onto.objid
+               AND uses.refclassid = 'pg_proc'::regclass
+           JOIN pg_proc p ON p.oid = uses.refobjid
+)
+SELECT DISTINCT kind, what, pg_get_userbyid(owner)::text FROM ours, judge
+ WHERE NOT pg_has_role(owner, judge.oid, 'MEMBER') AND owner NOT IN (SELECT oid FROM above)
+"""
+
+_ME = "(SELECT r.oid FROM pg_roles r WHERE rolname = current_user)"
+_SCHEMA_OWNER = "(SELECT nspowner FROM pg_namespace WHERE nspname = '{schema}')"
+
+#: Who may do what nobody but the owner should.
+_LOOSE = """
+SELECT grantee, format('execute %s', function) FROM (
+    SELECT p.oid::regprocedure AS function, (aclexplode(
+               coalesce(proacl, acldefault('f', proowner)))).grantee, proowner, proname
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+     WHERE nspname = '{schema}' AND proname = ANY ('{{{functions}}}')) f
+ WHERE grantee <> proowner AND (grantee = 0 OR proname = ANY ('{{{triggers}}}'))
+ UNION
+SELECT grantee, format('%s on %I.%I', lower(privilege_type), '{schema}'::text, relname) FROM (
+    SELECT relname, relowner, (aclexplode(relacl)).*
+      FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+     WHERE nspname = '{schema}' AND relname = ANY ('{{{tables}}}')) t
+ WHERE grantee <> relowner AND privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+ UNION
+SELECT grantee, format('create in the schema %I', nspname) FROM (
+    SELECT nspname, nspowner, (aclexplode(nspacl)).*
+      FROM pg_namespace WHERE nspname = '{schema}') s
+ WHERE grantee <> nspowner AND privilege_type = 'CREATE'
+"""
+
+#: The owners of functions that may not do what these do, and the log's owner.
+_BROKEN = """
+SELECT DISTINCT pg_get_userbyid(p.proowner)::text, pg_get_userbyid(c.relowner)::text
+  FROM pg_namespace n
+       JOIN pg_class c ON c.relnamespace = n.oid AND relname = 'log'
+       JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = ANY ('{{{triggers}}}')
+       JOIN pg_proc h ON h.pronamespace = n.oid AND h.proname = ANY ('{{{helpers}}}')
+ WHERE nspname = '{schema}' AND p.prosecdef
+   AND NOT (has_schema_privilege(p.proowner, n.oid, 'USAGE')
+            AND has_table_privilege(p.proowner, c.oid, 'INSERT')
+            AND has_table_privilege(p.proowner, c.oid, 'SELECT')
+            AND has_function_privilege(p.proowner, h.oid, 'EXECUTE'))
+"""
+
+#: A table's owner and the one whose rights its triggers have, where these are two: a superuser's
+#: rights, or those of somebody with a login. A role that is there for this lends nothing.
+_LENT = """
+SELECT pg_get_userbyid(c.relowner)::text, r.rolname::text, r.rolsuper
+  FROM pg_class c, pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+       JOIN pg_roles r ON r.oid = proowner
+ WHERE c.oid = %s AND nspname = '{schema}' AND proname = 'capture_insert'
+   AND NOT pg_has_role(c.relowner, r.oid, 'MEMBER') AND (rolsuper OR rolcanlogin)
+"""
+
+_GUARD = """
+DO $guard$
+DECLARE
+    strangers text := (SELECT string_agg(format('the %s belongs to %I', what, pg_get_userbyid),
+                                         '; ') FROM ({strangers}) s);
+BEGIN
+    IF strangers IS NOT NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = strangers, HINT = '{hint}';
+    END IF;
+END
+$guard$;"""
+
+_ADVICE = (
+    "Whoever owns it would run code with your rights. Drop it, or, if you know its owner, install"
+    " as that role or as a member of it"
+)
+
+
+class Rights:
+    """The rights on one log."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.schema = tables.schema
+        names = [table.name for table in tables.metadata.sorted_tables]
+        self._names = {
+            "schema": self.schema,
+            "tables": ",".join(names),
+            "functions": ",".join(TRIGGERS + HELPERS),
+            "triggers": ",".join(TRIGGERS),
+            "helpers": ",".join(HELPERS),
+        }
+
+    def refuse_strangers(
+        self, cursor: Any, installed: bool, captured: Sequence[Optional[int]]
+    ) -> None:
+        """Raise Denied where something in our place belongs to somebody we do not trust.
+
+        Who owns the tables that are ``captured``, too, may run code with our rights anyway,
+        when we write to them. What belongs to somebody else in a log that is ``installed``
+        was ours, and was given away: rights.sql takes it back.
+        """
+        strangers = self._strangers(cursor, _ME)
+        for stranger in strangers:
+            if stranger.kind == "schema":
+                if not self._owned_by_schemas_owner(cursor, captured):
+                    raise Denied(self._foreign(stranger.owner))
+                strangers = self._strangers(cursor, _SCHEMA_OWNER.format(**self._names))
+                break
+        if installed:
+            strangers = [stranger for stranger in strangers if stranger.kind == "code"]
+        if strangers:
+            raise Denied(f"{'; '.join(map(str, strangers))}. {_ADVICE}")
+
+    def _owned_by_schemas_owner(self, cursor: Any, tables: Sequence[Optional[int]]) -> bool:
+        """Tell whether these tables are those of the schema's owner; a superuser trusts nobody."""
+        cursor.execute(
+            "SELECT bool_and(pg_has_role(nspowner, relowner, 'MEMBER') AND NOT EXISTS ("
+            "           SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper))"
+            "  FROM pg_namespace, pg_class c WHERE nspname = %s AND c.oid = ANY (%s::oid[])",
+            (self.schema, list(tables)),
+        )
+        return bool(cursor.fetchone()[0])
+
+    def _foreign(self, owner: str) -> str:
+        return (
+            f"the log {self.schema} belongs to {owner}, who would run code with your rights. Let"
+            f" {owner} run what `pgevents sql URL TABLE --role …` prints for you, and use Hub(…,"
+            f" install=False), or become a member of {owner}; if you do not know {owner}, drop"
+            " the schema"
+        )
+
+    def guard_sql(self) -> str:
+        """Return SQL that raises where ``refuse_strangers`` would."""
+        strangers = _STRANGERS.format(judge=_ME, **self._names)
+        return _GUARD.format(strangers=strangers, hint=_ADVICE).strip()
+
+    def fresh_sql(self) -> str:
+        """Return SQL that notes which tables are not there yet: see rights.sql."""
+        return (
+            "DO $$ BEGIN PERFORM set_config('pgevents.fresh', ARRAY(SELECT t FROM unnest("
+            f"'{{{self._names['tables']}}}'::text[]) t WHERE NOT EXISTS (SELECT FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE nspname = '{self.schema}' AND relname = t))::text, true); END $$;"
+        )
+
+    def sql(self, text: str, owner: Optional[str] = None) -> str:
+        """Return what rights.sql says, for the functions to run with the rights of ``owner``."""
+        for name in ("tables", "functions", "helpers"):
+            text = text.replace(f":{name}", f"{{{self._names[name]}}}")
+        return text.replace(":owner", "NULL::text" if owner is None else literal(owner))
+
+    def runner(self, cursor: Any) -> Optional[str]:
+        """Return the role with whose rights the functions run; None where there are none."""
+        cursor.execute(
+            "SELECT pg_get_userbyid(proowner)::text FROM pg_proc p JOIN pg_namespace n"
+            " ON n.oid = pronamespace WHERE nspname = %s AND proname = 'capture_insert'",
+            (self.schema,),
+        )
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    def may_heal(self, cursor: Any) -> bool:
+        """Tell whether we may change the rights on what is ours."""
+        cursor.execute(
+            "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s",
+            (self.schema,),
+        )
+        row = cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    def loose(self, cursor: Any) -> List[str]:
+        """Tell who has rights that he should not have, a sentence each."""
+        cursor.execute(
+            "SELECT CASE WHEN grantee = 0 THEN 'everybody' ELSE pg_get_userbyid(grantee)::text"
+            f" END, what FROM ({_LOOSE.format(**self._names)}) l (grantee, what) ORDER BY 2, 1"
+        )
+        found = [f"{role} may {what}" for role, what in cursor.fetchall()]
+        judge = _SCHEMA_OWNER.format(**self._names)
+        found += [f"{stranger}, not to the schema's owner"
+                  for stranger in self._strangers(cursor, judge)]
+        return found
+
+    def broken(self, cursor: Any) -> List[str]:
+        """Tell why each write to a captured table fails, if it does, a sentence each."""
+        cursor.execute(_BROKEN.format(**self._names))
+        return [
+            f"the triggers run as {role}, who may not write to {self.schema}.log, which belongs to"
+            f" {owner}: each write to a captured table fails. Let {owner} run GRANT SELECT, INSERT"
+            f" ON {self.schema}.log TO {quoted(role)}, or give the tables back to {role}"
+            for role, owner in cursor.fetchall()
+        ]
+
+    def lent(self, cursor: Any, topic: str, oid: Optional[int]) -> None:
+        """Log a warning where a table's triggers have rights that its owner has not."""
+        cursor.execute(_LENT.format(**self._names), (oid,))
+        for owner, role, superuser in cursor.fetchall():
+            logger.warning(
+                "%s belongs to %s, and its triggers run with the rights of %s%s. Install with"
+                " owner=, a role that may write the log and nothing else, to lend nothing more",
+                topic, owner, role, ", a superuser" if superuser else "",
+            )
+
+    def grants_sql(self, role: str) -> str:
+        """Return what a hub of this role needs of the functions: a backfill calls them."""
+        helpers = ", ".join(f"{self.schema}.{name}" for name in (
+            "native(oid)", "columns(oid, json, json)", "careful(record)",
+            "row_sql(oid, json, json)", "row_sql(oid, json)",
+        ))
+        return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"
+
+    def _strangers(self, cursor: Any, judge: str) -> List[Stranger]:
+        cursor.execute(_STRANGERS.format(judge=judge, **self._names) + " ORDER BY 1, 2")
+        return [Stranger(*row) for row in cursor.fetchall()]

@@ -1,0 +1,279 @@
+"""Who owns what is ours: a stranger's is refused, what was given away is noticed and taken back."""
+
+import logging
+
+import pytest
+
+from pgevents import Denied, Hub, Registry, UsageError
+
+from ..waiting import wait_for
+from .test_install_roles import hub_as, insert_as, log_size, run_printed
+
+CAPTURE = ["capture_insert", "capture_update", "capture_delete", "capture_row",
+           "capture_truncate", "ring"]
+
+
+@pytest.fixture
+def orders(postgres):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    return postgres
+
+
+@pytest.fixture
+def mallory(orders):
+    """A user who may create schemas, and wants to be more."""
+    name = orders.server.create_user()
+    orders.execute("GRANT CREATE ON DATABASE {} TO {}".format(orders.name, name))
+    orders.execute("GRANT ALL ON orders TO {0}; GRANT USAGE ON orders_id_seq TO {0}".format(name))
+    return name
+
+
+def as_user(database, user, *statements):
+    for statement in statements:
+        database.server.execute(statement, database=database.name, user=user)
+
+
+def owner_of(database, what="log"):
+    kind = "pg_class WHERE relname" if what == "log" else "pg_proc WHERE proname"
+    owner = "relowner" if what == "log" else "proowner"
+    return database.execute(
+        "SELECT pg_get_userbyid({}) FROM {} = %s".format(owner, kind), what)[0][0]
+
+
+SQUATS = {
+    "schema": ["CREATE SCHEMA pgevents"],
+    "function": [
+        "CREATE SCHEMA pgevents",
+        "CREATE FUNCTION pgevents.ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"],
+    "table": [
+        "CREATE SCHEMA pgevents",
+        "CREATE TABLE pgevents.watch (service text, relation text, wish text)",
+        "CREATE FUNCTION pgevents.evil() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('public.calls'); RETURN NEW; END $$",
+        "CREATE TRIGGER evil BEFORE INSERT ON pgevents.watch FOR EACH ROW"
+        " EXECUTE FUNCTION pgevents.evil()"],
+}
+
+
+@pytest.mark.parametrize("squat", SQUATS)
+@pytest.mark.parametrize("way", ["install", "printed"])
+def test_what_a_stranger_has_put_in_our_place_is_refused(orders, mallory, heard, squat, way):
+    orders.execute("CREATE SEQUENCE calls; GRANT USAGE ON calls TO PUBLIC")
+    as_user(orders, mallory, *SQUATS[squat])
+    hub = hub_as(orders, "postgres", heard)
+
+    with pytest.raises(Exception, match="pgevents belongs to {}".format(mallory)) as caught:
+        if way == "install":
+            hub.install()
+        else:
+            run_printed(orders, "postgres", hub, None)
+
+    assert way == "printed" or isinstance(caught.value, Denied)
+    assert orders.execute("SELECT is_called FROM calls") == [(False,)]
+    assert orders.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass") == [
+        (0,)]
+
+
+@pytest.mark.parametrize("way", ["install", "printed"])
+def test_a_table_that_a_stranger_has_put_into_our_schema_is_refused(
+    orders, mallory, heard, way
+):
+    orders.execute("CREATE SCHEMA pgevents; GRANT ALL ON SCHEMA pgevents TO {}".format(mallory))
+    as_user(orders, mallory, "CREATE TABLE pgevents.log (seq int)")
+    hub = hub_as(orders, "postgres", heard)
+
+    with pytest.raises(Exception, match="table pgevents.log belongs to {}".format(mallory)):
+        hub.install() if way == "install" else run_printed(orders, "postgres", hub, None)
+
+
+def test_a_strangers_trigger_on_our_table_is_refused(orders, mallory, heard):
+    hub = hub_as(orders, "postgres", heard)
+    hub.install()
+    orders.execute("GRANT USAGE ON SCHEMA pgevents TO {0}; GRANT TRIGGER ON pgevents.log TO {0}"
+                   .format(mallory))
+    as_user(
+        orders, mallory, "CREATE SCHEMA hers",
+        "CREATE FUNCTION hers.evil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER evil BEFORE INSERT ON pgevents.log FOR EACH ROW"
+        " EXECUTE FUNCTION hers.evil()")
+
+    with pytest.raises(Denied, match="function hers.evil.* of the table pgevents.log .*belongs to"):
+        hub.install()
+
+
+def test_default_privileges_give_nobody_a_right(orders, mallory, heard):
+    orders.execute(
+        "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {0};"
+        " ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {0};"
+        " ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO {0}".format(mallory))
+    hub_as(orders, "postgres", heard).install()
+
+    as_user(orders, mallory, "CREATE SCHEMA hers", "CREATE TABLE hers.mine (id int)")
+    with pytest.raises(Exception, match="permission denied for function"):
+        as_user(orders, mallory, "CREATE TRIGGER forge AFTER INSERT ON hers.mine FOR EACH ROW"
+                " EXECUTE FUNCTION pgevents.capture_row('{}', '{}', 'public.orders')")
+    with pytest.raises(Exception, match="permission denied for table log"):
+        as_user(orders, mallory, "INSERT INTO pgevents.log (topic, operation) VALUES ('x', 'y')")
+    with pytest.raises(Exception, match="permission denied for schema"):
+        as_user(orders, mallory, "CREATE TABLE pgevents.more ()")
+
+
+def test_grants_that_came_later_are_noticed_and_revoked_and_printed_ones_stay(
+    orders, mallory, registry, heard, server, caplog
+):
+    """As after pg_dump -x -O and a restore, which give EXECUTE to everybody."""
+    program = server.create_user()
+    run_printed(orders, "postgres", hub_as(orders, "postgres", heard), program)
+    orders.execute("GRANT SELECT, INSERT ON orders TO {}; GRANT USAGE ON orders_id_seq TO {}"
+                   .format(program, program))
+    orders.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgevents TO PUBLIC, {};"
+                   " GRANT TRIGGER ON pgevents.log TO {}".format(mallory, mallory))
+
+    with hub_as(orders, program, heard, install=False) as hub:
+        warned = hub.status()["warnings"]
+    hub_as(orders, "postgres", heard).install()
+
+    assert "everybody may execute pgevents.capture_row()" in warned[0]
+    assert "{} may trigger on pgevents.log".format(mallory) in warned[0]
+    assert not orders.execute(
+        "SELECT FROM unnest(%s) f WHERE has_function_privilege(%s, 'pgevents.' || f || '()',"
+        " 'EXECUTE') OR has_table_privilege(%s, 'pgevents.log', 'TRIGGER')", CAPTURE, mallory,
+        mallory)
+    orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+    hub = hub_as(orders, program, heard, install=False, group="g")
+    hub.group("g", start="backfill")
+    with hub:
+        wait_for(lambda: hub.status()["warnings"] == [])
+        insert_as(orders, program, "milk")
+        assert heard.next().new["item"] in ("tea", "milk")
+
+
+def give_away(database, to, *kinds):
+    for kind in kinds:
+        database.execute(
+            "DO $$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', schemaname, tablename)"
+            " FROM pg_tables WHERE schemaname IN ('public', 'pgevents') LOOP EXECUTE"
+            " 'ALTER TABLE ' || t || ' OWNER TO {}'; END LOOP; END $$".format(to))
+
+
+@pytest.fixture
+def owner(server, orders):
+    """A user who owns orders and may create schemas."""
+    name = server.create_user()
+    orders.execute("GRANT CREATE ON DATABASE {} TO {}".format(orders.name, name))
+    orders.execute("ALTER TABLE orders OWNER TO {}".format(name))
+    return name
+
+
+def test_tables_that_were_given_to_another_owner_are_noticed(orders, owner, server, heard):
+    other = server.create_user()
+    hub = hub_as(orders, owner, heard)
+    hub.install()
+
+    give_away(orders, other, "tables")
+
+    with pytest.raises(Exception, match="permission denied for table log"):
+        insert_as(orders, other, "tea")
+    assert [table["state"] for table in hub_as(orders, "postgres", heard).installed()] == ["denied"]
+    told = "run as {0}.* belongs to {1}: each write .* fails.*GRANT".format(owner, other)
+    with pytest.raises(Denied, match=told):
+        hub.install()
+
+
+def test_who_may_takes_given_tables_back(orders, owner, server, heard):
+    """Or grants what is missing: the owner of before and of now are one role's members."""
+    other = server.create_user()
+    hub_as(orders, owner, heard).install()
+    give_away(orders, other, "tables")
+    admin = server.create_user()
+    orders.execute("GRANT {}, {} TO {}".format(owner, other, admin))
+
+    hub_as(orders, admin, heard).install()
+    insert_as(orders, other, "tea")
+
+    assert owner_of(orders) == owner
+    assert log_size(orders) == 1
+
+
+@pytest.mark.parametrize("way", ["reassign", "alter"])
+def test_a_log_that_has_changed_its_owner_as_a_whole_works_on(orders, owner, server, heard, way):
+    other = server.create_user()
+    hub_as(orders, owner, heard).install()
+    if way == "reassign":
+        orders.execute("REASSIGN OWNED BY {} TO {}".format(owner, other))
+    else:
+        give_away(orders, other, "tables")
+        orders.execute(
+            "ALTER SCHEMA pgevents OWNER TO {0}; DO $$ DECLARE f text; BEGIN FOR f IN SELECT"
+            " oid::regprocedure FROM pg_proc WHERE pronamespace = 'pgevents'::regnamespace LOOP"
+            " EXECUTE 'ALTER FUNCTION ' || f || ' OWNER TO {0}'; END LOOP; END $$".format(other))
+
+    with hub_as(orders, other, heard) as hub:
+        insert_as(orders, other, "tea")
+        assert heard.next().new["item"] == "tea"
+        assert hub.status()["warnings"] == []
+
+
+@pytest.fixture
+def runner(server):
+    """The name of a role that is not there yet."""
+    name = "runner_{}".format(server.create_user())
+    yield name
+
+
+def drop(database, *roles):
+    for role in roles:
+        database.execute("DROP OWNED BY {0}; DROP ROLE {0}".format(role))
+
+
+@pytest.mark.parametrize("way", ["install", "printed"])
+@pytest.mark.parametrize("who", ["superuser", "creator"])
+def test_the_triggers_run_with_the_rights_of_a_role_that_has_no_others(
+    orders, owner, heard, runner, way, who, caplog
+):
+    if who == "creator":
+        orders.execute("ALTER ROLE {} CREATEROLE".format(owner))
+    user = owner if who == "creator" else "postgres"
+    hub = hub_as(orders, user, heard)
+    with caplog.at_level(logging.WARNING, "pgevents"):
+        if way == "install":
+            hub.install(owner=runner)
+        else:
+            run_printed(orders, user, hub, None, owner=runner)
+
+    with hub:
+        insert_as(orders, owner, "tea")
+        assert heard.next().new["item"] == "tea"
+        assert hub.status()["warnings"] == []
+    assert caplog.records == []
+    assert owner_of(orders, "capture_insert") == runner and owner_of(orders) == user
+    assert orders.execute(
+        "SELECT rolsuper, rolcanlogin, has_schema_privilege(oid, 'pgevents', 'CREATE'),"
+        " has_table_privilege(oid, 'pgevents.log', 'DELETE') FROM pg_roles WHERE rolname = %s",
+        runner) == [(False, False, False, False)]
+    # An ordinary install later leaves it so, and an upgrade, too.
+    orders.execute("COMMENT ON SCHEMA pgevents IS 'pgevents 1 old'")
+    hub_as(orders, user, heard, "after_delete").install()
+    assert owner_of(orders, "capture_insert") == runner
+    insert_as(orders, owner, "milk")
+    hub_as(orders, user, heard).uninstall(everything=True)
+    drop(orders, runner)
+
+
+def test_what_is_lent_to_a_tables_owner_is_said(orders, owner, heard, caplog):
+    with caplog.at_level(logging.WARNING, "pgevents"):
+        hub_as(orders, "postgres", heard).install()
+        hub_as(orders, "postgres", heard).install()
+
+    said, = [record.getMessage() for record in caplog.records]
+    assert "public.orders belongs to {}".format(owner) in said
+    assert "rights of postgres, a superuser" in said
+
+
+def test_sqlite_has_no_roles(sqlite):
+    sqlite.execute("CREATE TABLE orders (id integer PRIMARY KEY)")
+    hub = Hub(sqlite.url, Registry())
+    hub.watch("orders")
+
+    with pytest.raises(UsageError, match="owner='me'"):
+        hub.install(owner="me")
