@@ -156,11 +156,12 @@ class Ledger:
             )
         )
         ripe = [
-            select(leases.c.id).where(and_(mine, over)).order_by(leases.c.due, leases.c.id),
-            select(leases.c.id).where(and_(mine, later)).order_by(leases.c.renewed),
+            select(leases.c.id).where(and_(mine, over))
+            .order_by(leases.c.due, leases.c.id).limit(RIPE),
+            select(leases.c.id).where(and_(mine, later)).order_by(leases.c.renewed).limit(RIPE),
             select(leases.c.id).where(and_(mine, owned, or_(silent, own))),
         ]
-        found = union_all(*(select(one.limit(RIPE).subquery().c.id) for one in ripe)).subquery()
+        found = union_all(*(select(one.subquery().c.id) for one in ripe)).subquery()
         self._find_ripe = (
             select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.again, leases.c.owner,
                    or_(over, and_(waits, later)), later)

@@ -26,7 +26,7 @@ class Metrics:
     def add(self, name: str, number: int = 1) -> None:
         """Count something that workers do beside each other."""
         with self._lock:
-            setattr(self, name, getattr(self, name) + number)
+            self.__dict__[name] += number  # quicker than setattr(), and there is one for each call
 
     def as_dict(self) -> Dict[str, int]:
         """Return name → count."""

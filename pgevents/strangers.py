@@ -10,6 +10,7 @@ from .target import OPERATIONS
 from .warnings import Warnings
 
 KNOWN = (*OPERATIONS, "read")
+KEY = "stranger: "  # of the warnings
 KINDS = 20  # that are told; whoever may write to the log may invent more
 LONGEST = 60  # characters of a name that nobody knows
 
@@ -19,27 +20,28 @@ class Strangers:
 
     def __init__(self, warnings: Warnings) -> None:
         self._warnings = warnings
-        self._told = 0
 
     def left_out(self, rows: List[LogRow]) -> List[LogRow]:
         """Return the rows without those that are not for this release."""
+        kinds = {(row[3], row[4]) for row in rows}
+        if not any(_strange(*kind) for kind in kinds):
+            return rows
         return [row for row in rows if self.knows(row)]
 
     def knows(self, row: LogRow) -> bool:
         """Tell whether a row is for this release."""
-        what = _strange(row)
-        if what is not None and self._told < KINDS:
-            self._told += self._warnings.set(
-                f"stranger {what}",
+        what = _strange(row[3], row[4])
+        if what is not None and self._warnings.count(KEY) < KINDS:
+            self._warnings.set(
+                KEY + what,
                 f"events with {what} are skipped: a newer release of pgevents has written them,"
                 " perhaps",
             )
         return what is None
 
 
-def _strange(row: LogRow) -> Optional[str]:
+def _strange(topic: str, operation: str) -> Optional[str]:
     """Return what is unknown of a row."""
-    topic, operation = row[3], row[4]
     if operation not in KNOWN:
         return f"the operation {str(operation)[:LONGEST]!r}"
     if "." not in topic:  # a table's is "public.orders"

@@ -18,23 +18,23 @@ class Warnings:
     def __init__(self) -> None:
         self._sentences: Dict[str, str] = {}
 
-    def set(self, key: str, sentence: Optional[str]) -> bool:
-        """Give the warning of this key, another in its place, or with None take it back.
-
-        Tell whether it is new.
-        """
+    def set(self, key: str, sentence: Optional[str]) -> None:
+        """Give the warning of this key, another in its place, or with None take it back."""
         if sentence is None:
             self._sentences.pop(key, None)
-            return False
+            return
         new = key not in self._sentences
         self._sentences[key] = sentence
         if new:
             logger.warning("%s", sentence)
-        return new
 
     def all(self) -> List[str]:
         """Return the sentences, oldest first."""
         return list(self._sentences.values())
+
+    def count(self, beginning: str) -> int:
+        """Return how many there are whose keys begin so."""
+        return sum(key.startswith(beginning) for key in list(self._sentences))
 
     def clear(self) -> None:
         """Take all back: the hub has stopped, or this is a forked child."""

@@ -101,6 +101,34 @@ def test_an_event_whose_session_is_ended_has_failed_and_holds_nobody_up(
     assert effects(orders) == {"tea": 1, "milk": 1, "salt": 1}
 
 
+def test_a_transaction_that_lasts_too_long_for_the_server_is_the_failure_of_its_event(
+    orders, registry
+):
+    if orders.server.major < 17:
+        pytest.skip("transaction_timeout is of PostgreSQL 17")
+    orders.server.execute(
+        "ALTER DATABASE {} SET transaction_timeout = '500ms'".format(orders.name))
+    calls = []
+
+    def handle(event, connection):
+        calls.append(event.new["item"])
+        write(event, connection)
+        if event.new["item"] == "slow":
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    registry.listen("orders", "after_insert", handle, group="stock", transactional=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("stock", max_attempts=2, backoff=(0.01, 0.02), lease=LEASE)
+    with hub:
+        insert(orders, "tea", "slow", "milk")
+        (letter,) = wait_for(group.dead_letters, TIMEOUT)
+        wait_for(lambda: group.lag()[0] == 0, TIMEOUT)
+
+    assert calls.count("slow") == 2
+    assert "ended the session" in letter.error
+    assert effects(orders) == {"tea": 1, "milk": 1}
+
+
 def test_a_transaction_that_may_not_last_long_is_committed_in_between(
     orders, registry, monkeypatch
 ):
