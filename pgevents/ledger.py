@@ -9,8 +9,8 @@ import json
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import (
-    Float, Table, and_, bindparam, case, delete, exists, func, insert, or_, select, union_all,
-    update,
+    Float, Table, and_, bindparam, case, delete, exists, func, insert, literal_column, or_, select,
+    union_all, update,
 )
 from sqlalchemy.engine import Connection
 
@@ -137,8 +137,9 @@ class Ledger:
         self._move_group = update(groups).where(groups.c.name == group).values(
             cursor=bindparam("behind"), owner=bindparam("by")
         )
-        # As a subquery it is one value, which an index can be asked for.
-        clock = select(now).scalar_subquery()
+        # As a subquery it is one value, which an index can be asked for. In words: SQLAlchemy
+        # 1.4.0 fails where one without a FROM stands inside another.
+        clock: Any = literal_column(f"(SELECT {now.name})", Float)
         mine = leases.c.group_name == group
         owned, waits = leases.c.owner.isnot(None), leases.c.owner.is_(None)
         # A time that no clock could have written but one that was set back since.
