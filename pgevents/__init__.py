@@ -29,6 +29,7 @@ rooms do not see each other.
     registry       who listens to what
     changes        the same through sqlalchemy.event
     tables         every table of ours, declared once
+    migrations     which tables Alembic is to let be
     grouplog       a log as groups read it
     standing       a lease that is kept, so that a group writes seldom
     ledger         what is written down of groups: cursors, leases, dead letters

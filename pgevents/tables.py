@@ -6,6 +6,8 @@ application that wants them in its own migrations takes them from here:
 
     from pgevents.tables import Tables
     target_metadata = [Base.metadata, Tables("postgresql").metadata]
+
+Where it does not, ``migrations`` keeps Alembic from dropping them.
 """
 
 import re

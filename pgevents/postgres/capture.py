@@ -173,9 +173,12 @@ class Capture:
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
         """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
         with connection.cursor() as cursor:
-            if not self._exists(cursor):
+            if not self._anything(cursor):
                 return
             with self._in_turn(cursor):
+                if not self._complete(cursor):
+                    for statement in self._tables_sql():
+                        cursor.execute(statement)
                 for topic, known in self._watched(cursor).items():
                     if everything or service in known:
                         leaving = list(known) if everything else [service]
@@ -219,12 +222,31 @@ class Capture:
         cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (self.tables.name("watch"),))
         return bool(cursor.fetchone()[0])
 
+    def _anything(self, cursor: Any) -> bool:
+        """Tell whether anything of ours is there: functions outlive tables that were dropped."""
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+            " AND proname LIKE 'capture%%')",
+            (self.schema,),
+        )
+        return bool(cursor.fetchone()[0]) or self._exists(cursor)
+
+    def _complete(self, cursor: Any) -> bool:
+        """Tell whether all tables are there: somebody may have dropped one."""
+        names = [table.fullname for table in self.tables.metadata.sorted_tables]
+        cursor.execute(
+            "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s) name", (names,)
+        )
+        return bool(cursor.fetchone()[0])
+
     def _mark(self) -> str:
         """What the schema's comment says when all is current."""
         text = self._functions + self._rights_sql + "".join(self._tables_sql())
         return f"pgevents {VERSION} {_hash(text)}"
 
     def _current(self, cursor: Any) -> bool:
+        if not self._complete(cursor):
+            return False
         cursor.execute(
             "SELECT obj_description(to_regnamespace(%s), 'pg_namespace'),"
             " (SELECT encode(tgargs, 'escape') FROM pg_trigger"
