@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from typing import Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
@@ -25,16 +25,16 @@ Batches = Dict[Listener, List[Tuple[LogRow, Event]]]
 
 
 class Ended(Exception):
-    """The database ended the session of a transaction: what was written in it is gone.
+    """What was written in a transaction is gone: its session ended, or it has to be taken back.
 
-    ``handled`` rows had been handled in it. ``failure`` is the attempt that was
-    under way, None if no listener ran.
+    ``handled`` rows had been handled in it. ``failures`` are its attempts that
+    failed, none if no listener is to blame.
     """
 
-    def __init__(self, handled: int, failure: Optional[Failure]) -> None:
-        super().__init__(handled, failure)
+    def __init__(self, handled: int, failures: Iterable[Failure] = ()) -> None:
+        super().__init__(handled)
         self.handled = handled
-        self.failure = failure
+        self.failures = list(failures)
 
 
 class NotBegun(Exception):
@@ -96,9 +96,11 @@ class Calls:
             try:
                 failure = self._one(row, attempt, again, connection, batches)
             except NotBegun as error:
-                raise Ended(begun, None) from error
+                raise Ended(begun, failures.values()) from error
             if connection is not None and self._ledger.ended(connection):
-                raise Ended(begun, failure and failure._replace(error=failure.error + ENDED))
+                if failure is not None:
+                    failures[row[0]] = failure._replace(error=failure.error + ENDED)
+                raise Ended(begun, failures.values())
             begun += 1
             if connection is None and not (again or failures or failure or batches):
                 self._finished()
@@ -107,8 +109,12 @@ class Calls:
                 if self._ordered and failure.delay is not None:
                     break
             attempt = 1
+        in_savepoints = len(failures)
         for listener, members in batches.items():
             self._batch(listener, members, failures)
+        if connection is not None and len(failures) > in_savepoints:
+            # What others have written for these events must not stay: they come again.
+            raise Ended(begun, failures.values())
         return begun, [failures[seq] for seq in sorted(failures)]
 
     def transactional(self, rows: List[LogRow]) -> bool:

@@ -115,9 +115,10 @@ class Settlement(NamedTuple):
 class Refused(Exception):
     """The transaction of the listeners could not be committed: refused, or its session lost."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, failures: List[Failure]) -> None:
         super().__init__(error)
         self.error = error
+        self.failures = failures  # of listeners that were called in it
 
 
 class Runner(Worker):
@@ -362,19 +363,19 @@ class Runner(Worker):
                 rest, attempt = self._in_transaction(work, chunk, rest, attempt, again), 1
                 continue
             except Ended as ended:
-                if ended.failure is not None:
-                    failed[chunk[ended.handled][0]] = ended.failure
-                else:  # in nobody's hands
+                failed.update((failure.row[0], failure) for failure in ended.failures)
+                if not ended.failures:  # in nobody's hands
                     singly = singly or ended.handled > 0
                     self._pause(next(pauses), ended.__cause__ or ended)
             except Refused as refused:
                 # By whose fault?
                 position = chunk[0][0]
+                failed.update((failure.row[0], failure) for failure in refused.failures)
                 if len(chunk) > 1:
                     singly = True
                 elif isinstance(refused.error, Unavailable) and position not in spared:
                     spared.add(position)
-                else:
+                elif position not in failed:
                     failed[position] = self._calls.failure(chunk[0], attempt, refused.error)
             redone = max(redone, chunk[-1][0])
 
@@ -387,6 +388,7 @@ class Runner(Worker):
         Refused when it was lost, or refused, afterwards; then nothing of it is there.
         """
         settlement: Optional[Settlement] = None
+        failures: List[Failure] = []
         ended: Optional[Ended] = None
         try:
             with self._ledger.transaction() as connection:
@@ -403,13 +405,13 @@ class Runner(Worker):
             if ended is not None:
                 raise ended from error  # what its rollback said does not count
             if settlement is None:
-                raise Ended(0, None) from error
+                raise Ended(0) from error
             if not isinstance(error, Unavailable):
-                raise Refused(error) from error
+                raise Refused(error, failures) from error
             # Was it committed, and only the answer lost?
             found = self._answer(error, lambda: self._found(work, settlement))
             if found is None:
-                raise Refused(error) from error
+                raise Refused(error, failures) from error
             letters = found
         self._standing = None
         return self._written(work, settlement, letters)

@@ -109,3 +109,32 @@ def test_all_is_there_once_and_at_once_whatever_answer_is_lost(
 
 def insert_effect(database, event):
     database.execute("INSERT INTO effects VALUES (%s)", event.new["item"])
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "any"])
+def test_effects_are_there_once_though_a_batch_listener_beside_them_fails(
+    orders, registry, ordered
+):
+    orders.execute("CREATE TABLE effects (item text)")
+    batches = []
+
+    def write(event, connection):
+        connection.execute(
+            sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]})
+
+    def index(events):
+        batches.append([event.new["item"] for event in events])
+        if len(batches) == 1:
+            raise ValueError("the index is closed")
+
+    registry.listen("orders", "after_insert", write, group="stock", transactional=True)
+    registry.listen("orders", "after_insert", index, group="stock", batch=True)
+    hub = Hub(orders.url, registry)
+    group = hub.group("stock", ordered=ordered, backoff=(0.01, 0.02), lease=LEASE)
+    with hub:
+        insert(orders, "tea", "milk", "salt")
+        wait_for(lambda: group.lag()[0] == 0, TIMEOUT)
+
+    found = orders.execute("SELECT item FROM effects ORDER BY item")
+    assert found == [("milk",), ("salt",), ("tea",)]
+    assert {item for batch in batches[1:] for item in batch} == {"tea", "milk", "salt"}
