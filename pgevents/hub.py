@@ -43,6 +43,7 @@ START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on 
 HOUSEKEEPING = 30.0  # seconds between two rounds, at the most
 EMPTY = 0.1  # seconds that threads with nothing to do may take to end
 TELLING = 0.5  # seconds that an attempt that gave up in time may take to say why, on a busy machine
+CONTEXT_SIZE = 65_536  # bytes of a context; the triggers cut what is longer
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
 
@@ -378,12 +379,15 @@ class Hub:
         ``bind`` is the Session or Connection that writes; of a Session with
         several binds, the one to this hub's database counts. Values are JSON
         types. It ends with the block or the transaction, whichever comes first.
-        Raises UsageError, at the block's begin, for a writer of another database.
+        Raises UsageError, at the block's begin, for a writer of another database;
+        and at once for what is more than 65,536 bytes of JSON.
         """
         try:
             text = json.dumps(values)
         except (TypeError, ValueError) as error:
             raise UsageError(f"a context holds JSON types: {error}") from error
+        if len(text) > CONTEXT_SIZE:
+            raise UsageError(f"a context of {len(text)} bytes: give {CONTEXT_SIZE} at the most")
         return self._around(bind, {"context": text})
 
     def suppressed(self, bind: Any) -> ContextManager[None]:

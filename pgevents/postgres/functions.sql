@@ -136,14 +136,24 @@ BEGIN
 END
 $$;
 
--- A context that is too long, as JSON that says so: what a writer puts into a setting
--- must neither make its write fail nor fill the readers' memory.
+-- The beginning of a context that is too long: what a writer puts into a setting must
+-- neither make its write fail nor fill the readers' memory. SQL_ASCII knows bytes alone,
+-- of UTF-8 perhaps, whose characters begin with no byte from 128 to 191.
 CREATE OR REPLACE FUNCTION :"schema".cut(context text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    size int := 16384;
+    bytes bytea;
 BEGIN
-    RETURN json_build_object('truncated', left(context, 10000), 'bytes', octet_length(context));
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+        bytes := convert_to(left(context, size + 1), 'SQL_ASCII');
+        WHILE size > 16380 AND get_byte(bytes, size) BETWEEN 128 AND 191 LOOP
+            size := size - 1;
+        END LOOP;
+    END IF;
+    RETURN left(context, size) || '... (cut)';
 END
 $$;
 

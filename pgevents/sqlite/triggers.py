@@ -22,7 +22,7 @@ from .values import THRICE, name_literal, size_of, tagged, terms
 
 WIDEST = 128  # columns; a view of SQLite's has at most 2,000, and a field takes three of them
 CONTEXT = 16_384  # characters of a context that is longer than 65,536 bytes: no more than these
-CUT = "… (cut)"  # how such a one ends
+CUT = "... (cut)"  # how such a one ends
 
 OPERATIONS = {"insert": ("NULL", "NEW"), "update": ("OLD", "NEW"), "delete": ("OLD", "NULL")}
 

@@ -181,3 +181,8 @@ def test_a_transaction_that_was_begun_by_hand_will_do(hub, heard, orders):
         connection.exec_driver_sql("COMMIT")
 
     assert contexts(hub, heard) == [{"user": "ann"}]
+
+
+def test_a_context_that_is_too_long_is_an_error_at_once(hub, writer):
+    with pytest.raises(UsageError, match="a context of .* bytes: give 65536 at the most"):
+        hub.context(writer, note="x" * 65_536)

@@ -5,7 +5,7 @@ import json
 import pytest
 import sqlalchemy
 
-from pgevents import ANY, Event, Hub, UsageError
+from pgevents import ANY, Event, Hub, Registry, UsageError
 from pgevents.postgres.encoding import _CODECS, Encoding
 
 from ..command import finish
@@ -357,3 +357,31 @@ def test_an_error_names_the_tables_that_are_there(foreign, registry):
 
     with pytest.raises(UsageError, match="t" + foreign.letters):
         Hub(foreign.url, registry).start()
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "LATIN1", "EUC_JP", "SQL_ASCII"])
+@pytest.mark.parametrize("kind", ["", "PARTITION BY RANGE (id)"], ids=["plain", "partitioned"])
+def test_a_context_that_is_too_long_is_cut_between_two_characters(server, encoding, kind, heard):
+    database = Postgres(server, encoding)
+    try:
+        database.execute("CREATE TABLE orders (id int) {}".format(kind))
+        if kind:
+            database.execute("CREATE TABLE orders_all PARTITION OF orders DEFAULT")
+        registry = Registry()
+        registry.listen("orders", ("after_change", "after_truncate"), heard)
+        letter = {"EUC_JP": "'x'", "SQL_ASCII": "E'\\xC3\\xA9'"}.get(encoding, "chr(233)")
+        with Hub(database.url, registry):
+            database.execute(
+                "SELECT set_config('pgevents.context', repeat('x', 16379) || repeat({}, 1000000),"
+                " false); INSERT INTO orders VALUES (1); UPDATE orders SET id = 2;"
+                " DELETE FROM orders; TRUNCATE orders".format(letter))
+            contexts = {event.context for event in heard.take(4)}
+        sizes = database.execute("SELECT max(octet_length(context)) FROM pgevents.log")
+    finally:
+        database.close()
+
+    cut, = contexts
+    # SQL_ASCII counts bytes: 16,384 of them would end within a letter.
+    letters = ("x" if encoding == "EUC_JP" else "\u00e9") * (2 if encoding == "SQL_ASCII" else 5)
+    assert cut == "x" * 16_379 + letters + "... (cut)"
+    assert sizes[0][0] < 65_536

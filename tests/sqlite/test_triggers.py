@@ -167,7 +167,7 @@ def test_a_context_is_kept_up_to_its_limit_and_cut_beyond(sqlite, told, text):
     kept, cut = write(text), write(text + "y")
 
     assert kept == text
-    assert cut == text[:16_384] + "… (cut)"
+    assert cut == text[:16_384] + "... (cut)"
 
 
 def test_the_triggers_of_a_later_release_are_left_alone(sqlite):
