@@ -165,6 +165,8 @@ class Event:
     def load(self, session: Any, entity: Optional[type] = None) -> Any:
         """Return the row's ORM object as it is *now*, or None if it is gone.
 
+        Gone is, too, what row-level security hides from the session's role.
+
         ``entity`` is the mapped class; it may be left out where somebody
         listens by that class. Reads the database through ``session``, by the
         class's primary key. Raises UsageError without a class, for a class of

@@ -6,6 +6,7 @@ from typing import Callable
 
 from .errors import PgEventsError
 from .threads import Worker
+from .warnings import Warnings
 
 logger = logging.getLogger("pgevents")
 
@@ -17,9 +18,15 @@ class Housekeeper(Worker):
     """
 
     def __init__(
-        self, name: str, interval: float, ready: Callable[[], bool], *chores: Callable[[], None]
+        self,
+        name: str,
+        interval: float,
+        ready: Callable[[], bool],
+        warnings: Warnings,
+        *chores: Callable[[], None],
     ) -> None:
         super().__init__(name)
+        self._warnings = warnings
         self._interval = interval
         self._ready = ready
         self._chores = chores
@@ -38,9 +45,12 @@ class Housekeeper(Worker):
         self._wake.set()
 
     def _do(self, chore: Callable[[], None]) -> None:
+        warning = None
         try:
             chore()
         except PgEventsError as error:
-            logger.warning("%s failed, trying again later: %s", self.name, error)
-        except Exception:
+            warning = f"{self.name} failed, trying again in {self._interval:.0f} s: {error}"
+        except Exception as error:
             logger.exception("%s failed by a mistake in pgevents, please report it", self.name)
+            warning = f"{self.name} failed by a mistake in pgevents: {error!r}"
+        self._warnings.set(f"{self.name} {chore.__name__}", warning)

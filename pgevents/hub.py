@@ -521,6 +521,7 @@ class Hub:
             "pgevents-housekeeper",
             min(HOUSEKEEPING, self._retention / 4, (self._dead_letter_retention or 3600) / 4),
             self._prepared,
+            self._backend.warnings,
             self._check_capture,
             self._clean,
             self._expire,

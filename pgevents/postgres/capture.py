@@ -67,6 +67,7 @@ class Capture:
         With a ``service`` its own wishes must be written down, too; without,
         it is enough that somebody's cover them.
         """
+        self._refuse_hidden(cursor)
         found = self._missing(cursor, service, wishes)
         if self._current(cursor):
             found += self._untold(cursor, wishes)
@@ -557,6 +558,22 @@ class Capture:
         self._remove_notes(cursor, deadline)
 
     # Rights.
+
+    def _refuse_hidden(self, cursor: Any) -> None:
+        """Raise Denied where row-level security hides rows of our tables: we would miss them."""
+        ours = [table.name for table in self.tables.metadata.sorted_tables]
+        cursor.execute(
+            "SELECT c.relname, current_user FROM pg_class c"
+            " WHERE c.relnamespace = to_regnamespace(%s) AND c.relname = ANY (%s)"
+            " AND c.relkind = 'r' AND row_security_active(c.oid)",
+            (self.schema, ours),
+        )
+        for name, user in cursor.fetchall():
+            raise Denied(
+                f"row-level security hides rows of {self.schema}.{name} from the role {user!r}."
+                f" Let its owner run ALTER TABLE {self.schema}.{name} DISABLE ROW LEVEL SECURITY"
+                " (or NO FORCE, for the owner himself)"
+            )
 
     @contextlib.contextmanager
     def advised(self, cursor: Any, sentence: str) -> Iterator[None]:

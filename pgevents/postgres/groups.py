@@ -12,6 +12,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
 
+from ..errors import Denied
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..notes import note_topics
@@ -144,8 +145,11 @@ class PostgresGroupLog(GroupLog):
         place = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a table may be large
+        # An error, where rows are hidden from us, and not a copy of some of them.
+        connection.exec_driver_sql("SET LOCAL row_security = off")
         count = 0
         for relation, columns in tables:
+            self._refuse_hidden(connection, relation)
             table = quoted(relation.schema, relation.name)
             row = self._row_sql(connection, relation, include=columns)
             key = self._row_sql(connection, relation, keys=True)
@@ -156,6 +160,16 @@ class PostgresGroupLog(GroupLog):
             ).rowcount
         xid = int(self._one(connection, "SELECT pg_current_xact_id()::text"))
         return _text(place, xid), count
+
+    def _refuse_hidden(self, connection: Connection, relation: Any) -> None:
+        sql = "SELECT row_security_active(%(oid)s::oid), current_user"
+        hidden, user = self._all(connection, sql, oid=relation.oid)[0]
+        if hidden:
+            raise Denied(
+                f"a backfill of {relation.topic} would take only the rows that row-level security"
+                f" shows to the role {user!r}: give it BYPASSRLS; or, if it owns the table, ALTER"
+                " TABLE … NO FORCE ROW LEVEL SECURITY; or let the group begin without a backfill"
+            )
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(

@@ -119,14 +119,15 @@ _IN_PAGE = """seq > $1 AND operation <> 'read'
           AND NOT pg_visible_in_snapshot(xid, $2) AND pg_visible_in_snapshot(xid, $3)"""
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
-#: Starting parallel workers takes longer than reading one.
+#: Starting parallel workers takes longer than reading one. Where row-level security would
+#: hide rows of the log from us, that is to be an error.
 _SESSION = """
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;
 SET jit = off; SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = 0; SET lock_timeout = 0;
 SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';
 SET datestyle = 'ISO'; SET idle_session_timeout = 0;
-SET idle_in_transaction_session_timeout = 0
+SET idle_in_transaction_session_timeout = 0; SET row_security = off
 """
 
 _SERVER = """
@@ -212,7 +213,7 @@ class LogReader(Reader):
         connection.run(f"LISTEN pgevents_{oid}", None, ANSWER)
         connection.run(_SESSION, None, ANSWER)
         self._own()
-        connection.run(self._prepare, None, ANSWER)
+        self._run(self._prepare)
         # LISTEN first, then the snapshot: what comes between them is heard.
         if self._cursor is None:
             now, newest = self._run(self._begin)[0]
