@@ -67,13 +67,13 @@ class Capture:
         With a ``service`` its own wishes must be written down, too; without,
         it is enough that somebody's cover them.
         """
-        self._refuse_hidden(cursor)
         found = self._missing(cursor, service, wishes)
         if self._current(cursor):
             found += self._untold(cursor, wishes)
         return found
 
     def _missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
+        self._refuse_hidden(cursor)
         if not self._current(cursor):
             return [f"the log {self.tables.name('log')} is not installed, or outdated"]
         return self.rights.broken(cursor) or self._not_captured(cursor, service, wishes)
