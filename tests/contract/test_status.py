@@ -58,8 +58,10 @@ def test_a_thread_that_ended_is_named_and_the_hub_has_failed(
     assert state == "failed"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a mistake"), SystemExit("good bye")], ids=repr)
-@pytest.mark.parametrize("worker", [Housekeeper, Renewer, Runner, Lane])
+@pytest.mark.parametrize("worker, error", [
+    (Housekeeper, RuntimeError("a mistake")), (Renewer, SystemExit("good bye")),
+    (Runner, SystemExit("good bye")), (Lane, RuntimeError("a mistake")),
+], ids=lambda value: getattr(value, "__name__", type(value).__name__))
 def test_a_thread_whose_work_raises_begins_again_and_it_is_told(
     orders, registry, heard, monkeypatch, worker, error
 ):

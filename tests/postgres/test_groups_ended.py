@@ -68,10 +68,10 @@ def raise_another(database, connection):
     raise ValueError("the shop is closed")
 
 
-@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "any"])
-@pytest.mark.parametrize("act, said", [
-    (outwait, "ended the session"), (lose, "ended the session"),
-    (overlook, "ended the session"), (raise_another, "the shop is closed"),
+@pytest.mark.parametrize("act, said, ordered", [
+    (outwait, "ended the session", True), (outwait, "ended the session", False),
+    (lose, "ended the session", True), (lose, "ended the session", False),
+    (overlook, "ended the session", True), (raise_another, "the shop is closed", False),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_an_event_whose_session_is_ended_has_failed_and_holds_nobody_up(
     orders, registry, act, said, ordered
