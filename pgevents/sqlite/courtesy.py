@@ -16,9 +16,9 @@ from ..warnings import Warnings
 from .connection import BUSY, busy
 
 LOCKS = "/proc/locks"
-PATIENCE = 0.25  # seconds that a write of ours waits for a moment without transactions
+PATIENCE = 0.25  # seconds that a write of ours waits for a moment without transactions …
 LOOK = 0.0005  # seconds between two looks
-VAIN = 20  # times as long as it waited in vain, nobody waits after that
+SHARE = 0.1  # … and of all time, once it has waited in vain
 WARNED = 60.0  # seconds that a warning of it stays
 HELP = (
     'a transaction that has read may fail with "database is locked" when it writes:'
@@ -36,7 +36,10 @@ class Courtesy:
     def __init__(self, path: str, warnings: Warnings) -> None:
         self._path = path
         self._warnings = warnings
-        self._waiting_again = 0.0  # after somebody was in a transaction all the time
+        self._patience = PATIENCE  # that is left …
+        self._counted = time.monotonic()  # … at this time
+        self._vain = False  # somebody was in a transaction all the time
+        self._vain_at = 0.0
 
     def begin(self, connection: sqlite3.Connection, brief: bool) -> None:
         """Begin a transaction that may write; ``brief``: in which nobody else may read.
@@ -50,15 +53,13 @@ class Courtesy:
         relaxed = brief and _inode(self._path + "-shm") is not None
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if relaxed else 'FULL'}")
         now = time.monotonic()
-        if now >= self._waiting_again:
-            if self._begin_quietly(connection, begin, now + PATIENCE):
-                self._warn(now)
-                return
-            self._waiting_again = time.monotonic() + PATIENCE * VAIN
-            self._warnings.set(
-                "sqlite-writes", "a group wrote while others were in a transaction: " + HELP
-            )
-        connection.execute("BEGIN IMMEDIATE")
+        self._patience = min(PATIENCE, self._patience + (now - self._counted) * SHARE)
+        self._counted = now
+        self._vain = not self._begin_quietly(connection, begin, now + self._patience)
+        self._warn(now)
+        if self._vain:
+            self._patience, self._counted = 0.0, time.monotonic()
+            connection.execute("BEGIN IMMEDIATE")
 
     def disturbs(self) -> bool:
         """Tell whether to commit now would let the write of another process fail.
@@ -66,29 +67,34 @@ class Courtesy:
         It has begun to read since we have begun to write. Who reads where
         writers wait for readers has waited itself.
         """
-        if time.monotonic() < self._waiting_again:
+        if self._vain:
             return False
         shared = _inode(self._path + "-shm")
         return shared is not None and _locked(_locks(), shared, _READERS, but=os.getpid())
 
     def _warn(self, now: float) -> None:
-        """Take a warning back that is old; give one where nobody can know who disturbs whom."""
-        if not os.path.exists(LOCKS):
+        """Say whose writes may fail because of ours, and for some time afterwards."""
+        if self._vain:
+            self._vain_at = now
+            self._warnings.set(
+                "sqlite-writes", "a group wrote while others were in a transaction: " + HELP
+            )
+        elif not os.path.exists(LOCKS):
             self._warnings.set(
                 "sqlite-writes",
-                f"groups cannot know who is in a transaction, without {LOCKS}: " + HELP
+                f"groups cannot know who is in a transaction, without {LOCKS}: " + HELP,
             )
-        elif now > self._waiting_again + WARNED:
+        elif now > self._vain_at + WARNED:
             self._warnings.set("sqlite-writes", None)
 
     def _begin_quietly(self, connection: sqlite3.Connection, begin: str, deadline: float) -> bool:
         connection.execute("PRAGMA busy_timeout = 0")
         try:
-            while time.monotonic() < deadline:
-                if self._quiet() and _begun(connection, begin):
-                    return True
+            while not (self._quiet() and _begun(connection, begin)):
+                if time.monotonic() >= deadline:
+                    return False
                 time.sleep(LOOK)
-            return False
+            return True
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
 
