@@ -111,6 +111,34 @@ def test_two_releases_beside_each_other_let_the_triggers_be(orders, former, regi
     assert wait_until(lambda: former.said("plain") == ["mint tea", "tea"], TIMEOUT)
 
 
+def test_triggers_that_the_former_release_puts_back_are_kept_with_a_warning(
+    sqlite, registry, heard, caplog
+):
+    sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
+    former = Former(sqlite.url)
+    registry.listen("orders", "after_change", heard)
+    try:
+        with Hub(sqlite.url, registry) as hub:
+            assert wait_until(lambda: hub.status()["warnings"], TIMEOUT)
+            sqlite.execute("INSERT INTO orders (item) VALUES ('tea')")
+            told = heard.next(timeout=TIMEOUT).new
+            warning, = hub.status()["warnings"]
+            before = triggers(sqlite)
+            hub._upkeep.check()
+            after = triggers(sqlite)
+    finally:
+        former.stop()
+    with Hub(sqlite.url, registry) as hub:
+        healed = triggers(sqlite)
+        warnings = hub.status()["warnings"]
+
+    assert told == {"id": 1, "item": "tea"}
+    assert "main.orders are those of release 0.1" in warning
+    assert caplog.text.count("are those of release 0.1") == 1
+    assert before == after != healed
+    assert warnings == []
+
+
 def test_what_waits_for_a_group_of_the_former_release_is_handled_after_the_upgrade(
     orders, registry, heard
 ):
