@@ -30,14 +30,14 @@ def altering(capture: Capture, bind: Any, targets: List[Target]) -> Iterator[Non
         # Somebody may catch it and commit. What went wrong is the block's error, not ours.
         with contextlib.suppress(sqlite3.Error):
             if ours:
-                connection.execute("ROLLBACK")
+                connection.end(commit=False)
             elif connection.in_transaction:
                 capture.give_back(connection, topics)
         raise
     with translated():
         capture.give_back(connection, topics)
-        if ours and connection.in_transaction:
-            connection.execute("COMMIT")
+        if ours:
+            connection.end(commit=True)
 
 
 class _Plain:
@@ -46,10 +46,14 @@ class _Plain:
     def __init__(self, bind: Any) -> None:
         self._raw: Any = bind
         self._theirs = False  # SQLAlchemy will end the transaction that we begin
+        self._alone: Any = None  # a Connection in no transaction …
+        self._own: Any = None  # … and the one that we have begun there
         if not isinstance(bind, sqlite3.Connection):
             bind.exec_driver_sql("SELECT 1")  # SQLAlchemy 2 begins a transaction at once
             self._raw = bind.connection
             self._theirs = bind.get_transaction() is not None
+            # SQLAlchemy 1.4 would commit after each statement that is in none.
+            self._alone = None if self._theirs else bind
 
     @property
     def in_transaction(self) -> bool:
@@ -60,8 +64,17 @@ class _Plain:
         if self.in_transaction:
             return False
         # Python begins none before a DDL statement.
-        self.execute("BEGIN IMMEDIATE")
+        self._own = None if self._alone is None else self._alone.begin()
+        if not self.in_transaction:  # the application may have SQLAlchemy send a BEGIN
+            self.execute("BEGIN IMMEDIATE")
         return not self._theirs or autocommits(self._raw)
+
+    def end(self, commit: bool) -> None:
+        """End the transaction that is ours."""
+        if self._own is not None:
+            (self._own.commit if commit else self._own.rollback)()
+        if self.in_transaction:
+            self.execute("COMMIT" if commit else "ROLLBACK")
 
     def execute(self, sql: str, parameters: Any = ()) -> Any:
         cursor = self._raw.cursor()
