@@ -161,13 +161,15 @@ def test_what_takes_longer_than_the_deadline_arrives_over_a_slow_link(
 
 
 def test_a_link_that_falls_silent_in_the_middle_of_an_answer_is_noticed_in_time(
-        shop, proxy, listening, heard):
+        shop, proxy, listening, heard, monkeypatch):
+    monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 2.0)
+
     with Hub(shop.through(proxy), listening) as hub:
         proxy.throttle(100_000)
         shop.execute(LARGE)
         wait_for(lambda: not asleep(shop))
         proxy.freeze()
-        wait_for(lambda: hub.status()["state"] == "connecting", NOTICED)
+        wait_for(lambda: hub.status()["state"] == "connecting", NOTICED - 3)
         proxy.throttle(None)
         assert len(heard.take(6)) == 6
 
