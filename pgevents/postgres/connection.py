@@ -29,6 +29,12 @@ _AS_STORED = "SET client_encoding = '{}'"
 _OWN_READING = (114, 1184)
 _AS_TEXT = psycopg2.extensions.new_type(_OWN_READING, "TEXT", psycopg2.extensions.UNICODE)
 
+#: In one trip, where no pooler stands between: else it would be set for others, perhaps.
+_SAFE_IF_DIRECT = f"""
+SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %s
+            THEN pg_catalog.set_config('search_path', '{SAFE_PATH}', false) END
+"""
+
 #: Of these sessions, which work: one whose answer nobody takes waits for its client.
 _WORKING = """
 SELECT pid FROM pg_stat_activity
@@ -302,9 +308,9 @@ class Listening:
             raise
 
     def _make_safe(self, timeout: float) -> None:
-        if self.run("SELECT pg_catalog.pg_backend_pid()", None, timeout) != [(self.pid,)]:
+        if self.run(_SAFE_IF_DIRECT, (self.pid,), timeout) == [(None,)]:
             _refuse_transaction_pooler(self._address)
-        self.run(f"SET search_path = {SAFE_PATH}", None, timeout)
+            self.run(f"SET search_path = {SAFE_PATH}", None, timeout)
         with translated():
             self._cursor = self._new_cursor()
 

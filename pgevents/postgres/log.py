@@ -210,8 +210,7 @@ class LogReader(Reader):
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
         self._oid = oid - (1 << 32) if oid >= 1 << 31 else oid  # as PostgreSQL casts it to int4
         self._bell = (bell or "").startswith("on")
-        connection.run(f"LISTEN pgevents_{oid}", None, ANSWER)
-        connection.run(_SESSION, None, ANSWER)
+        connection.run(f"LISTEN pgevents_{oid}; {_SESSION}", None, ANSWER)
         self._own()
         self._run(self._prepare)
         # LISTEN first, then the snapshot: what comes between them is heard.
