@@ -3,7 +3,8 @@
 PostgreSQL has nothing like SQLite's PRAGMA schema_version. One statement asks
 the catalog for what our capture depends on: which table bears each watched
 name, whether it is a partition or a child of another, which partitions it has
-itself, and which triggers of ours there are on all of them. Every step of it is
+itself, and which triggers of ours there are on all of them; and who owns the log
+and may use it. Every step of it is
 on an index, whatever else the catalog holds: 0.06 ms for one table with 12,000
 triggers of foreign keys, 2 ms for 300 tables.
 """
@@ -21,8 +22,9 @@ LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its
 #: may contain dots. OFFSET 0 keeps the planner from any other way than the indexes.
 _LOOK = r"""
 SELECT coalesce(array_agg(w.relation), '{{}}'),
-       hashtextextended(string_agg(concat(w.relation, ' ', f.mark), ' ' ORDER BY w.relation)
-                        COLLATE "C", 0)
+       hashtextextended(concat((
+           SELECT concat(relowner, relacl) FROM pg_class WHERE oid = '{log}'::regclass), ' ',
+           string_agg(concat(w.relation, ' ', f.mark), ' ' ORDER BY w.relation)) COLLATE "C", 0)
   FROM (SELECT relation FROM {watch} UNION SELECT unnest($1)) w
   LEFT JOIN LATERAL (
        SELECT string_agg(concat(c.oid, ' ', c.kin, ' ', t.mark), ' ') AS mark
@@ -81,7 +83,11 @@ class Alterations:
     """What became of the captured tables. The thread that reads the log uses it."""
 
     def __init__(self, tables: Tables) -> None:
-        look = _LOOK.format(watch=tables.name("watch"), prefix=tables.schema.replace("_", r"\_"))
+        look = _LOOK.format(
+            watch=tables.name("watch"),
+            log=tables.name("log"),
+            prefix=tables.schema.replace("_", r"\_"),
+        )
         self.prepare = "PREPARE pgevents_look (text[]) AS " + look
         self._topics: List[str] = []
         self._mark: Optional[int] = None

@@ -135,6 +135,10 @@ class PostgreSQL(Backend):
         loose = "; ".join(self._capture.rights.loose(cursor))
         advice = "pgevents install, run by the log's owner, puts that right"
         self.warnings.set("rights", f"{loose}. {advice}" if loose else None)
+        self.warnings.set("denied", "; ".join(self._capture.rights.broken(cursor)) or None)
+        writers = "; ".join(self._capture.rights.writers(cursor))
+        self.warnings.set("writers", f"{writers}, which `pgevents sql --role` has not granted: they"
+                          " may forge events" if writers else None)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         return missed_between(former, now)

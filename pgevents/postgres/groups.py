@@ -12,7 +12,8 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
 
-from ..errors import Denied
+from ..backend import Relation
+from ..errors import Denied, Unavailable
 from ..event import LogRow
 from ..grouplog import Captured, GroupLog, backfill_topic
 from ..notes import note_topics
@@ -142,6 +143,7 @@ class PostgresGroupLog(GroupLog):
         # number, so its rows are new to it; and so is all that others commit
         # meanwhile, which has to come after them, whatever its place in the log.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self._hold(connection, [relation for relation, _ in tables])
         place = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a table may be large
@@ -170,6 +172,27 @@ class PostgresGroupLog(GroupLog):
                 f" shows to the role {user!r}: give it BYPASSRLS; or, if it owns the table, ALTER"
                 " TABLE … NO FORCE ROW LEVEL SECURITY; or let the group begin without a backfill"
             )
+
+    def _hold(self, connection: Connection, relations: List[Relation]) -> None:
+        """Keep tables as they are until the transaction ends. Raises Unavailable for another.
+
+        A snapshot that is older than the lock would tell of columns that may be of another
+        type by now, whose cast would run with our rights; and so would the functions of a
+        view that has taken a table's name.
+        """
+        for relation in relations:
+            name = quoted(relation.schema, relation.name).replace("%", "%%")
+            connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS SHARE MODE", {})
+        for relation in relations:
+            found = self._one(
+                connection,
+                "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+                " WHERE nspname = %(schema)s AND relname = %(name)s AND relkind IN ('r', 'p')",
+                schema=relation.schema,
+                name=relation.name,
+            )
+            if found != relation.oid:
+                raise Unavailable(f"{relation.topic} was made anew at this moment")
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(

@@ -104,6 +104,20 @@ SELECT grantee, format('create in the schema %I', nspname) FROM (
  WHERE grantee <> nspowner AND privilege_type = 'CREATE'
 """
 
+#: Who may write to the log otherwise than by what ``_grants`` of capture.py prints.
+_WRITERS = """
+SELECT DISTINCT grantee, lower(privilege_type) FROM (
+    SELECT c.oid, relowner, (aclexplode(relacl)).*
+      FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+     WHERE nspname = '{schema}' AND relname = 'log') l
+ WHERE grantee <> relowner
+   AND (privilege_type = 'UPDATE' OR privilege_type = 'INSERT' AND NOT EXISTS (
+        SELECT FROM pg_attribute, aclexplode(attacl) a WHERE attrelid = l.oid
+                AND attname = 'xid' AND a.privilege_type = 'UPDATE' AND a.grantee = l.grantee))
+   AND grantee NOT IN (SELECT proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+                        WHERE nspname = '{schema}' AND proname = 'capture_insert')
+"""
+
 #: The owners of functions that may not do what these do, and the log's owner.
 _BROKEN = """
 SELECT DISTINCT pg_get_userbyid(p.proowner)::text, pg_get_userbyid(c.relowner)::text
@@ -249,6 +263,14 @@ class Rights:
         found += [f"{stranger}, not to the schema's owner"
                   for stranger in self._strangers(cursor, judge)]
         return found
+
+    def writers(self, cursor: Any) -> List[str]:
+        """Tell who may write to the log without having it from us, a sentence each."""
+        cursor.execute(
+            "SELECT CASE WHEN grantee = 0 THEN 'everybody' ELSE pg_get_userbyid(grantee)::text"
+            f" END, what FROM ({_WRITERS.format(**self._names)}) l (grantee, what) ORDER BY 1, 2"
+        )
+        return [f"{role} may {what} on {self.schema}.log" for role, what in cursor.fetchall()]
 
     def broken(self, cursor: Any) -> List[str]:
         """Tell why each write to a captured table fails, if it does, a sentence each."""

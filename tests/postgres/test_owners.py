@@ -180,6 +180,31 @@ def test_tables_that_were_given_to_another_owner_are_noticed(orders, owner, serv
         hub.install()
 
 
+def test_a_running_hub_says_within_seconds_that_writes_fail(orders, owner, server, heard, gaps):
+    other = server.create_user()
+    orders.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}".format(other))
+    run_printed(orders, owner, hub_as(orders, owner, heard), "postgres")
+
+    with hub_as(orders, "postgres", heard, install=False) as hub:
+        orders.execute("ALTER TABLE pgevents.log OWNER TO {}".format(other))
+        wait_for(lambda: gaps, 15)
+        warned = " ".join(hub.status()["warnings"])
+
+    assert "run as {}, who may not write to pgevents.log".format(owner) in warned
+    assert "each write to a captured table fails" in gaps[0]
+
+
+def test_who_may_forge_events_is_said(orders, mallory, server, heard):
+    program = server.create_user()
+    run_printed(orders, "postgres", hub_as(orders, "postgres", heard), program)
+    orders.execute("GRANT INSERT ON pgevents.log TO {}".format(mallory))
+
+    with hub_as(orders, program, heard, install=False) as hub:
+        warned, = hub.status()["warnings"]
+
+    assert "{} may insert on pgevents.log".format(mallory) in warned
+
+
 def test_who_may_takes_given_tables_back(orders, owner, server, heard):
     """Or grants what is missing: the owner of before and of now are one role's members."""
     other = server.create_user()

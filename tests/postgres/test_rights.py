@@ -5,6 +5,8 @@ import pytest
 from pgevents import Hub, Registry
 from pgevents.testing import Recorder
 
+from ..waiting import wait_for
+
 KINDS = {"plain": "", "partitioned": "PARTITION BY RANGE (id)"}
 kinds = pytest.mark.parametrize("kind", KINDS)
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
@@ -26,9 +28,9 @@ def evil(shared):
         "CREATE DOMAIN evil_domain AS evil",
         "CREATE TYPE evil_thing AS (e evil, many evil[])",
         "CREATE FUNCTION ev(evil) RETURNS json LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM nextval('calls'); RETURN '1'; END $$",
+        " $$ BEGIN PERFORM nextval('public.calls'); RETURN '1'; END $$",
         "CREATE FUNCTION ev_text(evil) RETURNS text LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM nextval('calls'); RETURN '1'; END $$",
+        " $$ BEGIN PERFORM nextval('public.calls'); RETURN '1'; END $$",
         "CREATE CAST (evil AS json) WITH FUNCTION ev(evil) AS ASSIGNMENT",
         "CREATE CAST (evil AS text) WITH FUNCTION ev_text(evil) AS ASSIGNMENT",
     ):
@@ -126,6 +128,32 @@ def test_a_backfill_calls_no_cast(captured, evil, tables):
 
     assert not called(evil)
     assert event.new["c5"] == [{"e": "a", "many": ["a"]}]
+
+
+def test_a_backfill_calls_no_cast_of_a_column_that_came_meanwhile(captured, evil):
+    table = evil.table("id int PRIMARY KEY, was int")
+    captured.write("INSERT INTO {} VALUES (1, 1)".format(table))
+    heard, registry = Recorder(), Registry()
+    registry.listen(table, "after_insert", heard, group=table)
+    hub = Hub(captured.database.url, registry)
+    hub.group(table, start="backfill")
+    altering = captured.connect()
+    altering.cursor().execute(
+        "ALTER TABLE {} DROP COLUMN was, ADD COLUMN was evil DEFAULT 'a'".format(table))
+
+    hub.start(wait=False)
+    try:
+        wait_for(lambda: captured.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", table)
+            != [(0,)])
+        altering.commit()
+        event = heard.next()
+    finally:
+        altering.close()
+        hub.stop()
+
+    assert not called(evil)
+    assert event.new == {"id": 1, "was": "a"}
 
 
 @kinds
