@@ -22,7 +22,7 @@ from .event import Event, LogRow
 from .groups import Group, Groups
 from .housekeeper import Housekeeper
 from .metrics import Metrics
-from .notes import gap_of, is_note, noted_topic
+from .notes import gap_of, noted_topic, without_notes
 from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
@@ -602,12 +602,11 @@ class Hub:
     def _events(self, rows: List[LogRow]) -> List[Event]:
         self.metrics.read += len(rows)
         self._groups.wake()
-        notes = [row for row in rows if is_note(row)]
+        notes, rows = without_notes(rows)
         if notes:
             self._report(notes)
-            rows = [row for row in rows if not is_note(row)]
-        shape_of = self._topics.shape_of
-        return [Event(row, shape_of(row)) for row in self._strangers.left_out(rows)]
+        rows = self._strangers.left_out(rows)
+        return list(map(Event, rows, self._topics.shapes_of(rows)))
 
     def _report(self, notes: List[LogRow]) -> None:
         """Report what notes in the log say of tables that somebody listens to, without a group."""

@@ -6,7 +6,7 @@ It is a truncation with a new row, which there cannot be otherwise.
 """
 
 import json
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from .event import LogRow
 
@@ -18,9 +18,10 @@ def note_topics(topics: List[str]) -> List[str]:
     return [_PREFIX + topic for topic in topics]
 
 
-def is_note(row: LogRow) -> bool:
-    """Tell whether a row of the log is no event."""
-    return row[4] == "truncate" and row[6] is not None
+def without_notes(rows: List[LogRow]) -> Tuple[List[LogRow], List[LogRow]]:
+    """Return the notes among these rows of the log, and the others."""
+    notes = [row for row in rows if row[4] == "truncate" and row[6] is not None]
+    return notes, [row for row in rows if row not in notes] if notes else rows
 
 
 def noted_topic(row: LogRow) -> str:

@@ -23,7 +23,7 @@ from .event import LogRow
 from .grouplog import Captured
 from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
 from .metrics import GroupMetrics
-from .notes import gap_of, is_note
+from .notes import gap_of, without_notes
 from .registry import Registry
 from .retry import Backoff
 from .standing import Standing
@@ -336,7 +336,7 @@ class Runner(Worker):
         if not work.rows:  # all cleaned away, which the gap told
             self._write(work, Settlement([], [], False, 1, 0))
             return
-        reason = gap_of([row for row in work.rows if is_note(row)])
+        reason = gap_of(without_notes(work.rows)[0])
         if reason is not None:
             self._tell("gap", reason=f"the group {self.group}: {reason}")
         rest, attempt, singly = work.rows, work.attempt, work.again

@@ -70,19 +70,20 @@ class Topics:
             shape = self._look_again(topic)
         return shape
 
+    def shapes_of(self, rows: List[LogRow]) -> List[Shape]:
+        """Return how each row of the log is read: as its table was when it was written."""
+        now = {topic: self.shape(topic) for topic in {row[3] for row in rows}}
+        if any(shape.former is not None for shape in now.values()):
+            return [self._at(row, now[row[3]]) for row in rows]
+        return [now[row[3]] for row in rows]
+
     def shape_of(self, row: LogRow) -> Shape:
         """Return how a row of the log is read: as its table was when it was written."""
-        topic = row[3]
-        shape = self._shapes.get(topic)
-        if (
-            shape is None
-            or shape.mark != self._marks.get(topic)
-            or shape.stale
-            or shape.former is not None
-        ):
-            shape = self.shape(topic)
-            while shape.former is not None and shape.precedes(row):
-                shape = shape.former
+        return self._at(row, self.shape(row[3]))
+
+    def _at(self, row: LogRow, shape: Shape) -> Shape:
+        while shape.former is not None and shape.precedes(row):
+            shape = shape.former
         return shape
 
     def known(self) -> List[str]:

@@ -166,3 +166,29 @@ def test_a_hub_of_the_former_release_starts_on_an_upgraded_database(orders, hear
             assert wait_until(lambda: former.said("plain") == ["tea"], TIMEOUT)
         finally:
             former.stop()
+
+
+def test_a_note_of_a_truncated_partition_is_nothing_to_the_former_release(
+    postgres, registry, heard, gaps
+):
+    postgres.execute("CREATE TABLE orders (id serial, item text) PARTITION BY RANGE (id)")
+    postgres.execute("CREATE TABLE low PARTITION OF orders DEFAULT")
+    former = Former(postgres.url)
+    try:
+        registry.listen("orders", ["after_insert", "after_truncate"], heard)
+        with Hub(postgres.url, registry, service="young"):
+            before = triggers(postgres)
+            postgres.execute("TRUNCATE low")
+            wait_until(lambda: gaps)
+            postgres.execute("INSERT INTO orders (item) VALUES ('tea')")
+            heard.next()
+            wait_until(lambda: former.said("plain") == former.said("group") == ["tea"], TIMEOUT)
+            settled = rounds(postgres)
+            wait_until(lambda: rounds(postgres) >= settled + 4, TIMEOUT)
+            after = triggers(postgres)
+    finally:
+        former.stop()
+
+    assert ["public.low, a partition of public.orders" in gap for gap in gaps] == [True]
+    assert former.said("gap") == []
+    assert sorted(after) == sorted(before)
