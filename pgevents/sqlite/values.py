@@ -39,7 +39,9 @@ THRICE = "1.0 * (1 << 62) * (1 << 62) * (1 << 62)"
 
 def expression(row: str, columns: Dict[str, str]) -> str:
     """Return SQL that makes the JSON of a row: ``row`` is its alias, ``columns`` name → quoted."""
-    fields = [f"'{name_literal(name)}',{row}.{column}" for name, column in columns.items()]
+    # By the +, a value keeps its type: a column of a compound takes the first term's affinity, and
+    # the text '007' would become 7 behind an integer.
+    fields = [f"'{name_literal(name)}',+{row}.{column}" for name, column in columns.items()]
     return (
         f"(WITH f(i, k, v) AS ({terms(fields, 2)}),"
         f" z(size, m) AS (SELECT sum({_bytes('v')}), {THRICE} FROM f)"

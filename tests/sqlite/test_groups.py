@@ -55,3 +55,20 @@ def test_a_hub_that_was_only_asked_leaves_no_connection_open(sqlite):
         gc.collect()
 
     assert [str(warning.message) for warning in told] == []
+
+
+@pytest.mark.parametrize("first", ["INTEGER", "TEXT", "REAL", "BLOB"])
+def test_a_backfill_keeps_each_values_type_whatever_the_columns_before_it_are(
+    sqlite, registry, heard, first
+):
+    sqlite.execute("CREATE TABLE t (a {}, b TEXT, c INTEGER, d REAL, e BLOB)".format(first))
+    sqlite.execute("INSERT INTO t VALUES ('7', '007', 7, 7.0, '7')")
+    registry.listen("t", "after_insert", heard, group="g")
+    hub = Hub(sqlite.url, registry)
+    hub.group("g", start="backfill")
+
+    with hub:
+        event = heard.next()
+
+    kept, = sqlite.execute("SELECT * FROM t")
+    assert repr(tuple(event.new.values())) == repr(kept)
