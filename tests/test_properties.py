@@ -15,7 +15,7 @@ from pgevents import Event, Hub, Registry
 from pgevents.backend import Wish
 from pgevents.postgres.snapshot import Snapshot
 from pgevents.target import OPERATIONS, Target, as_target
-from pgevents.values import from_tagged, to_tagged
+from pgevents.tagged import from_tagged, to_tagged
 
 bounded = functools.partial(
     settings, deadline=None, derandomize=True, database=None,
