@@ -85,10 +85,14 @@ def _by_text(target: Optional[Target], text: str) -> List[str]:
 
 def _of_attribute(target: Optional[Target], attribute: Any) -> List[str]:
     """Return the columns of a mapped attribute that the target's table has."""
-    mapper = attribute.parent
+    # SQLAlchemy 1.4.0 gives a hybrid's attribute no parent.
+    mapper = getattr(attribute, "parent", None)
+    owner = mapper.class_ if isinstance(mapper, Mapper) else attribute.class_
+    declared = _static(owner, attribute.key)
+    if isinstance(declared, (hybrid_property, AssociationProxy)):
+        raise _no_column(target, attribute, _kind(declared))
     if not isinstance(mapper, Mapper):
         raise _no_column(target, attribute, "is of an alias: give the class's own attribute")
-    declared = _static(mapper.class_, attribute.key)
     if not isinstance(declared, QueryableAttribute):
         raise _no_column(target, attribute, _kind(declared))
     prop = _property(target, mapper, attribute)
