@@ -207,6 +207,15 @@ class Reader:
         return bool(self.read())
 
     @property
+    def place(self) -> Any:
+        """Where it is in the log, for ``go_back(place)``."""
+        raise NotImplementedError
+
+    def go_back(self, place: Any) -> None:
+        """Read on from where it was."""
+        raise NotImplementedError
+
+    @property
     def behind(self) -> bool:
         """Tell whether the last ``read()`` left something that was committed before it."""
         raise NotImplementedError

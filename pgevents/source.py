@@ -163,7 +163,13 @@ class Source(Worker):
 
     def _skim(self) -> List[LogRow]:
         # Nobody here wants the rows themselves; groups read them for themselves.
-        if self.reader.skim():
+        place = self.reader.place
+        new = self.reader.skim()
+        if self._wanted():
+            # Somebody began to listen meanwhile: what was committed since then is his.
+            self.reader.go_back(place)
+            return self.reader.read()
+        if new:
             self._noticed()
         return []
 

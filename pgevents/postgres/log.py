@@ -239,6 +239,13 @@ class LogReader(Reader):
     def behind(self) -> bool:
         return self._behind
 
+    @property
+    def place(self) -> Any:
+        return self._cursor, self._found
+
+    def go_back(self, place: Any) -> None:
+        self._cursor, self._found = place
+
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())

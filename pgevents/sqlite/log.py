@@ -115,6 +115,13 @@ class LogReader(Reader):
     def behind(self) -> bool:
         return self._behind
 
+    @property
+    def place(self) -> Any:
+        return self._cursor
+
+    def go_back(self, place: Any) -> None:
+        self._cursor = place
+
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not self._waker.woken and not self._interrupted:

@@ -157,6 +157,26 @@ def test_a_function_may_be_registered_while_the_hub_runs(orders, registry, heard
     assert event.new["item"] == "a"
 
 
+def test_a_row_that_is_written_while_the_reader_passes_over_others_reaches_a_new_listener(
+    orders, registry, heard, monkeypatch
+):
+    hub = Hub(orders.url, registry)
+    hub.watch("orders")
+    with hub:
+        reader = hub._source.reader
+        skim = reader.skim
+
+        def late():
+            if not registry.contains("orders", "after_insert", heard):
+                registry.listen("orders", "after_insert", heard)
+                insert(orders, "a")
+            return skim()
+
+        monkeypatch.setattr(reader, "skim", late)
+        insert(orders, "of nobody")
+        wait_for(lambda: "a" in items(heard.events))
+
+
 def test_once_is_called_for_the_first_event_only(orders, registry, heard):
     calls = []
     registry.listen("orders", "after_insert", calls.append, once=True)
