@@ -21,6 +21,8 @@
 --     written, or may write at this moment. Nor is such a value cast to text. It
 --     is written by its output function, which only a superuser can make. Domains
 --     over PostgreSQL's own types count as these: row_to_json() looks through them.
+--     So do enums of the functions' own owner that have no such cast: nobody but he,
+--     and superusers, can give them one.
 --
 -- The lock that a writer has on its table keeps the table as it is, and the catalog
 -- tells what that is, but for transactions that read an old snapshot (REPEATABLE
@@ -33,7 +35,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     WHILE type >= 16384 LOOP
-        type := (SELECT typbasetype FROM pg_type t WHERE t.oid = type AND typtype = 'd');
+        type := (
+            SELECT CASE WHEN typtype = 'd' THEN typbasetype
+                        WHEN typsubscript = 'array_subscript_handler'::regproc THEN typelem
+                        WHEN typtype = 'e' AND pg_get_userbyid(typowner) = current_user
+                             AND current_setting('transaction_isolation') LIKE 'read %'
+                             AND NOT EXISTS (SELECT FROM pg_cast WHERE castsource = t.oid
+                                                AND casttarget = 'json'::regtype)
+                        THEN 'text'::regtype END
+              FROM pg_type t WHERE t.oid = type);
     END LOOP;
     RETURN type IS NOT NULL;
 END

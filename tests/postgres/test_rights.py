@@ -90,6 +90,31 @@ def test_no_cast_of_a_type_is_called(captured, evil, tables, kind, wish, isolati
         "a", ["a"], "a", ["a"], {"e": "a", "many": ["a"]}, [{"e": "a", "many": ["a"]}]]
 
 
+def test_an_enum_is_trusted_if_the_functions_owner_has_it_and_it_has_no_cast(captured, evil):
+    evil.database.server.execute("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger")
+    for statement in (
+        "CREATE TYPE mood AS ENUM ('good')",
+        "CREATE DOMAIN mood_domain AS mood",
+        "CREATE TYPE strange AS ENUM ('good')",
+        "ALTER TYPE strange OWNER TO stranger",
+    ):
+        evil.execute(statement)
+    cursor = captured.connect().cursor()
+
+    def trusted(kind):
+        cursor.execute("SELECT pgevents.native(%s::regtype)", (kind,))
+        return cursor.fetchone()[0]
+
+    ours = ("int", "mood", "mood[]", "mood_domain", "mood_domain[]")
+    assert [trusted(kind) for kind in ours] == [True] * 5
+    others = ("strange", "strange[]", "evil", "evil_domain", "evil_thing")
+    assert [trusted(kind) for kind in others] == [False] * 5
+    cursor.execute("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert not trusted("mood")
+    evil.execute("DROP TYPE strange")
+    evil.database.server.execute("DROP ROLE stranger")
+
+
 @kinds
 @isolations
 def test_a_column_that_is_added_after_the_snapshot_is_not_cast(captured, evil, kind, isolation):
