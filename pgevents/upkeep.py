@@ -73,13 +73,16 @@ class Upkeep:
         for sentence in sorted(self._unfit - unfit):
             logger.warning("%s", sentence)
         missing = self._backend.missing(None, wanted)
-        unheard = self._backend.unheard(wanted) if missing else []
+        # Table by table: one that is lost from now on is for the next call to report.
+        lost = [one for one in wanted if self._backend.missing(None, [one])] if missing else []
+        unheard = self._backend.unheard(lost) if lost else []
         # Another process may have brought the triggers back: we missed as much.
         missed = self._missed(wanted)
         if unheard or missed:
             self._tell("gap", reason="; ".join(missed + unheard))
+        if lost:
+            self._see_to(lost, self._may_install)
         if missing:
-            self._see_to(wanted, self._may_install)
             missing = self._backend.missing(None, wanted)
         self._warn_of(missing)
 

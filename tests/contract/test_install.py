@@ -428,3 +428,33 @@ def test_a_hub_whose_reader_finds_the_log_gone_tells_and_recovers(orders, heard,
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
 
         assert heard.next().new["item"] == "tea"
+
+
+def test_a_table_that_is_made_anew_while_another_gets_its_triggers_back_is_a_gap_too(
+    database, registry, gaps, monkeypatch
+):
+    def make(table):
+        database.execute("DROP TABLE IF EXISTS {}".format(table))
+        database.execute("CREATE TABLE {} (id integer PRIMARY KEY)".format(table))
+
+    for table in ("first", "second"):
+        make(table)
+        registry.listen(table, "after_insert", print)
+    hub = Hub(database.url, registry)
+    hub._upkeep.begin()
+    unheard, looks = hub._backend.unheard, []
+
+    def then_another(wanted):
+        looks.append(unheard(wanted))
+        if len(looks) == 1:
+            make("second")
+        return looks[-1]
+
+    monkeypatch.setattr(hub._backend, "unheard", then_another)
+    make("first")
+    hub._upkeep.check()
+    hub._upkeep.check()
+
+    assert any("first" in reason for reason in gaps)
+    assert any("second" in reason for reason in gaps)
+    assert hub._backend.missing(None, hub._upkeep.wishes.all()) == []
