@@ -26,7 +26,8 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
     Removes the triggers that no other service needs; when no service is left,
     the log too, and with it the events that nobody has read yet. While there
     are groups, they and the log stay, unless --everything is given. Tells what
-    is lost, and asks before.
+    is lost, and asks before. Stop the service's hubs first: one that runs
+    notices, and brings its triggers back.
 
     \b
     Examples:
