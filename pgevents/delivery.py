@@ -67,37 +67,37 @@ class Delivery:
     def __call__(self, events: List[Event]) -> int:
         """Call everybody for these events; return how many events were handled."""
         batches: Dict[Listener, List[Event]] = {}
-        handled = 0
+        handled = delivered = 0
         for event in events:
             if self.stop.is_set():
                 break
-            self._deliver(event, batches)
+            delivered += self._deliver(event, batches)
             handled += 1
         for listener, batch in batches.items():
-            if self._spent(listener):
-                continue
-            self._call(listener, batch, batch)
+            if not self._spent(listener):
+                delivered += self._call(listener, batch, batch)
+        # Once for all: the lock of the counters takes longer than a call.
+        self._metrics.add("delivered", delivered)
         self._metrics.add("handled", handled)
         return handled
 
-    def _deliver(self, event: Event, batches: Dict[Listener, List[Event]]) -> None:
+    def _deliver(self, event: Event, batches: Dict[Listener, List[Event]]) -> int:
+        """Call everybody for an event, or keep it for a batch; return how many calls returned."""
+        returned = 0
         try:
             for listener in self._audience.of(event):
                 for one in listener.calls():
                     if one.batch:
                         self._collect(one, event, batches)
-                    else:
-                        self._call_for(one, event)
+                    elif self._wanted(one, event) and not self._spent(one):
+                        returned += self._call(one, event, [event])
         except Exception:
             # Our own mistake, or a row that nobody foresaw: the events behind it go on.
             self._metrics.add("failed")
             logger.exception(
                 "event %s was not delivered by a mistake in pgevents, please report it", event.id
             )
-
-    def _call_for(self, listener: Listener, event: Event) -> None:
-        if self._wanted(listener, event) and not self._spent(listener):
-            self._call(listener, event, [event])
+        return returned
 
     def _collect(
         self, listener: Listener, event: Event, batches: Dict[Listener, List[Event]]
@@ -116,7 +116,8 @@ class Delivery:
     def _spent(self, listener: Listener) -> bool:
         return listener.once and not self._registry.spend(listener)
 
-    def _call(self, listener: Listener, argument: Any, events: List[Event]) -> None:
+    def _call(self, listener: Listener, argument: Any, events: List[Event]) -> bool:
+        """Call a listener, again if it raises; tell whether it returned in the end."""
         # Not Signal.send(): it stops at the first listener that raises, and
         # one listener's bug must not make the others deaf.
         try:
@@ -124,9 +125,9 @@ class Delivery:
         except BaseException as error:  # sys.exit(), a time limit: must not end our thread
             _let_through(error)
             if not self._call_again(listener, argument, events, error):
-                return
+                return False
         listener.failing = False
-        self._metrics.add("delivered")
+        return True
 
     def _call_again(
         self, listener: Listener, argument: Any, events: List[Event], error: BaseException

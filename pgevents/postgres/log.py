@@ -12,7 +12,7 @@ at ring().
 
 import logging
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from ..backend import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
@@ -170,6 +170,7 @@ class LogReader(Reader):
         self._waiting_since: Optional[float] = None  # for a writer, without a row
         self._found: List[LogRow] = []  # read while lying down
         self._behind = False
+        self._marked: Set[str] = set()  # topics in the backlog whose marks were read
         self._alterations = Alterations(tables)
         self._gap: Optional[str] = None
         self._cleaned: Optional[str] = None
@@ -386,6 +387,7 @@ class LogReader(Reader):
             self._cursor = Cursor(upto, newest=cursor.newest)
             return []
         self._cursor = Cursor(since, upto, first - 1, cursor.newest, cursor.newest)
+        self._marked.clear()
         return self._read_page()
 
     def _read_page(self) -> List[LogRow]:
@@ -400,8 +402,11 @@ class LogReader(Reader):
             return self._read_fresh()
         self._notice_cleaning(rows[0][0], cursor.since)
         found = [row[1:] for row in rows]
-        topics = list({row[3] for row in found})
-        self._marks.update(self._run("EXECUTE pgevents_marks (%s)", (topics,)))
+        # Once for all pages of a backlog: what is altered later has later rows.
+        topics = {row[3] for row in found} - self._marked
+        if topics:
+            self._marks.update(self._run("EXECUTE pgevents_marks (%s)", (list(topics),)))
+            self._marked |= topics
         self._cursor = cursor._replace(
             seq=found[-1][0], newest_read=_newest(found, cursor.newest_read)
         )

@@ -23,7 +23,13 @@ _CONTEXT = "coalesce(octet_length(context), 0)"
 MOST = f"{_MOST.format('old')} + {_MOST.format('new')} + {_CONTEXT}"
 EXACT = f"{_EXACT.format('old')} + {_EXACT.format('new')} + {_CONTEXT}"
 
+#: What most pages are made of: rows of which nothing is compressed. Then this is exact.
+_SIZE = f"coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) + {_CONTEXT}"
+_PACKED = "num_nulls(pg_column_compression(old), pg_column_compression(new)) < 2"
+
 _BEFORE = "sum({0}) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - {0}"
+
+_COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 
 
 def page(log: str, condition: str, rows: str) -> str:
@@ -31,15 +37,22 @@ def page(log: str, condition: str, rows: str) -> str:
     # OFFSET 0: else the planner works out the size wherever it is used. ORDER BY: else it
     # forgets that the rows are in order, and sorts.
     return f"""
-    SELECT *
+    WITH found AS MATERIALIZED (
+        SELECT {_COLUMNS}, {_SIZE} AS size, {_PACKED} AS packed
+          FROM {log} WHERE {condition} ORDER BY seq LIMIT {rows}
+    ), plain AS MATERIALIZED (
+        SELECT NOT bool_or(packed) AND sum(size) <= {PAGE_BYTES} AS fits FROM found
+    )
+    SELECT {_COLUMNS} FROM found WHERE (SELECT fits FROM plain)
+     UNION ALL
+    SELECT {_COLUMNS}
       FROM (SELECT m.*, {_BEFORE.format('exact')} AS before
               FROM (SELECT f.*, {EXACT} AS exact
                       FROM (SELECT l.*, {_BEFORE.format('most')} AS most_before
-                              FROM (SELECT *, {MOST} AS most FROM {log}
-                                     WHERE {condition} ORDER BY seq LIMIT {rows}) l) f
+                              FROM (SELECT *, {MOST} AS most FROM found
+                                     WHERE NOT (SELECT fits FROM plain) ORDER BY seq) l) f
                      WHERE most_before < {UNPACKED} ORDER BY seq OFFSET 0) m) measured
-     WHERE before < {PAGE_BYTES}
-     ORDER BY seq"""
+     WHERE before < {PAGE_BYTES}"""
 
 
 def too_large(rows: str) -> str:
