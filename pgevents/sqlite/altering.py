@@ -22,22 +22,37 @@ def altering(capture: Capture, bind: Any, targets: List[Target]) -> Iterator[Non
     with translated():
         relations = [catalog.find(connection, target) for target in targets]
         ours = connection.begin()
-        topics = [r.topic for r in relations] or sorted(capture.topics(connection))
-        capture.take(connection, topics)
+        topics: List[str] = []
+        try:
+            topics += [r.topic for r in relations] or sorted(capture.topics(connection))
+            capture.take(connection, topics)
+        except BaseException:
+            _take_back(connection, ours)
+            raise
     try:
         yield
     except BaseException:
         # Somebody may catch it and commit. What went wrong is the block's error, not ours.
         with contextlib.suppress(sqlite3.Error):
-            if ours:
-                connection.end(commit=False)
-            elif connection.in_transaction:
+            if not ours and connection.in_transaction:
                 capture.give_back(connection, topics)
+        _take_back(connection, ours)
         raise
     with translated():
-        capture.give_back(connection, topics)
+        try:
+            capture.give_back(connection, topics)
+            if ours:
+                connection.end(commit=True)
+        except BaseException:
+            _take_back(connection, ours)
+            raise
+
+
+def _take_back(connection: "_Plain", ours: bool) -> None:
+    """Leave the application's connection in no transaction that it does not know of."""
+    with contextlib.suppress(sqlite3.Error):
         if ours:
-            connection.end(commit=True)
+            connection.end(commit=False)
 
 
 class _Plain:

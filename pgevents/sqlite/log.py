@@ -13,7 +13,7 @@ import time
 from typing import Any, List, Optional, Tuple
 
 from ..backend import Backend, Reader, new_owner
-from ..errors import NotInstalled, Unavailable
+from ..errors import DatabaseError, NotInstalled, Unavailable
 from ..event import LogRow
 from ..tables import Tables
 from ..threads import Waker
@@ -288,6 +288,13 @@ class LogReader(Reader):
                 self._do(step)
         except Unavailable:
             return
+        except DatabaseError as error:  # the rows that were read are worth more
+            self._backend.warnings.set("numbers", (
+                "somebody has emptied sqlite_sequence, and the numbers of the log cannot be raised"
+                f" again, so what is written now may be missed: {error}"
+            ))
+            return
+        self._backend.warnings.set("numbers", None)
         logger.warning(
             "somebody has emptied sqlite_sequence: the numbers of %s go on after %d",
             self._tables.name("log"), raised,

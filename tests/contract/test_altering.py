@@ -5,7 +5,7 @@ import sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from pgevents import Hub, Registry, UsageError
+from pgevents import DatabaseError, Hub, Registry, UsageError
 
 STATEMENTS = {
     "drop a column": ["ALTER TABLE orders DROP COLUMN status"],
@@ -134,6 +134,27 @@ def test_a_table_that_there_is_not_is_refused(sqlite, registry):
 
 def table_of_orders(sqlite):
     sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text, status text)")
+
+
+def test_a_commit_that_fails_leaves_no_transaction_behind(sqlite, registry):
+    table_of_orders(sqlite)
+    sqlite.execute(
+        "CREATE TABLE lines (id INTEGER PRIMARY KEY,"
+        " order_id int REFERENCES orders DEFERRABLE INITIALLY DEFERRED)"
+    )
+    registry.listen("lines", "after_insert", print)
+    hub = Hub(sqlite.url, registry)
+    hub.install()
+    connection = sqlite.connect()
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = on")
+
+    with pytest.raises(DatabaseError, match="FOREIGN KEY"), hub.altering(connection, "lines"):
+        connection.execute("ALTER TABLE lines ADD COLUMN note text")
+        connection.execute("INSERT INTO lines VALUES (1, 99, 'of no order')")
+
+    assert not connection.in_transaction
+    sqlite.execute("INSERT INTO orders (item) VALUES ('tea')")  # nobody is locked out
 
 
 @pytest.mark.parametrize("autocommit", [False, True], ids=["legacy", "autocommit"])

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy
 
 from pgevents import Denied, Hub, Registry, Unavailable, UsageError, signals
+from pgevents.sqlite import log
 from pgevents.sqlite.connection import BUSY
 from pgevents.testing import Recorder
 
@@ -305,6 +306,27 @@ def test_numbers_that_somebody_sets_back_go_on(orders, registry, heard, gaps, ho
     assert after == [before[-1] + 1, before[-1] + 2]
     assert heard.rest() == grouped.rest() == []
     assert gaps == []
+
+
+def test_rows_are_delivered_though_the_numbers_cannot_be_raised(
+    orders, registry, heard, monkeypatch
+):
+    registry.listen("orders", "after_insert", heard)
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with Hub(orders.url, registry) as hub:
+        insert(orders, *"abc")
+        heard.take(3)
+        monkeypatch.setattr(log, "raise_to", full)
+        with contextlib.closing(orders.connect()) as connection, connection:
+            connection.execute("INSERT INTO orders (item) VALUES ('d')")
+            connection.execute("DELETE FROM sqlite_sequence")
+        item = heard.next().new["item"]
+        wait_for(lambda: any("disk is full" in one for one in hub.status()["warnings"]))
+
+    assert item == "d"
 
 
 def test_what_is_written_while_the_numbers_are_set_back_is_a_gap(orders, registry, heard, gaps):
