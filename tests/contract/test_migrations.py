@@ -45,8 +45,17 @@ def proposals(database, metadata=None, **options):
     return [(change[0], change[1].name) for change in found if isinstance(change, tuple)]
 
 
+def need_schema(database):
+    """Skip a test where SQLAlchemy lists no schema called pgevents, and so Alembic sees none."""
+    if database.kind != "sqlite":
+        if "pgevents" not in sqlalchemy.inspect(database.engine()).get_schema_names():
+            pytest.skip("this SQLAlchemy takes pgevents for a schema of PostgreSQL's own (pg_%)")
+
+
 @pytest.mark.parametrize("schemas", [False, True], ids=["one schema", "all schemas"])
 def test_autogenerate_lets_the_tables_of_a_hub_be(orders, installed, schemas):
+    if schemas:
+        need_schema(orders)
     proposed = proposals(orders, include_schemas=schemas)
     by_object = proposals(orders, include_schemas=schemas, include_object=include_object())
     by_name = proposals(orders, include_schemas=schemas, include_name=include_name())
@@ -82,6 +91,7 @@ def test_an_applications_own_rule_counts_for_the_rest(orders, installed):
 
 
 def test_an_application_may_have_the_tables_in_its_own_migrations(orders, installed):
+    need_schema(orders)
     ours = Tables("sqlite" if orders.kind == "sqlite" else "postgresql").metadata
     metadata = sqlalchemy.MetaData()
     sqlalchemy.Table("orders", metadata, autoload_with=orders.engine())
@@ -116,6 +126,7 @@ def test_what_autogenerate_would_drop_comes_back_while_a_hub_runs(
 
 
 def test_each_table_that_somebody_dropped_is_made_again_by_install(orders, installed, heard):
+    need_schema(orders)
     ours = Tables("sqlite" if orders.kind == "sqlite" else "postgresql")
 
     for name in NAMES:
@@ -130,6 +141,7 @@ def test_each_table_that_somebody_dropped_is_made_again_by_install(orders, insta
 
 @pytest.mark.parametrize("names", [["watch"], ["log"], NAMES[1:], NAMES], ids="-".join)
 def test_uninstalling_what_was_dropped_by_hand_lets_writes_be(orders, installed, names):
+    need_schema(orders)
     ours = Tables("sqlite" if orders.kind == "sqlite" else "postgresql")
     if orders.kind == "sqlite":
         orders.execute("DROP TABLE pgevents_settings")
