@@ -434,23 +434,42 @@ class Ledger:
     ) -> bool:
         """Keep a lease for ``seconds`` more; tell whether it was still ours.
 
-        Of its rows, the first ones that are ``finished`` need not be handled again.
+        Of its rows, the first ones that are ``finished`` need not be handled again. What
+        ``settle`` has written meanwhile stays: a row that is not named any more is not named again.
         Nothing is written if it is not ``current()`` any more, once others wait for us.
         """
-        rest = work.rows[min(finished, len(work.rows) - 1) :]
-        left = {} if work.named and not finished else {"seqs": _left(rest, work.open)}
 
         def renew(connection: Connection) -> bool:
             if not current():
                 return True
             if work.place != self.place():
                 return False
-            kept = self._renew(connection, self._ours(work), seconds, **left)
-            if kept and not work.named:
-                self._set(connection, name, cursor=work.behind)
-            return kept
+            if work.named and not finished:
+                return self._renew(connection, self._ours(work), seconds)
+            return self._name_left(connection, name, work, seconds, finished)
 
         return self._write(renew)
+
+    def _name_left(
+        self, connection: Connection, name: str, work: Work, seconds: float, finished: int
+    ) -> bool:
+        """Renew a lease, and let it name only what is not finished of what it names."""
+        ours = self._ours(work)
+        # Locked: a transaction that is about to commit may have written how far it is.
+        seqs = connection.execute(
+            select(self._leases.c.seqs).where(ours).with_for_update()
+        ).scalar()
+        if seqs is None:
+            return False
+        names = set(_numbers(seqs)[0])
+        left = work.rows[min(finished, len(work.rows) - 1) :]
+        if work.named or not names.isdisjoint(_seqs(work.rows)):
+            left = [row for row in left if row[0] in names]
+        else:  # it names what came before these, which is acknowledged by this
+            self._set(connection, name, cursor=work.behind)
+        return self._renew(
+            connection, ours, seconds, seqs=_left(left, work.open) if left else seqs
+        )
 
     def settle(
         self,
