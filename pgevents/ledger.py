@@ -529,8 +529,9 @@ class Ledger:
         leases = self._leases
         with self._reading() as connection:
             self._require_place(work)
+            # Locked: its transaction may still be about to end, without us.
             seqs = connection.execute(
-                select(leases.c.seqs).where(leases.c.id == work.lease)
+                select(leases.c.seqs).where(leases.c.id == work.lease).with_for_update()
             ).scalar()
         return seqs == _left(rest, work.open) if keep else seqs is None
 

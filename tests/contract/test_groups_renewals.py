@@ -143,3 +143,17 @@ def test_a_renewal_that_waits_for_a_transaction_keeps_what_it_commits(stock):
     assert kept == [True]
     assert stock.lease() == numbers(work, 2)
     assert stock.ledger.settled(work, work.rows[2:], True)
+
+
+def test_whether_a_settlement_was_committed_is_not_said_before_its_transaction_has_ended(stock):
+    work, said = stock.claim(3), []
+    question = threading.Thread(
+        target=lambda: said.append(stock.ledger.settled(work, work.rows[2:], True)))
+
+    with stock.ledger.transaction() as connection:
+        stock.settle(work, work.rows[2:], connection)
+        question.start()
+        stock.wait_for_one_who_waits()
+    question.join()
+
+    assert said == [True]
