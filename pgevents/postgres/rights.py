@@ -1,14 +1,17 @@
 """Who owns what is ours in the database, and who may use it.
 
     schema, tables       who installs
-    functions            the same, or a role without login (``owner=``), with whose
-                         rights they run: it may write the log, and nothing else
+    functions            the same, or a role (``owner=``) with whose rights they run: it may
+                         write the log, and nothing else. Who could become that role could
+                         change the functions, so it has no login and no members but the
+                         schema's owner and his
     INSERT on the log    who was given it by what ``pgevents sql --role`` prints
     EXECUTE              the functions' owner alone, but for what a backfill calls
 
 A role is trusted by another that it may become, that may become it, and by all if it is a
 superuser. What belongs to anybody else in our place was put there by a stranger, perhaps,
-whose triggers, rules and defaults would run with the rights of whoever uses it.
+whose triggers, rules and defaults would run with the rights of whoever uses it. On a table of
+ours TRIGGER may be granted, and a trigger has no owner, so there is none but our own.
 """
 
 import logging
@@ -35,14 +38,14 @@ HELPERS = ["native", "columns", "types_sql", "careful", "row_sql", "small_sql", 
 
 
 class Stranger(NamedTuple):
-    """Something in our place that belongs to a role which is not trusted."""
+    """Something in our place that may run a stranger's code."""
 
-    kind: str  # schema, table, function, or code: a function that a table of ours calls
-    what: str  # as SQL names it, with the kind
-    owner: str
+    kind: str  # schema, table, function, trigger, or code: a function that a table of ours calls
+    sentence: str
+    owner: Optional[str]  # not of a trigger
 
     def __str__(self) -> str:
-        return f"the {self.what} belongs to {self.owner}"
+        return self.sentence
 
 
 #: {judge}: the role that trusts or does not. pg_has_role() says of a superuser that it is
@@ -76,8 +79,19 @@ WITH RECURSIVE judge AS (
                AND uses.refclassid = 'pg_proc'::regclass
            JOIN pg_proc p ON p.oid = uses.refobjid
 )
-SELECT DISTINCT kind, what, pg_get_userbyid(owner)::text FROM ours, judge
+SELECT kind, format('the %s belongs to %I', what, pg_get_userbyid(owner)) AS sentence,
+       pg_get_userbyid(owner)::text AS owner
+  FROM ours, judge
  WHERE NOT pg_has_role(owner, judge.oid, 'MEMBER') AND owner NOT IN (SELECT oid FROM above)
+ UNION
+SELECT 'trigger', format('the trigger %I on the table %I.%I is not one of ours',
+                         tgname, '{schema}'::text, relname), NULL
+  FROM tables JOIN pg_trigger ON tgrelid = tables.oid
+ WHERE NOT tgisinternal
+   -- 4: after each INSERT statement. Who has TRIGGER may give ours a condition, too.
+   AND NOT (tgname = 'pgevents_ring' AND relname = 'log' AND tgtype = 4 AND tgqual IS NULL
+            AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+                         WHERE p.oid = tgfoid AND nspname = '{schema}' AND proname = 'ring'))
 """
 
 _ME = "(SELECT r.oid FROM pg_roles r WHERE rolname = current_user)"
@@ -142,11 +156,36 @@ SELECT pg_get_userbyid(c.relowner)::text, r.rolname::text, r.rolsuper
    AND NOT pg_has_role(c.relowner, r.oid, 'MEMBER') AND (rolsuper OR rolcanlogin)
 """
 
+#: What lets somebody become the role {runner}, but for the role {keeper} and its members.
+_OPEN = """
+SELECT format('the role %1$I must not have %2$s, since it owns the functions: run ALTER ROLE'
+              ' %1$I NO%2$s', rolname, attribute) AS sentence
+  FROM pg_roles r, LATERAL (VALUES
+       ('LOGIN', rolcanlogin), ('SUPERUSER', rolsuper), ('CREATEROLE', rolcreaterole),
+       ('BYPASSRLS', rolbypassrls), ('REPLICATION', rolreplication)) a (attribute, has)
+ WHERE r.oid = {runner} AND has
+ UNION
+SELECT format('%1$I must not be a member of %2$I, which owns the functions: run REVOKE %2$I'
+              ' FROM %1$I', pg_get_userbyid(member), pg_get_userbyid(roleid))
+  FROM pg_auth_members
+ WHERE roleid = {runner} AND NOT pg_has_role(member, {keeper}, 'MEMBER')
+"""
+
+#: The same of the role that was made for the functions: rights.sql knows it by the same marks.
+_RUNNER_OPEN = """
+SELECT sentence FROM (
+    SELECT DISTINCT proowner AS runner, nspowner AS keeper
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+           JOIN pg_auth_members ON roleid = proowner AND member = nspowner
+     WHERE nspname = '{schema}' AND proname = ANY ('{{{functions}}}')
+       AND NOT pg_has_role(proowner, nspowner, 'MEMBER')) f, LATERAL ({open}) o
+ ORDER BY 1
+"""
+
 _GUARD = """
 DO $guard$
 DECLARE
-    strangers text := (SELECT string_agg(format('the %s belongs to %I', what, pg_get_userbyid),
-                                         '; ') FROM ({strangers}) s);
+    strangers text := (SELECT string_agg(sentence, '; ') FROM ({strangers}) s);
 BEGIN
     IF strangers IS NOT NULL THEN
         RAISE insufficient_privilege USING MESSAGE = strangers, HINT = '{hint}';
@@ -155,7 +194,7 @@ END
 $guard$;"""
 
 _ADVICE = (
-    "Whoever owns it would run code with your rights. Drop it, or, if you know its owner, install"
+    "Whoever made it would run code with your rights. Drop it, or, if you know its owner, install"
     " as that role or as a member of it"
 )
 
@@ -177,7 +216,7 @@ class Rights:
     def refuse_strangers(
         self, cursor: Any, installed: bool, captured: Sequence[Optional[int]]
     ) -> None:
-        """Raise Denied where something in our place belongs to somebody we do not trust.
+        """Raise Denied where something in our place may be of somebody we do not trust.
 
         Who owns the tables that are ``captured``, too, may run code with our rights anyway,
         when we write to them. What belongs to somebody else in a log that is ``installed``
@@ -185,13 +224,14 @@ class Rights:
         """
         strangers = self._strangers(cursor, _ME)
         for stranger in strangers:
-            if stranger.kind == "schema":
+            if stranger.owner is not None and stranger.kind == "schema":
                 if not self._owned_by_schemas_owner(cursor, captured):
                     raise Denied(self._foreign(stranger.owner))
                 strangers = self._strangers(cursor, _SCHEMA_OWNER.format(**self._names))
                 break
         if installed:
-            strangers = [stranger for stranger in strangers if stranger.kind == "code"]
+            strangers = [stranger for stranger in strangers
+                         if stranger.kind in ("code", "trigger")]
         if strangers:
             raise Denied(f"{'; '.join(map(str, strangers))}. {_ADVICE}")
 
@@ -231,6 +271,7 @@ class Rights:
         """Return what rights.sql says, for the functions to run with the rights of ``owner``."""
         for name in ("tables", "functions", "helpers"):
             text = text.replace(f":{name}", f"{{{self._names[name]}}}")
+        text = text.replace(":open", _OPEN.format(runner="runner", keeper="keeper").strip())
         return text.replace(":owner", "NULL::text" if owner is None else literal(owner))
 
     def runner(self, cursor: Any) -> Optional[str]:
@@ -253,16 +294,19 @@ class Rights:
         return row is not None and bool(row[0])
 
     def loose(self, cursor: Any) -> List[str]:
-        """Tell who has rights that he should not have, a sentence each."""
+        """Tell who has, or may have got, rights that he should not have, a sentence each."""
         cursor.execute(
             "SELECT CASE WHEN grantee = 0 THEN 'everybody' ELSE pg_get_userbyid(grantee)::text"
             f" END, what FROM ({_LOOSE.format(**self._names)}) l (grantee, what) ORDER BY 2, 1"
         )
         found = [f"{role} may {what}" for role, what in cursor.fetchall()]
         judge = _SCHEMA_OWNER.format(**self._names)
-        found += [f"{stranger}, not to the schema's owner"
-                  for stranger in self._strangers(cursor, judge)]
-        return found
+        for stranger in self._strangers(cursor, judge):
+            more = "drop it first" if stranger.owner is None else "not to the schema's owner"
+            found.append(f"{stranger}, {more}")
+        cursor.execute(_RUNNER_OPEN.format(
+            open=_OPEN.format(runner="f.runner", keeper="f.keeper"), **self._names))
+        return found + [sentence for sentence, in cursor.fetchall()]
 
     def writers(self, cursor: Any) -> List[str]:
         """Tell who may write to the log without having it from us, a sentence each."""

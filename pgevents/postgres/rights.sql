@@ -54,6 +54,7 @@ DECLARE
     keeper oid := (SELECT nspowner FROM pg_namespace WHERE oid = log.relnamespace);
     runner oid := (SELECT proowner FROM pg_proc
                     WHERE pronamespace = log.relnamespace AND proname = 'capture_insert');
+    faults text;
     found record;
 BEGIN
     IF NOT pg_has_role(runner, keeper, 'MEMBER')
@@ -72,6 +73,17 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', :owner);
         END IF;
         runner := (SELECT oid FROM pg_roles WHERE rolname = :owner);
+    END IF;
+    -- Who could become that role could change the functions, which run at each write. Somebody
+    -- may have made it before us.
+    IF runner <> keeper AND (:owner IS NOT NULL OR NOT pg_has_role(runner, keeper, 'MEMBER')) THEN
+        faults := (SELECT string_agg(sentence, '; ') FROM (:open) o);
+        IF faults IS NOT NULL THEN
+            RAISE invalid_authorization_specification USING MESSAGE = faults
+                || '; or choose a role that is not there yet';
+        END IF;
+    END IF;
+    IF :owner IS NOT NULL THEN
         IF runner <> keeper AND NOT (
                pg_has_role(keeper, runner, 'USAGE')
                AND EXISTS (SELECT FROM pg_auth_members

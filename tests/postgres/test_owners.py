@@ -101,6 +101,54 @@ def test_a_strangers_trigger_on_our_table_is_refused(orders, mallory, heard):
         hub.install()
 
 
+#: A trigger's name and what comes after it: what it calls is of its WHEN, and does not show there.
+HIDDEN = {
+    "operator": "BEFORE INSERT ON pgevents.log FOR EACH ROW WHEN (NEW.topic OPERATOR(hers.@#@) 'x')"
+                " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "domain": "BEFORE INSERT ON pgevents.groups FOR EACH ROW WHEN (NEW.name::hers.checked = 'x')"
+              " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "pgevents_ring": "AFTER INSERT ON pgevents.log FOR EACH STATEMENT WHEN (1::text"
+                     " OPERATOR(hers.@#@) 'x') EXECUTE FUNCTION pgevents.ring('on')",
+}
+
+
+@pytest.mark.every_server
+def test_a_trigger_on_our_tables_that_is_not_ours_is_refused_whatever_it_calls(
+    orders, mallory, heard
+):
+    hub = hub_as(orders, "postgres", heard)
+    hub.install()
+    orders.execute(
+        "CREATE SEQUENCE calls; GRANT USAGE ON calls TO PUBLIC;"
+        " GRANT USAGE ON SCHEMA pgevents TO {0}; GRANT TRIGGER ON ALL TABLES IN SCHEMA pgevents"
+        " TO {0}; GRANT EXECUTE ON FUNCTION pgevents.ring() TO {0}".format(mallory))
+    as_user(
+        orders, mallory, "CREATE SCHEMA hers",
+        "CREATE FUNCTION hers.evil(text, text) RETURNS bool LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('public.calls'); RETURN false; END $$",
+        "CREATE OPERATOR hers.@#@ (leftarg = text, rightarg = text, function = hers.evil)",
+        "CREATE DOMAIN hers.checked AS text CHECK (hers.evil(value, value))",
+        *("CREATE OR REPLACE TRIGGER {} {}".format(*item) for item in HIDDEN.items()))
+
+    with pytest.raises(Denied) as refused:
+        hub.install()
+    with pytest.raises(Exception) as printed:
+        run_printed(orders, "postgres", hub, None)
+    with hub_as(orders, "postgres", heard, install=False) as running:
+        warned = " ".join(running.status()["warnings"])
+
+    for name, trigger in HIDDEN.items():
+        told = "trigger {} on the table {} is not one of ours".format(name, trigger.split()[3])
+        assert told in str(refused.value) and told in str(printed.value)
+        assert told + ", drop it first" in warned
+        orders.execute("DROP TRIGGER {} ON {}".format(name, trigger.split()[3]))
+    assert orders.execute("SELECT is_called FROM calls") == [(False,)]
+    with hub:
+        insert_as(orders, mallory, "tea")
+        assert heard.next().new["item"] == "tea"
+        assert hub.status()["warnings"] == []
+
+
 def test_default_privileges_give_nobody_a_right(orders, mallory, heard):
     orders.execute(
         "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {0};"
@@ -282,6 +330,82 @@ def test_the_triggers_run_with_the_rights_of_a_role_that_has_no_others(
     assert owner_of(orders, "capture_insert") == runner
     insert_as(orders, owner, "milk")
     hub_as(orders, user, heard).uninstall(everything=True)
+    drop(orders, runner)
+
+
+ATTRIBUTES = ["LOGIN", "SUPERUSER", "CREATEROLE", "BYPASSRLS", "REPLICATION"]
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("way", ["install", "printed"])
+def test_a_role_that_somebody_could_become_does_not_get_the_functions(
+    orders, mallory, heard, runner, way
+):
+    orders.execute("CREATE ROLE {0} {1}; GRANT {0} TO {2}".format(
+        runner, " ".join(ATTRIBUTES), mallory))
+    hub = hub_as(orders, "postgres", heard)
+
+    def install():
+        if way == "install":
+            hub.install(owner=runner)
+        else:
+            run_printed(orders, "postgres", hub, None, owner=runner)
+
+    remedies = ["ALTER ROLE {} NO{}".format(runner, attribute) for attribute in ATTRIBUTES]
+    for remedy in remedies + ["REVOKE {} FROM {}".format(runner, mallory)]:
+        with pytest.raises(Exception, match=remedy) as refused:
+            install()
+        assert way == "printed" or isinstance(refused.value, Denied)
+        orders.execute(remedy)
+    assert orders.execute("SELECT to_regnamespace('pgevents')") == [(None,)]
+
+    install()
+    insert_as(orders, mallory, "tea")
+    assert owner_of(orders, "capture_insert") == runner and log_size(orders) == 1
+    hub.uninstall(everything=True)
+    drop(orders, runner)
+
+
+@pytest.mark.every_server
+def test_a_creator_of_roles_who_made_the_role_first_does_not_get_the_functions(
+    orders, owner, mallory, server, heard, runner
+):
+    """From PostgreSQL 16 on he is a member, who may let others be; before, all creators could."""
+    orders.execute("ALTER ROLE {} CREATEROLE".format(mallory))
+    as_user(orders, mallory, "CREATE ROLE {}".format(runner))
+    orders.execute("GRANT {} TO {}".format(runner, owner))
+    hub = hub_as(orders, owner, heard)
+
+    if server.major is not None and server.major < 16:
+        hub.install(owner=runner)
+    else:
+        with pytest.raises(Denied, match="{} must not be a member".format(mallory)):
+            hub.install(owner=runner)
+
+    hub.uninstall(everything=True)
+    drop(orders, runner)
+
+
+@pytest.mark.every_server
+def test_who_may_become_the_functions_owner_later_is_said_and_refused(
+    orders, owner, mallory, heard, runner
+):
+    hub = hub_as(orders, owner, heard)
+    orders.execute("CREATE ROLE {0}; GRANT {0} TO {1}".format(runner, owner))
+    hub.install(owner=runner)
+    orders.execute("GRANT {} TO {}".format(runner, mallory))
+
+    with hub_as(orders, "postgres", heard, install=False) as running:
+        warned = " ".join(running.status()["warnings"])
+        for again in ({}, {"owner": runner}):
+            with pytest.raises(Denied, match="{} must not be a member".format(mallory)):
+                hub.install(**again)
+
+    assert "REVOKE {} FROM {}".format(runner, mallory) in warned
+    orders.execute("REVOKE {} FROM {}".format(runner, mallory))
+    hub.install(owner=runner)
+    assert owner_of(orders, "capture_insert") == runner
+    hub.uninstall(everything=True)
     drop(orders, runner)
 
 
