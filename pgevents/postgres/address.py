@@ -72,6 +72,7 @@ class Address:
 
     def __init__(self, bind: Any) -> None:
         self._known: Optional[Dict[str, Any]] = None
+        self._last: Optional[Dict[str, Any]] = None  # what was known before it was forgotten
         self.place: Optional[Place] = None
         self._compared = False
         self.ask: Any = None  # what the watchdog asks the server with
@@ -89,12 +90,17 @@ class Address:
         """Return psycopg2's arguments. Raises a DatabaseError."""
         known = self._known
         if known is None:
-            known = self._known = {**_DEFAULTS, **self._given(), **_ALWAYS}
+            known = {**_DEFAULTS, **self._given(), **_ALWAYS}
+            self._known = self._last = known
         return known
 
     def forget(self) -> None:
         """Ask the Engine again next time: some make a new password now and then."""
         self._known, self._compared = None, False
+
+    def as_known(self) -> "Address":
+        """Return the same by what was last known of it: no code of the application runs for it."""
+        return _Known(self._bind, self._last, self.keeps_sessions)
 
     def leads_to(self, first: First) -> bool:
         """Tell whether a session of ours is where the Engine's connections are.
@@ -129,6 +135,23 @@ class Address:
             return _known_to_libpq(used)
         finally:
             pool.dispose()
+
+
+class _Known(Address):
+    """An address that asks no Engine, and forgets nothing."""
+
+    def __init__(self, bind: Any, last: Optional[Dict[str, Any]], keeps_sessions: bool) -> None:
+        super().__init__(bind)
+        self._last = last
+        self.keeps_sessions = keeps_sessions
+
+    def parameters(self) -> Dict[str, Any]:
+        if self._last is None:
+            raise Unavailable("no connection has been made yet, so its address is not known")
+        return self._last
+
+    def forget(self) -> None:
+        """Do nothing: whoever may ask the Engine does so."""
 
 
 def _spot(url: Any) -> Any:

@@ -127,7 +127,8 @@ def _asker(address: Address) -> Ask:
 def _working(address: Address, pids: List[int]) -> Optional[Set[int]]:
     """Return which of these sessions work; None where the server answers, but not that."""
     waker = Waker()
-    asking = Listening(address, waker)
+    # Not the address itself: the watchdog's thread must not wait for the application's code.
+    asking = Listening(address.as_known(), waker)
     try:
         asking.connect(ASKED)
         return {row[0] for row in asking.run(_WORKING, (pids,), ASKED)}

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import sqlalchemy
 from sqlalchemy.engine import make_url
 
 import pgevents.postgres.connection
@@ -81,6 +82,23 @@ def test_whatever_is_asked_of_a_silent_server_fails_in_time(shop, proxy, heard, 
         with pytest.raises(Unavailable, match="PostgreSQL has not answered for"):
             ask(hub)
     hub.stop()
+
+
+def test_the_watchdog_never_runs_the_applications_code(shop, impatient):
+    threads = []
+
+    def create():
+        threads.append(threading.current_thread())
+        return shop.server.connect(shop.name)
+
+    address = Address(sqlalchemy.create_engine("postgresql+psycopg2://", creator=create))
+    session = connect(address)
+    address.forget()  # as when a password is refused
+    session.cursor().execute("SELECT pg_sleep(%s)", (SILENCE * 4,))
+
+    assert threads == [threading.current_thread()]
+    assert not session.closed
+    session.close()
 
 
 def test_a_statement_that_the_server_works_on_may_take_as_long_as_it_likes(
