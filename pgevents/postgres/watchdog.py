@@ -7,6 +7,9 @@ written down while it is under way:
     no byte for SILENCE ──▶ ask the server, on another connection, what it does
         it works on that statement          wait for SILENCE more
         it does not, or nobody answers      shut the socket down: the statement fails
+
+One thread does that for all of them, so nothing that it calls may wait without a deadline: no
+code of the application runs in it, not even to find out where its Engine leads.
 """
 
 import contextlib
@@ -47,10 +50,10 @@ class Watch:
 
     def __enter__(self) -> None:
         self.since = time.monotonic()
-        _watchdog.add(self)
+        of_this_process().add(self)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        _watchdog.drop(self)
+        of_this_process().drop(self)
         if self.dead and isinstance(error, psycopg2.Error):
             raise psycopg2.OperationalError(
                 f"PostgreSQL has not answered for {SILENCE:.0f} s"
@@ -72,15 +75,12 @@ class Watchdog:
     """All statements that are under way in this process, and the thread that looks after them."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._watches: Set[Watch] = set()
         self._guard: Optional[_Guard] = None
 
     def add(self, watch: Watch) -> None:
         """Look after a statement."""
-        if self._pid != os.getpid():
-            self.__init__()  # type: ignore[misc]  # forked: all of this is the parent's
         with self._lock:
             self._watches.add(watch)
             if self._guard is None or not self._guard.alive:
@@ -128,6 +128,15 @@ class Watchdog:
         return found
 
 
+def of_this_process() -> Watchdog:
+    """Return the watchdog: a forked child has its own, as the parent's lock may be held for ever.
+
+    All threads of the child get the same one, without a lock.
+    """
+    pid = os.getpid()
+    return _watchdogs.get(pid) or _watchdogs.setdefault(pid, Watchdog())
+
+
 class _Guard(Worker):
     """The thread: one for the process, as long as statements come."""
 
@@ -160,4 +169,4 @@ def _since_last_byte(connection: Any) -> float:
     return float("inf")
 
 
-_watchdog = Watchdog()
+_watchdogs: Dict[int, Watchdog] = {}  # process → its own, after those of its parents

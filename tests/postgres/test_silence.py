@@ -1,7 +1,9 @@
 """Connections that are silent: the peer is dead, and something in between acknowledges for it."""
 
+import os
 import threading
 import time
+import types
 
 import pytest
 import sqlalchemy
@@ -14,6 +16,7 @@ from pgevents import Hub, Registry, Unavailable
 from pgevents.postgres.address import Address
 from pgevents.postgres.connection import connect
 from pgevents.postgres.groups import PostgresGroupLog
+from pgevents.postgres.watchdog import Watch
 
 from ..waiting import wait_for
 
@@ -137,3 +140,53 @@ def test_a_transactional_listener_may_think_for_as_long_as_it_likes(
         assert hub.drain()
 
     assert heard.rest() == []
+
+
+class Stuck:
+    """A connection about which the watchdog's thread asks the kernel, and waits."""
+
+    def __init__(self):
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def fileno(self):
+        self.asked.set()
+        self.answer.wait(NOTICED)
+        raise OSError
+
+
+def test_no_thread_of_a_forked_child_waits_for_the_parents_watchdog(impatient, monkeypatch):
+    stuck = Stuck()
+    with Watch(stuck, 0, set):
+        assert stuck.asked.wait(NOTICED)
+        child = os.fork()
+        if child == 0:
+            os._exit(watched_by_two_threads(monkeypatch))
+        stuck.answer.set()
+
+    assert os.waitpid(child, 0)[1] >> 8 == 2
+
+
+def watched_by_two_threads(monkeypatch):
+    """Begin a statement while another thread's is the first; return how many are looked after."""
+    first, second = threading.Event(), threading.Event()
+
+    def lock():
+        if not first.is_set():
+            first.set()
+            second.wait(2)
+        return threading.Lock()
+
+    def begin():
+        Watch(None, 0, set).__enter__()
+
+    watchdog = pgevents.postgres.watchdog
+    monkeypatch.setattr(watchdog, "SILENCE", 1000)
+    monkeypatch.setattr(watchdog, "threading", types.SimpleNamespace(Lock=lock))
+    threads = [threading.Thread(target=begin, daemon=True) for _ in range(2)]
+    threads[0].start()
+    first.wait(NOTICED)
+    threads[1].start()
+    threads[1].join(1)
+    second.set()
+    threads[0].join(NOTICED)
+    return 0 if threads[1].is_alive() else watchdog.of_this_process().look()
