@@ -35,10 +35,14 @@ SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %s
             THEN pg_catalog.set_config('search_path', '{SAFE_PATH}', false) END
 """
 
-#: Of these sessions, which work: one whose answer nobody takes waits for its client.
+#: Of these sessions, which work: neither waits for its client, to ask or to take an answer.
+#: "disabled" is all that a server says with track_activities off, but for what a session waits
+#: for. The role that a login is given by default may not see the login's own sessions.
 _WORKING = """
+SET LOCAL ROLE NONE;
 SELECT pid FROM pg_stat_activity
- WHERE pid = ANY (%s) AND state = 'active' AND wait_event IS DISTINCT FROM 'ClientWrite'
+ WHERE pid = ANY (%s) AND state IN ('active', 'disabled')
+   AND coalesce(wait_event, '') NOT IN ('ClientRead', 'ClientWrite')
 """
 
 

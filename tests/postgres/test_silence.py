@@ -104,6 +104,35 @@ def test_the_watchdog_never_runs_the_applications_code(shop, impatient):
     session.close()
 
 
+def without_track_activities(database):
+    """Have the server keep to itself what a session does."""
+    database.execute("ALTER DATABASE {} SET track_activities = off".format(database.name))
+    return database.url
+
+
+def with_a_role_of_its_own(database):
+    """Have each session in a role that may not see what the login's sessions do."""
+    login, role = database.server.create_user(), database.server.create_user()
+    database.execute("GRANT {} TO {}".format(role, login))
+    database.execute("ALTER ROLE {} SET role = {}".format(login, role))
+    return database.server.url(database.name, login)
+
+
+@pytest.mark.parametrize("hide", [without_track_activities, with_a_role_of_its_own])
+@pytest.mark.every_server
+def test_a_statement_may_take_as_long_as_it_likes_where_a_server_hides_what_it_does(
+        shop, impatient, hide):
+    address = Address(make_url(hide(shop)))
+    session, idle = connect(address), connect(address)
+
+    session.cursor().execute("SELECT pg_sleep(%s)", (SILENCE * 4,))
+
+    assert not session.closed
+    assert idle.ask([idle.pid]) == set()
+    session.close()
+    idle.close()
+
+
 def test_a_statement_that_the_server_works_on_may_take_as_long_as_it_likes(
         shop, proxy, impatient):
     session = connect(Address(make_url(shop.through(proxy))))
