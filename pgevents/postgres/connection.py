@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import Denied, Unavailable, Unsupported, UsageError
 from ..threads import Waker
-from .address import CONNECT_TIMEOUT, Address, elsewhere
+from .address import CONNECT_TIMEOUT, Address, Place, elsewhere
 from .encoding import RawCursor, encoding_of
 from .session import FIRST, GIVE_PATH, SAFE_PATH, First, Session, WatchedCursor, WatchedRawCursor
 from .translation import PRIMARY, translated
@@ -84,14 +84,25 @@ def connect(address: Address, **more: str) -> Session:
 
 def _open(address: Address) -> Tuple[Session, First]:
     session: Session = _connected(address, connection_factory=Session)
-    with translated():
-        session.autocommit = True
-        session.cursor_factory = WatchedCursor
-        cursor = session.cursor()
-        if address.place is not None:
-            cursor.execute(GIVE_PATH, (address.place.path,))
-        cursor.execute(FIRST)
-        return session, First.of(cursor.fetchone())  # type: ignore[arg-type]
+    # Until the server has said which process it is: a pooler in between may have told us
+    # another. What waits there for longer than the watchdog does fails.
+    session.pid, session.ask = session.info.backend_pid, _asker(address)
+    session.cursor_factory = WatchedCursor
+    try:
+        with translated():
+            session.autocommit = True
+            return session, _first(session, address.place)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _first(session: Session, place: Optional[Place]) -> First:
+    cursor = session.cursor()
+    if place is not None:
+        cursor.execute(GIVE_PATH, (place.path,))
+    cursor.execute(FIRST)
+    return First.of(cursor.fetchone())  # type: ignore[arg-type]
 
 
 def _connected(address: Address, **more: Any) -> Any:
@@ -107,7 +118,7 @@ def _connected(address: Address, **more: Any) -> Any:
     raise UsageError("the database URL has a part that PostgreSQL cannot be given, such as %00")
 
 
-def _convert_nothing(connection: Any) -> None:
+def _convert_nothing(connection: Session) -> None:
     """Let text come as it is stored, where that is not UTF-8: see encoding.py."""
     encoding = encoding_of(connection)
     if encoding is None:
@@ -117,7 +128,8 @@ def _convert_nothing(connection: Any) -> None:
         # listener may read values that do not come through RawCursor's hands.
         connection.cursor().execute(_AS_STORED.format(encoding.name))
     else:
-        connection.set_client_encoding(encoding.name)
+        with connection.watched():
+            connection.set_client_encoding(encoding.name)
     connection.cursor_factory = WatchedRawCursor
 
 

@@ -1,5 +1,6 @@
 """Connections that are silent: the peer is dead, and something in between acknowledges for it."""
 
+import contextlib
 import os
 import threading
 import time
@@ -16,8 +17,10 @@ from pgevents import Hub, Registry, Unavailable
 from pgevents.postgres.address import Address
 from pgevents.postgres.connection import connect
 from pgevents.postgres.groups import PostgresGroupLog
+from pgevents.postgres.session import Session
 from pgevents.postgres.watchdog import Watch
 
+from ..database import Postgres
 from ..waiting import wait_for
 
 NOTICED = 15.0  # seconds until a group is handled again
@@ -36,6 +39,15 @@ def impatient(monkeypatch):
     monkeypatch.setattr(pgevents.postgres.watchdog, "SILENCE", SILENCE)
     monkeypatch.setattr(pgevents.postgres.connection, "ASKED", SILENCE)
     monkeypatch.setattr(pgevents.postgres.session, "ABANDONED", 1000)
+
+
+@contextlib.contextmanager
+def cut_at_last(proxy):
+    """End what would hang for ever, so that the test fails."""
+    timer = threading.Timer(NOTICED, proxy.cut)
+    timer.start()
+    yield
+    timer.cancel()
 
 
 def hub_with(database_url, group, listener):
@@ -85,6 +97,27 @@ def test_whatever_is_asked_of_a_silent_server_fails_in_time(shop, proxy, heard, 
         with pytest.raises(Unavailable, match="PostgreSQL has not answered for"):
             ask(hub)
     hub.stop()
+
+
+@pytest.mark.parametrize("owner, last", [
+    (pgevents.postgres.connection, "_connected"),
+    (Session, "settle"),
+], ids=["the login", "the settings"])
+def test_a_server_that_is_silent_while_we_connect_is_noticed(
+        server, proxy, impatient, monkeypatch, owner, last):
+    done = getattr(owner, last)
+
+    def freeze_afterwards(*args, **more):
+        found = done(*args, **more)
+        proxy.freeze()
+        return found
+
+    monkeypatch.setattr(owner, last, freeze_afterwards)
+    database = Postgres(server, "LATIN1")  # there is a statement behind the settings
+    with cut_at_last(proxy), pytest.raises(Unavailable, match="PostgreSQL has not answered for"):
+        connect(Address(make_url(database.through(proxy))))
+
+    database.close()
 
 
 def test_the_watchdog_never_runs_the_applications_code(shop, impatient):
