@@ -16,15 +16,17 @@ while a listener runs. The model is that of a Redis stream's consumer group.
 
 import datetime
 import json
+import logging
 import threading
 import time
+import weakref
 from typing import (
     Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union,
 )
 
 from . import checks
 from .backend import Backend
-from .errors import UsageError
+from .errors import DatabaseError, UsageError
 from .event import Event
 from .grouplog import LAST, Captured, GroupLog, plain_row
 from .ledger import Ledger
@@ -35,6 +37,8 @@ from .strangers import Strangers
 from .target import OPERATIONS
 from .threads import Worker
 from .topics import Topics
+
+logger = logging.getLogger("pgevents")
 
 DRAIN_PAUSE = 0.02  # seconds between two looks of drain()
 
@@ -189,6 +193,10 @@ def _ids(verb: str, letters: Iterable[Union[int, DeadLetter]]) -> List[int]:
     return ids
 
 
+def _definition(runner: Runner, topics: Optional[Dict[str, List[str]]]) -> Optional[str]:
+    return None if topics is None else runner.options.definition(topics)
+
+
 class Groups:
     """All groups of a hub, and the threads that work for them."""
 
@@ -211,7 +219,11 @@ class Groups:
         self._ledger: Optional[Ledger] = None
         self._runners: Dict[str, Runner] = {}
         self._renewer: Optional[Renewer] = None
-        self._lock = threading.Lock()
+        self._life: Optional[object] = None  # from open() to close(): outside, no thread begins
+        self._leaving: "weakref.WeakKeyDictionary[Listener, Set[str]]"
+        self._leaving = weakref.WeakKeyDictionary()  # … and at which moments
+        self._lock = threading.Lock()  # guards the fields above, never a wait
+        self._turns = threading.RLock()  # one thread defines groups, the others wait
 
     def group(self, name: str, **options: Any) -> Group:
         """Return a group, and say how it works. Raises UsageError while it runs."""
@@ -255,43 +267,102 @@ class Groups:
         plain = plain_row(tuple(row), name)
         return Event(plain, self._known.shape_of(plain), attempt, attempt > 1)
 
+    def open(self) -> None:
+        """Let threads begin, until ``close()``."""
+        self._life = object()
+
+    def close(self) -> None:
+        """Let no thread begin any more, whoever is about to start one. Returns at once."""
+        with self._lock:
+            self._life = None
+
     def start(self, owner: str) -> None:
-        """Start a thread for each group somebody listens in, and leave those that run."""
-        for name, topics in self._wanted().items():
-            options = self._options.setdefault(name, Options())
-            former = self._runners.get(name)
-            if former is not None:
-                if former.definition == options.definition(topics):
-                    if self.ledger().group(name) is None:  # somebody dropped the log
-                        former.define(lambda: self._captured(topics))
-                    continue
-                former.stop()
-                former.join(time.monotonic() + options.lease)
-            runner = Runner(
-                name, options, topics, owner, self.ledger(), self._registry, self._known,
-                self._tell, self._metrics.setdefault(name, GroupMetrics()), self._strangers,
-            )
+        """Start a thread for each group somebody listens in, and leave those that run.
+
+        Where a group cannot be defined, the thread that runs goes on as it is.
+        The others are started, and the first error is raised.
+        """
+        errors: List[DatabaseError] = []
+        with self._turns:
+            life = self._life
+            for name, topics in self._wanted().items():
+                if life is None or life is not self._life:
+                    return
+                try:
+                    self._start(name, topics, owner, life)
+                except DatabaseError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _start(self, name: str, topics: Dict[str, List[str]], owner: str, life: object) -> None:
+        options = self._options.setdefault(name, Options())
+        former, ledger = self._runners.get(name), self.ledger()
+        if former is not None and not former.stopping:
+            if former.definition == options.definition(topics):
+                if ledger.group(name) is None:  # somebody dropped the log
+                    former.define(lambda: self._captured(topics))
+                return
+        runner = Runner(
+            name, options, topics, owner, ledger, self._registry, self._known,
+            self._tell, self._metrics.setdefault(name, GroupMetrics()), self._strangers, former,
+        )
+        try:
             runner.define(lambda: self._captured(topics))
+        except DatabaseError as error:
+            if former is None or not former.stopping:
+                raise
+            # Nobody else is there to go on: it tries again itself.
+            logger.warning("group %s is not defined yet, trying again: %s", name, error)
+        self._begin(runner, ledger, life)
+
+    def _begin(self, runner: Runner, ledger: Ledger, life: object) -> None:
+        """Start a thread in the place of the former one, unless the hub was stopped meanwhile."""
+        with self._lock:
+            if life is not self._life:
+                return
+            former = self._runners.get(runner.group)
+            if former is not None:
+                former.give_way()
+            self._runners[runner.group] = runner
             runner.start()
-            self._runners[name] = runner
-        if self._runners and self._renewer is None:
-            self._renewer = Renewer(self.ledger(), lambda: list(self._runners.values()))
-            self._renewer.start()
+            if self._renewer is None:
+                self._renewer = Renewer(ledger, self._running)
+                self._renewer.start()
+
+    def _running(self) -> List[Runner]:
+        """Return the threads of all groups; those, too, whose last listener has not returned."""
+        runners = list(self._runners.values())
+        return runners + [former for runner in runners for former in runner.formers]
 
     def leave(self, leaving: Set[Listener], moments: Tuple[str, ...]) -> None:
         """End the threads of groups that are others without these listeners.
 
         What they took would else be acknowledged though nobody here handles it.
         """
-        wanted, groups = self._wanted(leaving, moments), {one.group for one in leaving}
-        for name, runner in list(self._runners.items()):
-            topics = wanted.get(name)
-            if name in groups and (
-                topics is None or runner.options.definition(topics) != runner.definition
-            ):
+        with self._turns:  # who defines a group now would count them in
+            self._leaving.update(
+                (one, {*self._leaving.get(one, ()), *moments}) for one in leaving
+            )
+            wanted = self._wanted()
+            ending = [
+                runner
+                for runner in list(self._runners.values())
+                if runner.group in {one.group for one in leaving}
+                and _definition(runner, wanted.get(runner.group)) != runner.definition
+            ]
+            for runner in ending:
                 runner.stop()
-                runner.join(time.monotonic() + runner.options.lease)
-                self._runners.pop(name, None)
+        # Not in a lock: a listener that runs may want to listen, or to remove.
+        for runner in ending:
+            deadline = time.monotonic() + runner.options.lease
+            ended = all([one.join(deadline) for one in [runner, *runner.formers]])
+            with self._lock:
+                # Another thread here that begins with the group later waits for what runs on.
+                if ended and runner.group not in wanted and (
+                    self._runners.get(runner.group) is runner
+                ):
+                    del self._runners[runner.group]
 
     def wake(self) -> None:
         """Something happened: let the threads look."""
@@ -303,7 +374,7 @@ class Groups:
 
         Tell whether it was in time. Raises UsageError inside a listener.
         """
-        runners = list(self._runners.values())
+        runners = [runner for runner in self._running() if runner.alive]
         if any(runner.current for runner in runners):
             raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
         if not runners:
@@ -322,11 +393,12 @@ class Groups:
 
         What was taken and not begun is there for other processes at once.
         """
-        runners, self._runners = list(self._runners.values()), {}
+        with self._lock:
+            runners, self._runners = self._running(), {}
+            renewer, self._renewer = self._renewer, None
         for runner in runners:
             runner.stop()
         ended = all([runner.join(deadline) for runner in runners])
-        renewer, self._renewer = self._renewer, None
         if renewer is not None:
             renewer.stop()
             renewer.join(deadline)
@@ -337,7 +409,8 @@ class Groups:
 
     def after_fork(self) -> None:
         """In a child: the threads and connections are the parent's."""
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), threading.RLock()
+        self._life = None
         log, self._log, self._ledger = self._log, None, None
         self._runners = {}
         self._renewer = None
@@ -347,7 +420,7 @@ class Groups:
 
     def threads(self) -> List[Worker]:
         """Return the threads that work for groups."""
-        runners: List[Worker] = list(self._runners.values())
+        runners: List[Worker] = [*self._running()]
         renewer = self._renewer
         return runners if renewer is None else [*runners, renewer]
 
@@ -382,22 +455,16 @@ class Groups:
         found = (self._backend.captured(topic) for topic in topics)
         return [captured for captured in found if captured is not None]
 
-    def _wanted(
-        self, leaving: Iterable[Listener] = (), left: Tuple[str, ...] = ()
-    ) -> Dict[str, Dict[str, List[str]]]:
-        """Return group → topic → operations, from the listeners there are.
-
-        Those that are ``leaving`` do not count at the moments that are ``left``.
-        """
+    def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
+        """Return group → topic → operations, from the listeners there are and do not leave."""
         wanted: Dict[str, Dict[str, List[str]]] = {}
         for listener, moments in self._registry.all():
             if listener.group is None:
                 continue
             if listener.target is None:
                 raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
-            if listener in leaving:
-                moments = tuple(moment for moment in moments if moment not in left)
-            operations = [moment[len("after_") :] for moment in moments]
+            left = self._leaving.get(listener, ())
+            operations = [moment[len("after_") :] for moment in moments if moment not in left]
             if not operations:
                 continue
             topics = wanted.setdefault(listener.group, {})

@@ -190,6 +190,7 @@ class Hub:
             dispatcher, housekeeper = self._dispatcher, self._housekeeper
             delivery, reader = self._delivery, self._reader
             self._dispatcher = self._housekeeper = self._reader = None
+            self._groups.close()
         if reader is not None:
             self.registry.detach(self)
             reader.end()
@@ -462,8 +463,14 @@ class Hub:
     def listener_ready(self, listener: Listener) -> None:
         """Called by the registry when a new listener can get events, or one has left."""
         source = self._source
-        if source is not None and listener.group is not None:
+        if source is None or listener.group is None:
+            return
+        try:
             self._groups.start(source.reader.owner)
+        except Unavailable:
+            # The first connection starts the groups of all who are registered before it.
+            if source.prepared:
+                raise
 
     # Inside.
 
@@ -542,6 +549,7 @@ class Hub:
             behind_after=self._behind_after,
             start_by=start_by,
         )
+        self._groups.open()
         self._dispatcher.start()
         self._source.start()
         self._housekeeper.start()

@@ -13,6 +13,7 @@ The module's ``listens_for``, ``listen``, ``remove`` and ``contains`` are the
 methods of a registry that is there from the start.
 """
 
+import contextlib
 import functools
 import inspect
 import threading
@@ -25,7 +26,7 @@ import blinker
 
 from . import checks
 from .columns import column_names, values_by_column
-from .errors import UsageError
+from .errors import PgEventsError, UsageError
 from .event import Event, gone
 from .target import ANY, MOMENTS, Target, as_target, moments_of
 from .values import Row
@@ -239,7 +240,7 @@ class Registry:
 
         The same function with the same options is registered once. Raises
         UsageError; a hub that is running already also raises what installing
-        a new table's triggers raises, and then nothing is registered.
+        a new table's triggers, or defining a group, raises, and then nothing is registered.
         """
         listener = Listener(fn, target, columns, where, batch, once, group, transactional)
         self.add(listener, moments_of(identifier))
@@ -304,8 +305,14 @@ class Registry:
                 # Strongly: a weak reference drops local functions and methods.
                 self._signals[moment].connect(cast(Any, listener), sender=sender, weak=False)
             self.version += 1
-        for hub in hubs:
-            hub.listener_ready(listener)
+        asked: List[Any] = []
+        try:
+            for hub in hubs:
+                asked.append(hub)
+                hub.listener_ready(listener)
+        except BaseException:
+            self._take_back(listener, fresh, asked)
+            raise
 
     # For hubs.
 
@@ -314,7 +321,8 @@ class Registry:
 
         ``listener_added(listener, moments)`` before it can get events; what
         it raises keeps the listener out. ``listeners_leave(listeners,
-        moments)`` while they still get them. ``listener_ready(listener)`` after both.
+        moments)`` while they still get them. ``listener_ready(listener)`` after both:
+        what it raises takes a new listener back.
         """
         with self.lock:
             self._hubs.add(hub)
@@ -361,6 +369,18 @@ class Registry:
             for moment in mine:
                 self._drop(moment, listener)
         return bool(mine)
+
+    def _take_back(self, listener: Listener, moments: Tuple[str, ...], hubs: List[Any]) -> None:
+        """Undo the registration of a listener that the last of these hubs did not take."""
+        for hub in hubs:
+            hub.listeners_leave({listener}, moments)
+        with self.lock:
+            for moment in moments:
+                if listener in self._listeners[moment]:
+                    self._drop(moment, listener)
+        for hub in hubs:
+            with contextlib.suppress(PgEventsError):  # the first error is the one to raise
+                hub.listener_ready(listener)
 
     def _drop(self, moment: str, listener: Listener) -> None:
         self._listeners[moment].remove(listener)

@@ -136,8 +136,12 @@ class Runner(Worker):
         tell: Callable[..., None],
         metrics: GroupMetrics,
         strangers: Strangers,
+        former: Optional["Runner"] = None,
     ) -> None:
         super().__init__(f"pgevents-group-{group}")
+        # Whose listeners may still run: nobody else may have their events meanwhile.
+        self.formers: List["Runner"] = [] if former is None else [former, *former.formers]
+        self._replaced = False  # by one that has defined the group since
         self.group = group
         self.work: Optional[Work] = None  # what is leased now
         self.finished = 0  # of its rows, the first ones that need not be handled again
@@ -167,7 +171,8 @@ class Runner(Worker):
         self._gap_checked = 0.0
         self._gap: Optional[str] = None  # told already
         self._captured: Callable[[], List[Captured]] = list
-        self._place: Any = None  # the database in which the group is defined
+        self._defined = False  # by us …
+        self._place: Any = None  # … in this database
 
     def define(self, captured: Callable[[], List[Captured]]) -> None:
         """Write the group's definition down; the last one who does has the say."""
@@ -176,7 +181,12 @@ class Runner(Worker):
             self.group, self.options.start, captured, definition=self.definition,
             options=self.options.own(), owner=self._owner,
         )
-        self._place = place
+        self._defined, self._place = True, place
+
+    def give_way(self) -> None:
+        """End, for another thread here that goes on with the group."""
+        self._replaced = True
+        self.stop()
 
     def behind(self, last: int) -> int:
         """Return how many events up to this position the group has to handle yet, in any process.
@@ -196,6 +206,7 @@ class Runner(Worker):
         self._woken.set()
 
     def run(self) -> None:
+        self._wait_for_formers()
         waits = iter(Backoff())
         works = False
         while not self.stopping:
@@ -225,9 +236,22 @@ class Runner(Worker):
                 self._woken.wait(wait)
         with contextlib.suppress(DatabaseError, Lost):
             self._end()
-        if works:  # else others take our silence for it
+        if works and not self._replaced:  # else others take our silence for it
             with contextlib.suppress(DatabaseError):
                 self._ledger.resign(self.group, self._owner)
+
+    def _wait_for_formers(self) -> None:
+        """Wait until the last listener of those before us has returned, or ``stop()``.
+
+        They have the same owner: what they hold would count as ours.
+        """
+        while self.formers and not self.stopping:
+            former = self.formers[0]
+            former.join(time.monotonic() + STANDBY)
+            if former.alive:
+                self._stand_by("a listener called before the group changed here still runs")
+            else:
+                self.formers = self.formers[1:]
 
     def _turn(self) -> float:
         """Claim and handle once; return how long to wait before the next turn, in seconds."""
@@ -242,8 +266,12 @@ class Runner(Worker):
             )
         except Superseded as other:
             self._idle = True
-            self._stand_by("another process has defined the group otherwise: "
-                           + _difference(self.definition, other.definition))
+            difference = _difference(self.definition, other.definition)
+            if other.owner == self._owner:
+                # Who goes on in our place begins now; or it does not: its answer was lost.
+                self.standing_by = f"a change of the group was not finished here: {difference}"
+            else:
+                self._stand_by(f"another process has defined the group otherwise: {difference}")
             self._succeed(other)
             return STANDBY
         self.standing_by = self._deserted = None
@@ -311,14 +339,17 @@ class Runner(Worker):
         self.finished += 1
 
     def _check_place(self) -> None:
-        """Define the group again in a database that has taken the place of the former."""
-        place = self._ledger.place()
-        if place == self._place:
+        """Define the group, if it is not yet, or in a database that has replaced the former."""
+        defined, place = self._defined, self._ledger.place()
+        if defined and place == self._place:
             return
         if self._standing is not None and self._standing.place != place:
             self._standing = None  # what is not acknowledged there needs not be
         self.define(self._captured)
-        logger.warning("group %s goes on in the file that has replaced the former one", self.group)
+        if defined:
+            logger.warning(
+                "group %s goes on in the file that has replaced the former one", self.group
+            )
 
     def _check_gap(self) -> None:
         now = time.monotonic()
@@ -556,9 +587,10 @@ class Runner(Worker):
         """Let our definition count when nobody of the other has been there for some time.
 
         Not if that one has tables or moments that ours has not: their events
-        would be passed over.
+        would be passed over; but who asked for them here got an error, and no events.
         """
-        if other.alive or _missing(self.definition, other.definition):
+        own = other.owner == self._owner
+        if not own and (other.alive or _missing(self.definition, other.definition)):
             self._deserted = None
             return
         now = time.monotonic()
