@@ -192,7 +192,9 @@ def test_a_group_in_forked_workers_handles_each_event_once(orders):
         hub.stop()
     """)
 
-    assert (code, out, err) == (0, "0\n", "")
+    assert (code, out) == (0, "0\n")
+    # On SQLite each may have met the other in a transaction, which is a warning.
+    assert "Traceback" not in err
     assert orders.execute("SELECT count(*), count(DISTINCT item) FROM effects") == [(200, 200)]
 
 
