@@ -49,6 +49,22 @@ BEGIN
 END
 $$;
 
+-- Whether a small value of one of a table's columns may be a long text: in jsonb and in
+-- arrays twelve bytes are a number of 131,072 digits, and a NULL is one bit.
+CREATE OR REPLACE FUNCTION :"schema".swells(relation oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid = relation AND a.attnum > 0
+           AND (t.typcategory IN ('A', 'V')  -- arrays, bit strings, and domains over them
+                OR t.typtype IN ('c', 'm') OR t.oid = 'jsonb'::regtype
+                OR t.typtype = 'd' AND t.typcategory IN ('C', 'R', 'U')));
+END
+$$;
+
 -- The columns of a row r, as a list for SELECT.
 -- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
 -- with "keys" only the primary key's. types: {"column": "oid of its type", ...};
@@ -121,19 +137,13 @@ END
 $$;
 
 -- SQL for the JSON of a row r: what the wish says of it; NULL if it is too large.
--- "careful": true in the wish is for tables of which a small row may be too large.
 CREATE OR REPLACE FUNCTION :"schema".row_sql(relation oid, wish json, types json) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN format(CASE WHEN wish->>'careful' = 'true' THEN
-                      '(SELECT :"schema".careful(x.*) FROM (SELECT %s) x)'
-                  ELSE
-                      '(SELECT CASE WHEN pg_catalog.pg_column_size(x.*) <= 250000
-                                    THEN pg_catalog.row_to_json(x.*)
-                                    ELSE :"schema".careful(x.*) END FROM (SELECT %s) x)'
-                  END, :"schema".columns(relation, wish, types));
+    RETURN format('(SELECT :"schema".careful(x.*) FROM (SELECT %s) x)',
+                  :"schema".columns(relation, wish, types));
 END
 $$;
 
@@ -177,6 +187,8 @@ DROP FUNCTION IF EXISTS :"schema".columns(oid, json, boolean);
 --   2. Other rows of up to 8,000 bytes, as composite types double each quote as often as
 --      they are nested.
 --   3. The careful one: larger rows. It tells a row by its key if it cannot tell it whole.
+-- A row of a table that swells may be small and still be too large: if one is, all of the
+-- statement go the third way.
 -- The first two leave what is larger, saying so in the setting pgevents.large; "told" is
 -- the size up to which they have told all. The plan must be kept, as planning costs more
 -- than all the rest.
@@ -208,6 +220,7 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    quick boolean;
     types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
@@ -216,10 +229,19 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-       AND NOT EXISTS (SELECT FROM pg_attribute
-                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                          AND NOT :"schema".native(atttypid)) THEN
+    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+             AND NOT EXISTS (SELECT FROM pg_attribute
+                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                                AND NOT :"schema".native(atttypid));
+    IF :"schema".swells(TG_RELID) THEN
+        IF quick THEN
+            quick := NOT EXISTS (SELECT FROM new_rows r WHERE :"schema".careful(r.*) IS NULL);
+        END IF;
+        IF NOT quick THEN
+            told := -1;
+        END IF;
+    END IF;
+    IF quick THEN
         INSERT INTO :"schema".log (topic, operation, new, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'insert', row_to_json(r.*), context
           FROM new_rows r
@@ -278,6 +300,7 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    quick boolean;
     types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
@@ -286,10 +309,20 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-       AND NOT EXISTS (SELECT FROM pg_attribute
-                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                          AND NOT :"schema".native(atttypid)) THEN
+    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+             AND NOT EXISTS (SELECT FROM pg_attribute
+                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                                AND NOT :"schema".native(atttypid));
+    IF :"schema".swells(TG_RELID) THEN
+        IF quick THEN
+            quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL
+                                 UNION ALL SELECT FROM new_rows r WHERE :"schema".careful(r.*) IS NULL);
+        END IF;
+        IF NOT quick THEN
+            told := -1;
+        END IF;
+    END IF;
+    IF quick THEN
         INSERT INTO :"schema".log (topic, operation, old, new, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'update', o.row, n.row, context
           FROM (SELECT row_number() OVER () AS place,
@@ -374,6 +407,7 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    quick boolean;
     types json;
 BEGIN
     IF current_setting('pgevents.capture', true) = 'off' THEN
@@ -382,10 +416,19 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    IF TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-       AND NOT EXISTS (SELECT FROM pg_attribute
-                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                          AND NOT :"schema".native(atttypid)) THEN
+    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
+             AND NOT EXISTS (SELECT FROM pg_attribute
+                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
+                                AND NOT :"schema".native(atttypid));
+    IF :"schema".swells(TG_RELID) THEN
+        IF quick THEN
+            quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL);
+        END IF;
+        IF NOT quick THEN
+            told := -1;
+        END IF;
+    END IF;
+    IF quick THEN
         INSERT INTO :"schema".log (topic, operation, old, context)
         SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'delete', row_to_json(r.*), context
           FROM old_rows r
@@ -448,6 +491,7 @@ DECLARE
     pgevents_key text := 'NULL';
     pgevents_new_key json;
     pgevents_types json;
+    pgevents_swells boolean := :"schema".swells(TG_RELID);
     pgevents_none text := ' FROM (SELECT) d LEFT JOIN (SELECT ($1).*) r ON false) x';
     pgevents_size int := greatest(CASE WHEN TG_OP <> 'DELETE' THEN pg_column_size(NEW.*) END,
                                   CASE WHEN TG_OP <> 'INSERT' THEN pg_column_size(OLD.*) END);
@@ -462,7 +506,10 @@ BEGIN
        AND current_setting('transaction_isolation') LIKE 'read %'
        AND NOT EXISTS (SELECT FROM pg_attribute
                         WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                          AND NOT :"schema".native(atttypid)) THEN
+                          AND NOT :"schema".native(atttypid))
+       AND NOT (pgevents_swells
+                AND (TG_OP <> 'DELETE' AND :"schema".careful(NEW) IS NULL
+                     OR TG_OP <> 'INSERT' AND :"schema".careful(OLD) IS NULL)) THEN
         IF TG_OP <> 'DELETE' THEN pgevents_new := row_to_json(NEW); END IF;
         IF TG_OP <> 'INSERT' THEN pgevents_old := row_to_json(OLD); END IF;
         pgevents_kept := pgevents_old;
@@ -480,7 +527,7 @@ BEGIN
                    INTO pgevents_types USING NEW;
             END IF;
         END IF;
-        IF pgevents_size <= 8000 THEN
+        IF pgevents_size <= 8000 AND NOT pgevents_swells THEN
             pgevents_row := :"schema".small_sql(TG_RELID, TG_ARGV[0]::json, pgevents_types);
             pgevents_kept_row := :"schema".small_sql(TG_RELID, TG_ARGV[1]::json, pgevents_types);
         ELSE
