@@ -26,7 +26,7 @@ from .notes import gap_of, noted_topic, without_notes
 from .registry import Listener, Registry
 from .registry import default as default_registry
 from .retry import Retry
-from .source import Source
+from .source import Source, TooLate
 from .strangers import Strangers
 from .target import as_target
 from .threads import Worker
@@ -601,7 +601,7 @@ class Hub:
         """Check what is listened to against the database, and install what is missing."""
         with self._backend.session(deadline):
             if deadline is not None and time.monotonic() > deadline:
-                raise Unavailable("connected too late: start() has given up")
+                raise TooLate("connected too late: start() has given up")
             self._upkeep.begin(deadline)
         source = self._source
         if source is not None:

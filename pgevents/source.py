@@ -19,6 +19,10 @@ START_PAUSE = 1.0  # seconds between two attempts to connect while start() waits
 BREATH = 1.0  # seconds between two looks at the socket while the queue is full
 
 
+class TooLate(Unavailable):
+    """The time of start() is over: what has kept it before is the reason to tell."""
+
+
 class Source(Worker):
     """Reads a log for ever and hands its rows on, through lost connections.
 
@@ -194,7 +198,8 @@ class Source(Worker):
                 self._changed.notify_all()
 
     def _lost(self, error: Exception, pause: float) -> None:
-        self.failure = error
+        if self.failure is None or not isinstance(error, TooLate):
+            self.failure = error
         # Somebody dropped the log, or put another database in its place.
         if isinstance(error, NotInstalled):
             self.prepared = False

@@ -1,5 +1,6 @@
 """The life of a hub: drained while others write, stopped from inside, polled."""
 
+import re
 import threading
 import time
 
@@ -294,7 +295,7 @@ def test_start_gives_up_in_time_and_names_the_lock_that_it_waited_for(
     hub.install()
 
     what = "the SQLite file" if orders.kind == "sqlite" else "public.orders"
-    assert "no lock on {} for 1 s".format(what) in str(caught.value)
+    assert re.search("no lock on {} for [012] s".format(what), str(caught.value))
     assert 0.5 < took < 2
     assert "not handled" not in caplog.text
     assert hub.status()["state"] == "stopped"

@@ -186,7 +186,7 @@ def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
                 "LOCK TABLE pgevents.log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.5)")
             connection.commit()
 
-    with Hub(shop.url, listening) as hub:
+    with Hub(shop.url, listening):
         monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 0.2)
         blocker = threading.Thread(target=block)
         blocker.start()
@@ -194,10 +194,8 @@ def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
         item = heard.next(timeout=20).new["item"]
         over.set()
         blocker.join()
-        connects = hub.status()["connects"]
 
     assert item == "tea"
-    assert connects > 1
 
 
 def test_what_waits_for_room_is_not_lost_with_the_connection(shop, registry, heard):
