@@ -101,11 +101,13 @@ def test_where_nobody_listens_by_class_the_sessions_own_binds_are_asked(database
 
 
 def test_what_writes_elsewhere_is_refused_with_both_a_reason_and_a_way(database, other, hub):
+    memory = create_engine("sqlite://")
     for writer in (Session(other.engine()), Session(binds={Note: other.engine()}), Session(),
-                   Session(create_engine("sqlite://")), other.engine().connect()):
+                   Session(memory), other.engine().connect()):
         with writer, pytest.raises(UsageError, match="which is not this hub's: give the"):
             with hub.suppressed(writer):
                 pass
+    memory.dispose()
 
 
 def test_two_ways_to_the_hubs_database_are_refused(database, hub):
