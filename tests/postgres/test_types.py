@@ -328,8 +328,9 @@ def test_a_document_too_deep_for_python_disturbs_no_other_event(postgres, regist
         postgres.execute("INSERT INTO orders VALUES (2)")
         events = heard.take(3)
 
-    assert [event.operation for event in events] == ["insert", "update", "insert"]
-    assert events[2].key == 2
+    # Several workers keep the order of each row, not that of all.
+    assert [event.operation for event in events if event.key == 1] == ["insert", "update"]
+    assert [event.operation for event in events if event.key == 2] == ["insert"]
 
 
 def test_ranges_in_an_array_go_to_json_as_the_log_has_them(postgres, registry, heard):
