@@ -49,22 +49,6 @@ BEGIN
 END
 $$;
 
--- Whether a small value of one of a table's columns may be a long text: in jsonb and in
--- arrays twelve bytes are a number of 131,072 digits, and a NULL is one bit.
-CREATE OR REPLACE FUNCTION :"schema".swells(relation oid) RETURNS boolean
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN EXISTS (
-        SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-         WHERE a.attrelid = relation AND a.attnum > 0
-           AND (t.typcategory IN ('A', 'V')  -- arrays, bit strings, and domains over them
-                OR t.typtype IN ('c', 'm') OR t.oid = 'jsonb'::regtype
-                OR t.typtype = 'd' AND t.typcategory IN ('C', 'R', 'U')));
-END
-$$;
-
 -- The columns of a row r, as a list for SELECT.
 -- wish: {"include": [...] or null, "exclude": [...], "keys": true or false};
 -- with "keys" only the primary key's. types: {"column": "oid of its type", ...};
@@ -187,8 +171,10 @@ DROP FUNCTION IF EXISTS :"schema".columns(oid, json, boolean);
 --   2. Other rows of up to 8,000 bytes, as composite types double each quote as often as
 --      they are nested.
 --   3. The careful one: larger rows. It tells a row by its key if it cannot tell it whole.
--- A row of a table that swells may be small and still be too large: if one is, all of the
--- statement go the third way.
+-- A small value may be a long text: in jsonb and in arrays twelve bytes are a number of
+-- 131,072 digits, and a NULL is one bit. A table "swells" if it has such types (jsonb is
+-- 3802), or composite ones; 17 to 1700 are bytea, text, json, char, varchar and numeric, of
+-- which no more need be asked. If one row is too large, all of its statement go the third way.
 -- The first two leave what is larger, saying so in the setting pgevents.large; "told" is
 -- the size up to which they have told all. The plan must be kept, as planning costs more
 -- than all the rest.
@@ -220,6 +206,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    native boolean;
+    swells boolean;
     quick boolean;
     types json;
 BEGIN
@@ -229,11 +217,18 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-             AND NOT EXISTS (SELECT FROM pg_attribute
-                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                                AND NOT :"schema".native(atttypid));
-    IF :"schema".swells(TG_RELID) THEN
+    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
+           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
+                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
+                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
+                                                OR typtype IN ('c', 'm')
+                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
+                                               ))), false)
+      INTO native, swells
+      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    quick := native AND TG_NARGS = 0
+             AND current_setting('transaction_isolation') LIKE 'read %';
+    IF swells THEN
         IF quick THEN
             quick := NOT EXISTS (SELECT FROM new_rows r WHERE :"schema".careful(r.*) IS NULL);
         END IF;
@@ -300,6 +295,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    native boolean;
+    swells boolean;
     quick boolean;
     types json;
 BEGIN
@@ -309,11 +306,18 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-             AND NOT EXISTS (SELECT FROM pg_attribute
-                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                                AND NOT :"schema".native(atttypid));
-    IF :"schema".swells(TG_RELID) THEN
+    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
+           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
+                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
+                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
+                                                OR typtype IN ('c', 'm')
+                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
+                                               ))), false)
+      INTO native, swells
+      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    quick := native AND TG_NARGS = 0
+             AND current_setting('transaction_isolation') LIKE 'read %';
+    IF swells THEN
         IF quick THEN
             quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL
                                  UNION ALL SELECT FROM new_rows r WHERE :"schema".careful(r.*) IS NULL);
@@ -407,6 +411,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
+    native boolean;
+    swells boolean;
     quick boolean;
     types json;
 BEGIN
@@ -416,11 +422,18 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    quick := TG_NARGS = 0 AND current_setting('transaction_isolation') LIKE 'read %'
-             AND NOT EXISTS (SELECT FROM pg_attribute
-                              WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                                AND NOT :"schema".native(atttypid));
-    IF :"schema".swells(TG_RELID) THEN
+    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
+           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
+                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
+                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
+                                                OR typtype IN ('c', 'm')
+                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
+                                               ))), false)
+      INTO native, swells
+      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    quick := native AND TG_NARGS = 0
+             AND current_setting('transaction_isolation') LIKE 'read %';
+    IF swells THEN
         IF quick THEN
             quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL);
         END IF;
@@ -491,7 +504,8 @@ DECLARE
     pgevents_key text := 'NULL';
     pgevents_new_key json;
     pgevents_types json;
-    pgevents_swells boolean := :"schema".swells(TG_RELID);
+    pgevents_native boolean;
+    pgevents_swells boolean;
     pgevents_none text := ' FROM (SELECT) d LEFT JOIN (SELECT ($1).*) r ON false) x';
     pgevents_size int := greatest(CASE WHEN TG_OP <> 'DELETE' THEN pg_column_size(NEW.*) END,
                                   CASE WHEN TG_OP <> 'INSERT' THEN pg_column_size(OLD.*) END);
@@ -502,11 +516,17 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
+    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
+           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
+                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
+                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
+                                                OR typtype IN ('c', 'm')
+                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
+                                               ))), false)
+      INTO pgevents_native, pgevents_swells
+      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
     IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}' AND pgevents_size <= 250000
-       AND current_setting('transaction_isolation') LIKE 'read %'
-       AND NOT EXISTS (SELECT FROM pg_attribute
-                        WHERE attrelid = TG_RELID AND attnum > 0 AND atttypid >= 16384
-                          AND NOT :"schema".native(atttypid))
+       AND pgevents_native AND current_setting('transaction_isolation') LIKE 'read %'
        AND NOT (pgevents_swells
                 AND (TG_OP <> 'DELETE' AND :"schema".careful(NEW) IS NULL
                      OR TG_OP <> 'INSERT' AND :"schema".careful(OLD) IS NULL)) THEN

@@ -34,7 +34,7 @@ TRIGGERS = [
     "ring",
 ]
 #: … and those that they call, and some of them a backfill, too.
-HELPERS = ["native", "swells", "columns", "types_sql", "careful", "row_sql", "small_sql", "cut"]
+HELPERS = ["native", "columns", "types_sql", "careful", "row_sql", "small_sql", "cut"]
 
 
 class Stranger(NamedTuple):
@@ -339,7 +339,7 @@ class Rights:
     def grants_sql(self, role: str) -> str:
         """Return what a hub of this role needs of the functions: a backfill calls them."""
         helpers = ", ".join(f"{self.schema}.{name}" for name in (
-            "native(oid)", "swells(oid)", "columns(oid, json, json)", "careful(record)",
+            "native(oid)", "columns(oid, json, json)", "careful(record)",
             "row_sql(oid, json, json)", "row_sql(oid, json)",
         ))
         return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"
