@@ -194,7 +194,7 @@ def test_a_group_in_forked_workers_handles_each_event_once(orders):
 
     assert (code, out) == (0, "0\n")
     # On SQLite each may have met the other in a transaction, which is a warning.
-    assert "Traceback" not in err
+    assert all("wrote while others were in a transaction" in line for line in err.splitlines())
     assert orders.execute("SELECT count(*), count(DISTINCT item) FROM effects") == [(200, 200)]
 
 

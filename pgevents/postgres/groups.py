@@ -285,7 +285,6 @@ class PostgresGroupLog(GroupLog):
 
     def _row_sql(self, connection: Connection, relation: Any, **wish: Any) -> str:
         """Return SQL for the JSON of a row r, as the triggers make it: it must not fail, either."""
-        wish["careful"] = relation.more["risky"]
         function = f"{self._schema}.row_sql(%(oid)s, %(wish)s)"
         values = {"oid": relation.oid, "wish": json.dumps(wish, ensure_ascii=False)}
         return str(self._one(connection, f"SELECT {function}", **values))

@@ -345,6 +345,14 @@ def test_ranges_in_an_array_go_to_json_as_the_log_has_them(postgres, registry, h
     assert copy.new == {"id": 1, "spans": ["[1,5)", None], "span": "[2,3)"}
 
 
+def depth(value):
+    """How often lists are nested, without recursion."""
+    found = 0
+    while isinstance(value, list):
+        found, value = found + 1, value[0] if value else None
+    return found
+
+
 def test_json_that_is_too_deep_for_python_is_its_text(postgres, registry, heard):
     postgres.execute("CREATE TABLE t (id int PRIMARY KEY, data json, price numeric)")
     registry.listen("t", "after_change", heard)
@@ -357,6 +365,6 @@ def test_json_that_is_too_deep_for_python_is_its_text(postgres, registry, heard)
         assert hub.status()["failed"] == 0
 
     # How deep is too deep depends on Python's version.
-    assert inserted.new["data"] == deep or isinstance(inserted.new["data"], list)
+    assert inserted.new["data"] == deep or depth(inserted.new["data"]) == 5000
     assert (inserted.key, str(inserted.new["price"])) == (1, "1.10")
     assert updated.changed == ("price",)
