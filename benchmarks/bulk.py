@@ -20,19 +20,28 @@ def measure(server: Any, report: Report) -> None:
     plain, by_hand, ours = (Database(server) for _ in range(3))
     by_hand.execute(TRIGGER)
     ours.watch()
-    found = interleaved(report.rounds(9), {
-        "no trigger": lambda: insert(plain),
-        "hand-written": lambda: insert(by_hand),
-        "pgevents": lambda: insert(ours),
-    })
+    found = interleaved(
+        report.rounds(9),
+        {
+            "no trigger": lambda: insert(plain),
+            "hand-written": lambda: insert(by_hand),
+            "pgevents": lambda: insert(ours),
+        },
+    )
     rows = [
-        (name, "{:.2f}".format(median), spread(found[name], "{:.2f}"),
-         "{:.2f}".format(ratio(found, name, "no trigger")))
+        (
+            name,
+            "{:.2f}".format(median),
+            spread(found[name], "{:.2f}"),
+            "{:.2f}".format(ratio(found, name, "no trigger")),
+        )
         for name, median in medians(found).items()
     ]
     report.table(
         "Bulk: seconds to insert {:,} rows in one statement".format(ROWS),
-        ("", "median", "rounds", "to no trigger"), rows)
+        ("", "median", "rounds", "to no trigger"),
+        rows,
+    )
     measured = ratio(found, "pgevents", "no trigger")
     report.target("bulk insert", "≤ 2.5 × no trigger", "{:.2f} ×".format(measured), measured <= 2.5)
 

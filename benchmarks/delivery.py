@@ -18,20 +18,29 @@ def measure(server: Any, report: Report) -> None:
     by_hand, ours = Database(server), Database(server)
     by_hand.execute(TRIGGER)
     ours.watch()
-    found = interleaved(report.rounds(7), {
-        BY_HAND: lambda: _rate(by_hand, "handwritten", "count"),
-        TYPED: lambda: _rate(by_hand, "handwritten", "typed"),
-        NOTHING: lambda: _rate(ours, "pgevents", "count"),
-        READING: lambda: _rate(ours, "pgevents", "read"),
-    })
+    found = interleaved(
+        report.rounds(7),
+        {
+            BY_HAND: lambda: _rate(by_hand, "handwritten", "count"),
+            TYPED: lambda: _rate(by_hand, "handwritten", "typed"),
+            NOTHING: lambda: _rate(ours, "pgevents", "count"),
+            READING: lambda: _rate(ours, "pgevents", "read"),
+        },
+    )
     rows = [
-        (name, "{:,.0f}".format(median), spread(found[name]),
-         "{:.2f}".format(ratio(found, name, BY_HAND)))
+        (
+            name,
+            "{:,.0f}".format(median),
+            spread(found[name]),
+            "{:.2f}".format(ratio(found, name, BY_HAND)),
+        )
         for name, median in medians(found).items()
     ]
     report.table(
         "Delivery: events in a second, {:,} rows in one commit".format(ROWS),
-        ("", "median", "rounds", "to hand-written"), rows)
+        ("", "median", "rounds", "to hand-written"),
+        rows,
+    )
     rate = medians(found)[NOTHING]
     report.target("delivery", "≥ 100,000/s", "{:,.0f}/s".format(rate), rate >= 100_000)
     for name in (NOTHING, READING):

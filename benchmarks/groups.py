@@ -31,9 +31,7 @@ def measure(server: Any, report: Report) -> None:
     rivals.measure(server, report)
 
 
-def _throughput(
-    where: str, make: Callable[[], Backlog], events: int, report: Report
-) -> None:
+def _throughput(where: str, make: Callable[[], Backlog], events: int, report: Report) -> None:
     plain, kept, beside = make(), make(), make()
     passed = KEPT[where] // 5 if report.quick else KEPT[where]
     keeping = "{:,} rows or more kept that it has passed".format(passed)
@@ -58,14 +56,22 @@ def _throughput(
         " {:,} in one commit".format(where, events),
         ("", "median", "rounds", "to the first"),
         [
-            (name, "{:,.0f}".format(median), spread(found[name]),
-             "{:.2f}".format(ratio(found, name, NOTHING)))
+            (
+                name,
+                "{:,.0f}".format(median),
+                spread(found[name]),
+                "{:.2f}".format(ratio(found, name, NOTHING)),
+            )
             for name, median in medians(found).items()
-        ])
+        ],
+    )
     rate = medians(found)[NOTHING]
     report.target(
-        "a group's events, " + where, "≥ {:,}/s".format(TARGET[where]),
-        "{:,.0f}/s".format(rate), rate >= TARGET[where])
+        "a group's events, " + where,
+        "≥ {:,}/s".format(TARGET[where]),
+        "{:,.0f}/s".format(rate),
+        rate >= TARGET[where],
+    )
 
 
 def _keep(backlog: Backlog, number: int) -> None:

@@ -23,21 +23,32 @@ def measure(server: Any, report: Report) -> None:
     with contextlib.ExitStack() as stack:
         hub = stack.enter_context(Listening("pgevents", ours.url, "stamp"))
         loop = stack.enter_context(Listening("handwritten", theirs.url, "stamp"))
-        found = interleaved(report.rounds(10), {
-            "hand-written": lambda: commits(theirs.connect(), loop),
-            "pgevents": lambda: commits(ours.connect(), hub),
-        })
+        found = interleaved(
+            report.rounds(10),
+            {
+                "hand-written": lambda: commits(theirs.connect(), loop),
+                "pgevents": lambda: commits(ours.connect(), hub),
+            },
+        )
     rows = []
     for name, rounds in found.items():
         returned, sent = ([time for one in rounds for time in one[n]] for n in (0, 1))
         p50, p99 = percentile(returned, 0.5), percentile(returned, 0.99)
-        rows.append((name, len(returned), "{:.2f}".format(p50), "{:.2f}".format(p99),
-                     "{:.2f}".format(percentile(sent, 0.5)),
-                     "{:.2f}".format(percentile(sent, 0.99))))
+        rows.append(
+            (
+                name,
+                len(returned),
+                "{:.2f}".format(p50),
+                "{:.2f}".format(p99),
+                "{:.2f}".format(percentile(sent, 0.5)),
+                "{:.2f}".format(percentile(sent, 0.99)),
+            )
+        )
     report.table(
         "Latency: milliseconds until the listener is called",
         ("", "commits", "p50 after COMMIT returned", "p99", "p50 after COMMIT was sent", "p99"),
-        rows)
+        rows,
+    )
     report.target("latency p50", "≤ 1 ms", "{:.2f} ms".format(p50), p50 <= 1)
     report.target("latency p99", "≤ 5 ms", "{:.2f} ms".format(p99), p99 <= 5)
 

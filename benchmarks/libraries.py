@@ -87,8 +87,7 @@ def _ours(server: Any) -> Subject:
     database = Database(server)
     database.watch()
     arguments = {"stamp": (), "count": (FOR_EVER,)}
-    return Subject(
-        database, lambda url, mode: Listening("pgevents", url, mode, *arguments[mode]))
+    return Subject(database, lambda url, mode: Listening("pgevents", url, mode, *arguments[mode]))
 
 
 def _theirs(server: Any, library: Library, venvs: Dict[str, Venv]) -> Subject:
@@ -96,7 +95,8 @@ def _theirs(server: Any, library: Library, venvs: Dict[str, Venv]) -> Subject:
     return Subject(
         Database(server),
         # The driver's own URL has no +psycopg2.
-        lambda url, mode: Script(venv, library.script, url.replace("+psycopg2", ""), mode))
+        lambda url, mode: Script(venv, library.script, url.replace("+psycopg2", ""), mode),
+    )
 
 
 def _latency(subjects: Dict[str, Subject], report: Report) -> None:
@@ -105,7 +105,8 @@ def _latency(subjects: Dict[str, Subject], report: Report) -> None:
         for name, subject in subjects.items():
             listening = stack.enter_context(subject.listen("stamp"))
             variants[name] = lambda subject=subject, listening=listening: (  # type: ignore[misc]
-                latency.commits(subject.database.connect(), listening)[0])
+                latency.commits(subject.database.connect(), listening)[0]
+            )
         found = interleaved(report.rounds(5), variants)
     _percentiles("Libraries, PostgreSQL: milliseconds until the listener is called", found, report)
 
@@ -114,8 +115,14 @@ def _percentiles(title: str, found: Dict[str, List[List[float]]], report: Report
     rows = []
     for name, rounds in found.items():
         times = [one for round in rounds for one in round]
-        rows.append((name, len(times), "{:.2f}".format(percentile(times, 0.5)),
-                     "{:.2f}".format(percentile(times, 0.99))))
+        rows.append(
+            (
+                name,
+                len(times),
+                "{:.2f}".format(percentile(times, 0.5)),
+                "{:.2f}".format(percentile(times, 0.99)),
+            )
+        )
     report.table(title, ("", "commits", "p50 after COMMIT returned", "p99"), rows)
 
 
@@ -126,25 +133,49 @@ def _cost(server: Any, subjects: Dict[str, Subject], report: Report) -> None:
     columns: Dict[str, Dict[str, List[float]]] = {}
     for disk, delay in DISKS.items():
         slow_down(server, delay)
-        columns["commits/s, " + disk] = interleaved(report.rounds(5), {
-            NOBODY: lambda: bench.run(plain, CLIENTS),
-            **{name: lambda subject=subject: bench.run(  # type: ignore[misc]
-                subject.database, CLIENTS, subject.listen("count"))
-               for name, subject in subjects.items()},
-        })
+        columns["commits/s, " + disk] = interleaved(
+            report.rounds(5),
+            {
+                NOBODY: lambda: bench.run(plain, CLIENTS),
+                **{
+                    name: lambda subject=subject: bench.run(  # type: ignore[misc]
+                        subject.database, CLIENTS, subject.listen("count")
+                    )
+                    for name, subject in subjects.items()
+                },
+            },
+        )
     slow_down(server, 0)
-    columns["{:,} rows, seconds".format(bulk.ROWS)] = interleaved(report.rounds(5), {
-        NOBODY: lambda: bulk.insert(plain),
-        **{name: lambda subject=subject: bulk.insert(subject.database)  # type: ignore[misc]
-           for name, subject in subjects.items()},
-    })
+    columns["{:,} rows, seconds".format(bulk.ROWS)] = interleaved(
+        report.rounds(5),
+        {
+            NOBODY: lambda: bulk.insert(plain),
+            **{
+                name: lambda subject=subject: bulk.insert(subject.database)  # type: ignore[misc]
+                for name, subject in subjects.items()
+            },
+        },
+    )
     report.table(
         "Libraries, PostgreSQL: what {} clients commit in a second, and one large statement".format(
-            CLIENTS),
+            CLIENTS
+        ),
         ("", *(head for column in columns for head in (column, "to no trigger"))),
-        [(name, *(cell for found in columns.values() for cell in (
-            _number(medians(found)[name]), "{:.2f}".format(ratio(found, name, NOBODY)))))
-         for name in (NOBODY, *subjects)])
+        [
+            (
+                name,
+                *(
+                    cell
+                    for found in columns.values()
+                    for cell in (
+                        _number(medians(found)[name]),
+                        "{:.2f}".format(ratio(found, name, NOBODY)),
+                    )
+                ),
+            )
+            for name in (NOBODY, *subjects)
+        ],
+    )
 
 
 def _number(value: float) -> str:
@@ -152,15 +183,27 @@ def _number(value: float) -> str:
 
 
 def _losses(subjects: Dict[str, Subject], report: Report) -> None:
-    found = interleaved(report.rounds(3), {
-        name: lambda subject=subject: _heard(subject)  # type: ignore[misc]
-        for name, subject in subjects.items()})
+    found = interleaved(
+        report.rounds(3),
+        {
+            name: lambda subject=subject: _heard(subject)  # type: ignore[misc]
+            for name, subject in subjects.items()
+        },
+    )
     report.table(
         "Libraries, PostgreSQL: what gets lost",
-        ("", "heard of {0} events during a network outage of {1:.0f} s, and {0} after it".format(
-            LOST, OUTAGE), "a row of 10,000 characters"),
-        [(name, ", ".join(map(str, found[name])), _large(subject))
-         for name, subject in subjects.items()])
+        (
+            "",
+            "heard of {0} events during a network outage of {1:.0f} s, and {0} after it".format(
+                LOST, OUTAGE
+            ),
+            "a row of 10,000 characters",
+        ),
+        [
+            (name, ", ".join(map(str, found[name])), _large(subject))
+            for name, subject in subjects.items()
+        ],
+    )
 
 
 def _heard(subject: Subject) -> int:
@@ -208,11 +251,21 @@ def _sqlite(theirs: Dict[str, Any], report: Report) -> None:
     with contextlib.ExitStack() as stack:
         listening: Dict[str, Any] = {
             name: stack.enter_context(Script(venv, library.script, urls[name], "stamp"))
-            for name, (library, venv) in theirs.items()}
+            for name, (library, venv) in theirs.items()
+        }
         listening[OURS] = stack.enter_context(Listening("pgevents", urls[OURS], "stamp"))
-        found = interleaved(report.rounds(5), {
-            name: lambda name=name: sqlite.commits(  # type: ignore[misc]
-                paths[name], listening[name], latency.COMMITS, latency.PAUSE)
-            for name in listening})
-    _percentiles("Libraries, SQLite: milliseconds from another process's commit until the listener"
-                 " is called", found, report)
+        found = interleaved(
+            report.rounds(5),
+            {
+                name: lambda name=name: sqlite.commits(  # type: ignore[misc]
+                    paths[name], listening[name], latency.COMMITS, latency.PAUSE
+                )
+                for name in listening
+            },
+        )
+    _percentiles(
+        "Libraries, SQLite: milliseconds from another process's commit until the listener"
+        " is called",
+        found,
+        report,
+    )

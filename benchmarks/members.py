@@ -47,9 +47,7 @@ def countdown(number: int) -> Any:
     return multiprocessing.get_context("spawn").Value("q", number)
 
 
-def _run(
-    pipe: Any, url: str, handler: str, arguments: Any, batch: bool, options: Any
-) -> None:
+def _run(pipe: Any, url: str, handler: str, arguments: Any, batch: bool, options: Any) -> None:
     registry = pgevents.Registry()
     handle = HANDLERS[handler](pipe, *arguments)
     registry.listen("orders", "after_insert", handle, group=GROUP, batch=batch)
@@ -104,5 +102,9 @@ def work(pipe: Any) -> Handle:
 
 
 HANDLERS = {
-    "count": count, "read": read, "count_batches": count_batches, "pause": pause, "work": work,
+    "count": count,
+    "read": read,
+    "count_batches": count_batches,
+    "pause": pause,
+    "work": work,
 }

@@ -14,7 +14,10 @@ from .report import Report, interleaved, percentile
 COLUMNS = 20
 CONNECTIONS = 20  # in a round
 FIRST, NEW, CACHED = (
-    "a connection's first statement", "a new UPDATE", "an UPDATE that is prepared, and its commit")
+    "a connection's first statement",
+    "a new UPDATE",
+    "an UPDATE that is prepared, and its commit",
+)
 
 
 def measure(_: Any, report: Report) -> None:
@@ -22,22 +25,29 @@ def measure(_: Any, report: Report) -> None:
     rows = []
     for tables in (1, 10):
         plain, captured = _file(tables, False), _file(tables, True)
-        found = interleaved(report.rounds(10), {
-            "plain": lambda: [_connection(plain) for _ in range(CONNECTIONS)],
-            "captured": lambda: [_connection(captured) for _ in range(CONNECTIONS)],
-        })
+        found = interleaved(
+            report.rounds(10),
+            {
+                "plain": lambda: [_connection(plain) for _ in range(CONNECTIONS)],
+                "captured": lambda: [_connection(captured) for _ in range(CONNECTIONS)],
+            },
+        )
         before, after = _middle(found["plain"]), _middle(found["captured"])
         for what in (FIRST, NEW, CACHED):
-            rows.append((
-                tables, what, "{:.3f}".format(before[what]), "{:.3f}".format(after[what])))
+            rows.append((tables, what, "{:.3f}".format(before[what]), "{:.3f}".format(after[what])))
     report.table(
         "SQLite: milliseconds, without and with triggers on tables of {} columns".format(COLUMNS),
-        ("tables", "", "without", "with"), rows)
+        ("tables", "", "without", "with"),
+        rows,
+    )
     for what, limit in ((FIRST, 2.0), (NEW, 0.5)):
         more = after[what] - before[what]
         report.target(
-            "SQLite, 10 tables: " + what, "≤ {} ms more".format(limit), "{:.2f} ms".format(more),
-            more <= limit)
+            "SQLite, 10 tables: " + what,
+            "≤ {} ms more".format(limit),
+            "{:.2f} ms".format(more),
+            more <= limit,
+        )
     times = after[CACHED] / before[CACHED]
     report.target("SQLite: " + CACHED, "≤ 1.5 times", "{:.2f}".format(times), times <= 1.5)
 
@@ -54,7 +64,8 @@ def _file(tables: int, captured: bool) -> Path:
             columns = ["column_{} {}".format(n, kind) for n, kind in enumerate(kinds, 1)]
             table = "table_{}".format(number)
             connection.execute(
-                "CREATE TABLE {} (id INTEGER PRIMARY KEY, {})".format(table, ", ".join(columns)))
+                "CREATE TABLE {} (id INTEGER PRIMARY KEY, {})".format(table, ", ".join(columns))
+            )
             connection.execute("INSERT INTO {} VALUES (1, {})".format(table, ", ".join(values)))
             registry.listen(table, "after_change", print)
     if captured:
@@ -82,6 +93,9 @@ def _timed(step: Callable[[], Any]) -> float:
 
 def _middle(rounds: List[List[Dict[str, float]]]) -> Dict[str, float]:
     every: List[Tuple[str, float]] = [
-        item for found in rounds for one in found for item in one.items()]
-    return {what: percentile([ms for name, ms in every if name == what], 0.5)
-            for what in (FIRST, NEW, CACHED)}
+        item for found in rounds for one in found for item in one.items()
+    ]
+    return {
+        what: percentile([ms for name, ms in every if name == what], 0.5)
+        for what in (FIRST, NEW, CACHED)
+    }

@@ -19,25 +19,37 @@ def measure(server: Any, report: Report) -> None:
     backlog = PostgresBacklog(server)
     backlog.define(**OPTIONS)
     each = EACH // 4 if report.quick else EACH
-    found = interleaved(report.rounds(5), {
-        str(number): (lambda number=number: _rate(backlog, number, each))  # type: ignore[misc]
-        for number in PROCESSES
-    })
+    found = interleaved(
+        report.rounds(5),
+        {
+            str(number): (lambda number=number: _rate(backlog, number, each))  # type: ignore[misc]
+            for number in PROCESSES
+        },
+    )
     report.table(
         "Groups, PostgreSQL: events in a second by several processes, ordered=False,"
         " batch_size={}, a handler that sleeps {:.0f} ms, {} cores".format(
-            OPTIONS["batch_size"], PAUSE * 1000, os.cpu_count()),
+            OPTIONS["batch_size"], PAUSE * 1000, os.cpu_count()
+        ),
         ("processes", "median", "rounds", "to one"),
         [
-            (name, "{:,.0f}".format(median), spread(found[name]),
-             "{:.2f}".format(ratio(found, name, "1")))
+            (
+                name,
+                "{:,.0f}".format(median),
+                spread(found[name]),
+                "{:.2f}".format(ratio(found, name, "1")),
+            )
             for name, median in medians(found).items()
-        ])
+        ],
+    )
     for number in PROCESSES[1:]:
         measured = ratio(found, str(number), "1")
         report.target(
-            "{} processes".format(number), "≥ {:.1f} × one".format(NEARLY * number),
-            "{:.2f} ×".format(measured), measured >= NEARLY * number)
+            "{} processes".format(number),
+            "≥ {:.1f} × one".format(NEARLY * number),
+            "{:.2f} ×".format(measured),
+            measured >= NEARLY * number,
+        )
 
 
 def _rate(backlog: PostgresBacklog, number: int, each: int) -> float:

@@ -25,7 +25,11 @@ MODES = ("delete", "wal")
 TARGET = 1  # of the requests may fail, with one process
 
 NONE, ONE, SAME, OTHERS = (
-    "no group", "one process", "three processes of one group", "three processes of three groups")
+    "no group",
+    "one process",
+    "three processes of one group",
+    "three processes of three groups",
+)
 IMMEDIATE = OTHERS + ", the requests BEGIN IMMEDIATE"
 
 
@@ -44,12 +48,15 @@ def measure(_: Any, report: Report) -> None:
             "SQLite ({}): of {} requests that read and then write, those that failed"
             " (database is locked)".format(mode, REQUESTS),
             ("", "rounds", "worst"),
-            [(name, ", ".join(map(str, failed)), max(failed)) for name, failed in found.items()])
+            [(name, ", ".join(map(str, failed)), max(failed)) for name, failed in found.items()],
+        )
         failed = max(found[ONE])
         report.target(
             "requests that fail beside a group, SQLite, " + mode,
-            "≤ {} of {}".format(TARGET, REQUESTS), "{} of {}".format(failed, REQUESTS),
-            failed <= TARGET)
+            "≤ {} of {}".format(TARGET, REQUESTS),
+            "{} of {}".format(failed, REQUESTS),
+            failed <= TARGET,
+        )
 
 
 def _variants(mode: str) -> Dict[str, Callable[[], int]]:

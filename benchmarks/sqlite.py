@@ -19,7 +19,10 @@ IDLE = 10.0  # seconds for which the hub's use of a core is measured
 QUIET = 2.0  # seconds until a hub takes it that nothing happens
 
 BY_HAND, OURS, SILENT = (
-    "hand-written (every 10 ms)", "pgevents", "pgevents, after a silent second")
+    "hand-written (every 10 ms)",
+    "pgevents",
+    "pgevents, after a silent second",
+)
 
 ORDERS = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL, price REAL NOT NULL,"
@@ -34,11 +37,14 @@ def measure(_: Any, report: Report) -> None:
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Listening("polling", urls[0], "stamp"))
         hub = stack.enter_context(Listening("pgevents", urls[1], "stamp"))
-        found = interleaved(report.rounds(10), {
-            BY_HAND: lambda: commits(paths[0], loop, COMMITS, PAUSE),
-            OURS: lambda: commits(paths[1], hub, COMMITS, PAUSE),
-            SILENT: lambda: commits(paths[1], hub, AWAKENINGS, SILENCE),
-        })
+        found = interleaved(
+            report.rounds(10),
+            {
+                BY_HAND: lambda: commits(paths[0], loop, COMMITS, PAUSE),
+                OURS: lambda: commits(paths[1], hub, COMMITS, PAUSE),
+                SILENT: lambda: commits(paths[1], hub, AWAKENINGS, SILENCE),
+            },
+        )
         seconds = IDLE / 3 if report.quick else IDLE
         busy = _idle(hub, seconds)
     rows, reached = [], {}
@@ -48,7 +54,9 @@ def measure(_: Any, report: Report) -> None:
         rows.append((name, len(latencies), "{:.2f}".format(p50), "{:.2f}".format(p99)))
     report.table(
         "SQLite (WAL): milliseconds from another process's commit until the listener is called",
-        ("", "commits", "p50", "p99"), rows)
+        ("", "commits", "p50", "p99"),
+        rows,
+    )
     for name in (OURS, SILENT):
         p50, p99 = reached[name]
         report.target("SQLite p50, " + name, "≤ 2 ms", "{:.2f} ms".format(p50), p50 <= 2)

@@ -20,19 +20,26 @@ def measure(server: Any, report: Report) -> None:
     backlogs = {"PostgreSQL": PostgresBacklog(server), "SQLite": SqliteBacklog()}
     for backlog in backlogs.values():
         backlog.define()
-    found = interleaved(report.rounds(5), {
-        where: (lambda backlog=backlog: _seconds(backlog))  # type: ignore[misc]
-        for where, backlog in backlogs.items()
-    })
+    found = interleaved(
+        report.rounds(5),
+        {
+            where: (lambda backlog=backlog: _seconds(backlog))  # type: ignore[misc]
+            for where, backlog in backlogs.items()
+        },
+    )
     report.table(
         "Groups: seconds from kill -9 until the process that stood by calls its handler,"
         " lease {:.0f} s".format(LEASE),
         ("", "kills", "median", "max"),
-        [(where, len(values), *_shown(values)) for where, values in found.items()])
+        [(where, len(values), *_shown(values)) for where, values in found.items()],
+    )
     for where, values in found.items():
         report.target(
-            "taking over, " + where, "≤ {:.0f} s".format(LEASE + 1),
-            "{:.2f} s".format(max(values)), max(values) <= LEASE + 1)
+            "taking over, " + where,
+            "≤ {:.0f} s".format(LEASE + 1),
+            "{:.2f} s".format(max(values)),
+            max(values) <= LEASE + 1,
+        )
 
 
 def _shown(values: List[float]) -> List[str]:

@@ -31,11 +31,15 @@ def _rates(where: str, backlog: Backlog, report: Report) -> None:
         [
             ("{:,}".format(number), "{:,.0f}".format(rate), "{:.2f}".format(rate / rates[0]))
             for number, rate in rates.items()
-        ])
+        ],
+    )
     share = rates[WAITING[-1]] / rates[0]
     report.target(
         "claims beside {:,} that wait, {}".format(WAITING[-1], where),
-        "≥ {} of those beside none".format(TARGET), "{:.2f}".format(share), share >= TARGET)
+        "≥ {} of those beside none".format(TARGET),
+        "{:.2f}".format(share),
+        share >= TARGET,
+    )
 
 
 def _rate(backlog: Backlog, waiting: int) -> float:

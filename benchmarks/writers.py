@@ -41,12 +41,15 @@ def measure(server: Any, report: Report) -> None:
     for disk, delay in DISKS.items():
         slow_down(server, delay)
         for clients in CLIENTS:
-            found = interleaved(report.rounds(5), {
-                PLAIN: lambda: bench.run(plain, clients),
-                BY_HAND: lambda: commits(by_hand, clients, "handwritten", "count", FOR_EVER),
-                OURS: lambda: commits(ours, clients, "pgevents", "count", FOR_EVER),
-                BEHIND: lambda: commits(ours, clients, "pgevents", "slow"),
-            })
+            found = interleaved(
+                report.rounds(5),
+                {
+                    PLAIN: lambda: bench.run(plain, clients),
+                    BY_HAND: lambda: commits(by_hand, clients, "handwritten", "count", FOR_EVER),
+                    OURS: lambda: commits(ours, clients, "pgevents", "count", FOR_EVER),
+                    BEHIND: lambda: commits(ours, clients, "pgevents", "slow"),
+                },
+            )
             _tell(report, disk, clients, found)
     slow_down(server, 0)
 
@@ -60,14 +63,22 @@ def slow_down(server: Any, microseconds: int) -> None:
 
 def _tell(report: Report, disk: str, clients: int, found: Dict[str, List[float]]) -> None:
     rows = [
-        (name, "{:,.0f}".format(median), spread(found[name]),
-         "{:.2f}".format(ratio(found, name, PLAIN)), "{:.2f}".format(ratio(found, name, BY_HAND)))
+        (
+            name,
+            "{:,.0f}".format(median),
+            spread(found[name]),
+            "{:.2f}".format(ratio(found, name, PLAIN)),
+            "{:.2f}".format(ratio(found, name, BY_HAND)),
+        )
         for name, median in medians(found).items()
     ]
     report.table(
         "Writers: commits in a second by {} client{}, {}".format(
-            clients, "s" * (clients > 1), disk),
-        ("", "median", "rounds", "to no trigger", "to hand-written"), rows)
+            clients, "s" * (clients > 1), disk
+        ),
+        ("", "median", "rounds", "to no trigger", "to hand-written"),
+        rows,
+    )
     if clients > 1:
         for name in (OURS, BEHIND):
             to_plain, to_hand = ratio(found, name, PLAIN), ratio(found, name, BY_HAND)
@@ -91,9 +102,24 @@ class Pgbench:
         database.empty()
         with listening or contextlib.ExitStack():
             printed = self._installation.run(
-                "pgbench", "-n", "-f", self._script, "-c", clients, "-j", min(clients, 2),
-                "-T", self._seconds, "-h", self._server.socket_directory,
-                "-p", self._server.port, "-U", "postgres", database.name)
+                "pgbench",
+                "-n",
+                "-f",
+                self._script,
+                "-c",
+                clients,
+                "-j",
+                min(clients, 2),
+                "-T",
+                self._seconds,
+                "-h",
+                self._server.socket_directory,
+                "-p",
+                self._server.port,
+                "-U",
+                "postgres",
+                database.name,
+            )
         return float(re.search(r"tps = ([\d.]+)", printed).group(1))
 
 
@@ -102,5 +128,7 @@ def _with_pgbench(installation: Installation) -> Installation:
     for one in [installation, *installations().values()]:
         if (one.bin / "pgbench").exists():
             return one
-    raise SystemExit("there is no pgbench: install a PostgreSQL of the system, such as "
-                     "postgresql-15 ({})".format(shutil.which("pgbench") or "not on the PATH"))
+    raise SystemExit(
+        "there is no pgbench: install a PostgreSQL of the system, such as "
+        "postgresql-15 ({})".format(shutil.which("pgbench") or "not on the PATH")
+    )

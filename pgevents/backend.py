@@ -77,9 +77,7 @@ class Wish:
         include: Optional[Iterable[str]] = self.include
         if include is not None and not self.open:
             include = {*include, *key}
-        return Wish(
-            self.operations, include, set(self.exclude) - set(key), self.old, self.open
-        )
+        return Wish(self.operations, include, set(self.exclude) - set(key), self.old, self.open)
 
     def of(self, columns: Iterable[str]) -> List[str]:
         """Return those of a table's columns that are captured, if nobody objects."""
@@ -377,9 +375,7 @@ class Backend:
         """
         raise NotImplementedError
 
-    def missing(
-        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
-    ) -> List[str]:
+    def missing(self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]) -> List[str]:
         """Name what is not installed, or outdated: a sentence each. Empty if all is well.
 
         With a ``service``, its own wishes must be written down, too.

@@ -60,8 +60,11 @@ def _copy(error: BaseException, seen: Set[int]) -> BaseException:
     kind, text = type(error), _text(error)
     if text is None:
         text = _without_details(_str(error), error)
-    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__,
-               "__str__": lambda self: text}
+    members = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__str__": lambda self: text,
+    }
     copy: BaseException = type(kind.__name__, (Exception,), members)()
     copy.__traceback__ = error.__traceback__
     for name in ("__cause__", "__context__"):

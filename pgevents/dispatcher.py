@@ -121,9 +121,7 @@ class Dispatcher(Lane):
         return True
 
     def wait_idle(self, deadline: Optional[float] = None) -> bool:
-        return super().wait_idle(deadline) and all(
-            lane.wait_idle(deadline) for lane in self._lanes
-        )
+        return super().wait_idle(deadline) and all(lane.wait_idle(deadline) for lane in self._lanes)
 
     def join(self, deadline: float) -> bool:
         ended = super().join(deadline)

@@ -293,7 +293,8 @@ class Event:
                 raw = self._raw = (old and parse(old), new and parse(new))
             except RecursionError:
                 raw = self._raw = (
-                    old and parse_by_column(old, parse), new and parse_by_column(new, parse)
+                    old and parse_by_column(old, parse),
+                    new and parse_by_column(new, parse),
                 )
         return raw
 

@@ -37,10 +37,13 @@ def backfill_topic(name: str, topic: str) -> str:
 
 def backfill_topics(name: str, topics: List[str]) -> List[str]:
     """Return the topics of a group's backfill of these tables, also as release 0.1 wrote them."""
-    return list(dict.fromkeys(
-        one for topic in topics
-        for one in (backfill_topic(name, topic), f"backfill:{name}:{topic}")
-    ))
+    return list(
+        dict.fromkeys(
+            one
+            for topic in topics
+            for one in (backfill_topic(name, topic), f"backfill:{name}:{topic}")
+        )
+    )
 
 
 def plain_row(row: LogRow, name: str) -> LogRow:

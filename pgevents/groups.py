@@ -21,7 +21,16 @@ import threading
 import time
 import weakref
 from typing import (
-    Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
 )
 
 from . import checks
@@ -304,8 +313,17 @@ class Groups:
                     former.define(lambda: self._captured(topics))
                 return
         runner = Runner(
-            name, options, topics, owner, ledger, self._registry, self._known,
-            self._tell, self._metrics.setdefault(name, GroupMetrics()), self._strangers, former,
+            name,
+            options,
+            topics,
+            owner,
+            ledger,
+            self._registry,
+            self._known,
+            self._tell,
+            self._metrics.setdefault(name, GroupMetrics()),
+            self._strangers,
+            former,
         )
         try:
             runner.define(lambda: self._captured(topics))
@@ -341,9 +359,7 @@ class Groups:
         What they took would else be acknowledged though nobody here handles it.
         """
         with self._turns:  # who defines a group now would count them in
-            self._leaving.update(
-                (one, {*self._leaving.get(one, ()), *moments}) for one in leaving
-            )
+            self._leaving.update((one, {*self._leaving.get(one, ()), *moments}) for one in leaving)
             wanted = self._wanted()
             ending = [
                 runner
@@ -359,8 +375,10 @@ class Groups:
             ended = all([one.join(deadline) for one in [runner, *runner.formers]])
             with self._lock:
                 # Another thread here that begins with the group later waits for what runs on.
-                if ended and runner.group not in wanted and (
-                    self._runners.get(runner.group) is runner
+                if (
+                    ended
+                    and runner.group not in wanted
+                    and (self._runners.get(runner.group) is runner)
                 ):
                     del self._runners[runner.group]
 

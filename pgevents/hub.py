@@ -91,7 +91,9 @@ class Hub:
         behind_after: float = BEHIND_AFTER,
     ) -> None:
         for name, thing, kind in (
-            ("registry", registry, Registry), ("retry", retry, Retry), ("bell", bell, bool),
+            ("registry", registry, Registry),
+            ("retry", retry, Retry),
+            ("bell", bell, bool),
         ):
             if thing is not None and not isinstance(thing, kind):
                 raise UsageError(f"{name}={thing!r}: give a {kind.__name__}")
@@ -735,7 +737,5 @@ def _at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 atexit.register(_at_exit)

@@ -13,8 +13,19 @@ _BYTES = (bytes, bytearray, memoryview)
 _CLOCKS = (datetime.datetime, datetime.time)
 #: Types of which it is known what equals them.
 _KNOWN = {
-    bool, str, datetime.date, datetime.timedelta, uuid.UUID, *_NUMBERS, *_BYTES, *_CLOCKS,
-    list, tuple, dict, set, frozenset,
+    bool,
+    str,
+    datetime.date,
+    datetime.timedelta,
+    uuid.UUID,
+    *_NUMBERS,
+    *_BYTES,
+    *_CLOCKS,
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
 }
 
 

@@ -9,8 +9,20 @@ import json
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import (
-    Float, Table, and_, bindparam, case, delete, exists, func, insert, literal_column, or_, select,
-    union_all, update,
+    Float,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
 )
 from sqlalchemy.engine import Connection
 
@@ -130,12 +142,20 @@ class Ledger:
         """Make the statements of a batch once: making them takes longer than running them."""
         now = self._now
         group: Any = bindparam("group")
-        columns = (groups.c.definition, groups.c.cursor, groups.c.paused, groups.c.backfill,
-                   groups.c.owner, groups.c.options)
+        columns = (
+            groups.c.definition,
+            groups.c.cursor,
+            groups.c.paused,
+            groups.c.backfill,
+            groups.c.owner,
+            groups.c.options,
+        )
         self._find_group = select(*columns).where(groups.c.name == group)
         self._lock_group = self._find_group.with_for_update()
-        self._move_group = update(groups).where(groups.c.name == group).values(
-            cursor=bindparam("behind"), owner=bindparam("by")
+        self._move_group = (
+            update(groups)
+            .where(groups.c.name == group)
+            .values(cursor=bindparam("behind"), owner=bindparam("by"))
         )
         # As a subquery it is one value, which an index can be asked for. In words: SQLAlchemy
         # 1.4.0 fails where one without a FROM stands inside another.
@@ -157,15 +177,24 @@ class Ledger:
             )
         )
         ripe = [
-            select(leases.c.id).where(and_(mine, over))
-            .order_by(leases.c.due, leases.c.id).limit(RIPE),
+            select(leases.c.id)
+            .where(and_(mine, over))
+            .order_by(leases.c.due, leases.c.id)
+            .limit(RIPE),
             select(leases.c.id).where(and_(mine, later)).order_by(leases.c.renewed).limit(RIPE),
             select(leases.c.id).where(and_(mine, owned, or_(silent, own))),
         ]
         found = union_all(*(select(one.subquery().c.id) for one in ripe)).subquery()
         self._find_ripe = (
-            select(leases.c.id, leases.c.seqs, leases.c.attempt, leases.c.again, leases.c.owner,
-                   or_(over, and_(waits, later)), later)
+            select(
+                leases.c.id,
+                leases.c.seqs,
+                leases.c.attempt,
+                leases.c.again,
+                leases.c.owner,
+                or_(over, and_(waits, later)),
+                later,
+            )
             .where(leases.c.id.in_(select(found.c.id)))
             .order_by(leases.c.due, leases.c.id)
             .with_for_update(skip_locked=True)
@@ -179,8 +208,12 @@ class Ledger:
             due=now + bindparam("lease", type_=Float),
         )
         ours = and_(leases.c.id == bindparam("ours"), leases.c.owner == bindparam("by"))
-        self._name_next = update(leases).where(ours).values(
-            seqs=bindparam("numbers"), renewed=now, due=now + bindparam("lease", type_=Float)
+        self._name_next = (
+            update(leases)
+            .where(ours)
+            .values(
+                seqs=bindparam("numbers"), renewed=now, due=now + bindparam("lease", type_=Float)
+            )
         )
         self._end_lease = delete(leases).where(
             and_(leases.c.id == bindparam("lease"), leases.c.owner == bindparam("by"))
@@ -315,11 +348,14 @@ class Ledger:
             seqs = self._taken(connection, name)
             done = progress.done
             for page in _pages(seqs):
-                done -= connection.execute(
-                    select(func.count())
-                    .select_from(log)
-                    .where(and_(log.c.seq.in_(page), log.c.operation == "read"))
-                ).scalar() or 0
+                done -= (
+                    connection.execute(
+                        select(func.count())
+                        .select_from(log)
+                        .where(and_(log.c.seq.in_(page), log.c.operation == "read"))
+                    ).scalar()
+                    or 0
+                )
             # What was put back by hand is counted no second time.
             return Progress(max(0, done), progress.total)
 
@@ -388,7 +424,9 @@ class Ledger:
                 return Claim(None, None), True
             room = standing.room
             rows, behind = self._log.read(
-                connection, standing.cursor, _all_topics(name, topics),
+                connection,
+                standing.cursor,
+                _all_topics(name, topics),
                 min(options.batch_size, room or options.batch_size),
             )
         if not rows:
@@ -467,9 +505,7 @@ class Ledger:
             left = [row for row in left if row[0] in names]
         else:  # it names what came before these, which is acknowledged by this
             self._set(connection, name, cursor=work.behind)
-        return self._renew(
-            connection, ours, seconds, seqs=_left(left, work.open) if left else seqs
-        )
+        return self._renew(connection, ours, seconds, seqs=_left(left, work.open) if left else seqs)
 
     def settle(
         self,
@@ -514,12 +550,19 @@ class Ledger:
             if failure.delay is None:
                 letters[failure.row[0]] = self._bury(connection, name, failure)
             elif ordered:
-                self._put(connection, name, _seqs([failure.row, *rest]), failure.attempt + 1,
-                          failure.delay, work.again)
+                self._put(
+                    connection,
+                    name,
+                    _seqs([failure.row, *rest]),
+                    failure.attempt + 1,
+                    failure.delay,
+                    work.again,
+                )
                 return letters
             else:
-                self._put(connection, name, _seqs([failure.row]), failure.attempt + 1,
-                          failure.delay)
+                self._put(
+                    connection, name, _seqs([failure.row]), failure.attempt + 1, failure.delay
+                )
         if rest and not keep:
             self._put(connection, name, _seqs(rest), rest_attempt, 0.0, work.again)
         return letters
@@ -703,7 +746,12 @@ class Ledger:
         )
 
     def _move(
-        self, connection: Connection, name: str, row: GroupRow, rows: List[LogRow], behind: str,
+        self,
+        connection: Connection,
+        name: str,
+        row: GroupRow,
+        rows: List[LogRow],
+        behind: str,
         owner: str,
     ) -> Progress:
         """Move the cursor behind rows that are taken; return how far the backfill was."""
@@ -718,9 +766,7 @@ class Ledger:
         """Tell whether a lease is still ours."""
         leases = self._leases
         found = connection.execute(
-            select(leases.c.id).where(
-                and_(leases.c.group_name == name, self._ours(standing))
-            )
+            select(leases.c.id).where(and_(leases.c.group_name == name, self._ours(standing)))
         )
         return found.first() is not None
 
@@ -740,10 +786,15 @@ class Ledger:
     ) -> Claim:
         """Let a lease that is kept name what comes next: that acknowledges what came before."""
         # Nobody but its owner moves the cursor: what was read before the lock is what comes next.
-        found = connection.execute(self._name_next, {
-            "ours": work.lease, "by": work.owner, "numbers": _left(work.rows, True),
-            "lease": options.lease,
-        })
+        found = connection.execute(
+            self._name_next,
+            {
+                "ours": work.lease,
+                "by": work.owner,
+                "numbers": _left(work.rows, True),
+                "lease": options.lease,
+            },
+        )
         if not found.rowcount:
             raise Lost()
         assert work.behind is not None
@@ -776,7 +827,12 @@ class Ledger:
         return and_(leases.c.id == work.lease, leases.c.owner == work.owner)
 
     def _take_due(
-        self, connection: Connection, name: str, row: GroupRow, owner: str, topics: List[str],
+        self,
+        connection: Connection,
+        name: str,
+        row: GroupRow,
+        owner: str,
+        topics: List[str],
         options: Any,
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
@@ -803,12 +859,15 @@ class Ledger:
                 self._move(connection, name, row, more, behind, owner)
                 found += more
             self._renew(
-                connection, leases.c.id == lease, options.lease, owner=owner, attempt=attempt,
-                again=again, seqs=_text(_seqs(found)) or seqs,
+                connection,
+                leases.c.id == lease,
+                options.lease,
+                owner=owner,
+                attempt=attempt,
+                again=again,
+                seqs=_text(_seqs(found)) or seqs,
             )
-            return Work(
-                lease, owner, found, attempt, again or attempt > 1, place=self.place()
-            )
+            return Work(lease, owner, found, attempt, again or attempt > 1, place=self.place())
         return None
 
     def _renew(self, connection: Connection, which: Any, seconds: float, **values: Any) -> bool:

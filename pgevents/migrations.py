@@ -47,9 +47,7 @@ def include_name(also: Optional[IncludeName] = None, schema: str = "pgevents") -
     """
     ours = _Ours(schema)
 
-    def include(
-        name: Optional[str], type_: str, parent_names: Mapping[str, Optional[str]]
-    ) -> bool:
+    def include(name: Optional[str], type_: str, parent_names: Mapping[str, Optional[str]]) -> bool:
         if type_ == "schema" and name == schema:
             return False
         if type_ == "table" and ours.has(parent_names.get("schema_name"), name):

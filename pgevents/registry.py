@@ -19,8 +19,20 @@ import inspect
 import threading
 import weakref
 from itertools import count
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar
-from typing import Union, cast
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import blinker
 
@@ -288,9 +300,7 @@ class Registry:
             fresh = tuple(
                 moment
                 for moment in moments
-                if not any(
-                    one.sender == sender and one.same_as(listener) for one in known[moment]
-                )
+                if not any(one.sender == sender and one.same_as(listener) for one in known[moment])
             )
             if not fresh:
                 return

@@ -158,9 +158,17 @@ class Runner(Worker):
         self._owner = owner
         self._ledger = ledger
         self._calls = Calls(
-            group, options.max_attempts, options.backoff, options.ordered,
-            options.keep_rows, ledger,
-            Audience(registry, known, group), known, metrics, strangers, self._goes_on,
+            group,
+            options.max_attempts,
+            options.backoff,
+            options.ordered,
+            options.keep_rows,
+            ledger,
+            Audience(registry, known, group),
+            known,
+            metrics,
+            strangers,
+            self._goes_on,
             self._finish_one,
         )
         self._tell = tell
@@ -178,8 +186,12 @@ class Runner(Worker):
         """Write the group's definition down; the last one who does has the say."""
         self._captured, place = captured, self._ledger.place()
         self._ledger.define(
-            self.group, self.options.start, captured, definition=self.definition,
-            options=self.options.own(), owner=self._owner,
+            self.group,
+            self.options.start,
+            captured,
+            definition=self.definition,
+            options=self.options.own(),
+            owner=self._owner,
         )
         self._defined, self._place = True, place
 
@@ -261,7 +273,11 @@ class Runner(Worker):
                 return wait
         try:
             work, held, backfill = self._ledger.claim(
-                self.group, self.definition, self._owner, self._topics, self.options,
+                self.group,
+                self.definition,
+                self._owner,
+                self._topics,
+                self.options,
                 self._idle,
             )
         except Superseded as other:
@@ -326,7 +342,8 @@ class Runner(Worker):
     def _tell_lost(self, events: int) -> None:
         logger.warning(
             "group %s lost its lease of %d events: another process handles them again",
-            self.group, events,
+            self.group,
+            events,
         )
 
     def _goes_on(self) -> bool:
@@ -547,9 +564,7 @@ class Runner(Worker):
         done = len(before) - len(rest) - len(failures)
         return Settlement(rest, failures, not over, 1 if handled else attempt, done)
 
-    def _written(
-        self, work: Work, settlement: Settlement, letters: Dict[int, int]
-    ) -> List[LogRow]:
+    def _written(self, work: Work, settlement: Settlement, letters: Dict[int, int]) -> List[LogRow]:
         """Tell what was written down, now that it is; return what of the lease is still to do."""
         self.trouble = None
         self.finished = len(work.rows) - len(settlement.rest)
@@ -564,15 +579,22 @@ class Runner(Worker):
                 metrics.retried += 1
                 logger.warning(
                     "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
-                    self.group, failure.row[0], failure.attempt, failure.delay, _told(failure),
+                    self.group,
+                    failure.row[0],
+                    failure.attempt,
+                    failure.delay,
+                    _told(failure),
                 )
         return settlement.rest if settlement.keep else []
 
     def _tell_of_death(self, failure: Failure, letter: Optional[int]) -> None:
         event = self._calls.event(failure.row, failure.attempt, failure.attempt > 1)
         logger.error(
-            "group %s gives up event %s after %d attempts", self.group, event.id,
-            failure.attempt, exc_info=discreet(failure.cause),
+            "group %s gives up event %s after %d attempts",
+            self.group,
+            event.id,
+            failure.attempt,
+            exc_info=discreet(failure.cause),
         )
         self._tell(
             "dead_lettered", group=self.group, event=event, error=failure.cause, letter=letter
@@ -599,7 +621,10 @@ class Runner(Worker):
         elif now - self._deserted[1] > SUCCESSION:
             logger.warning("group %s: nobody else is there, this process goes on", self.group)
             self._ledger.succeed(
-                self.group, other, definition=self.definition, options=self.options.own(),
+                self.group,
+                other,
+                definition=self.definition,
+                options=self.options.own(),
                 owner=self._owner,
             )
 

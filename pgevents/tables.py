@@ -13,8 +13,20 @@ Where it does not, ``migrations`` keeps Alembic from dropping them.
 import re
 from typing import Any, List
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Integer, MetaData
-from sqlalchemy import Table, Text, false, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
@@ -204,8 +216,9 @@ class Tables:
         Index(prefix + "leases_due", leases.c.group_name, leases.c.due, leases.c.id)
         Index(prefix + "leases_renewed", leases.c.group_name, leases.c.renewed)
         owned = leases.c.owner.isnot(None)
-        Index(prefix + "leases_owned", leases.c.group_name, postgresql_where=owned,
-              sqlite_where=owned)
+        Index(
+            prefix + "leases_owned", leases.c.group_name, postgresql_where=owned, sqlite_where=owned
+        )
         self._add(
             "dead",
             [

@@ -181,9 +181,7 @@ class Worker:
     def ended(self) -> bool:
         """Tell whether the thread ran, and runs no more though nobody has stopped it."""
         thread = self._thread
-        return thread is not None and thread.ident is not None and not (
-            self.alive or self.stopping
-        )
+        return thread is not None and thread.ident is not None and not (self.alive or self.stopping)
 
     @property
     def mistake(self) -> Optional[str]:

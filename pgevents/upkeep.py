@@ -99,9 +99,7 @@ class Upkeep:
         else:
             unheard = self._backend.unheard(wanted)
             if unheard:
-                raise NotInstalled(
-                    "; ".join(unheard) + ". Let somebody with the rights install it"
-                )
+                raise NotInstalled("; ".join(unheard) + ". Let somebody with the rights install it")
         for sentence in self.wishes.overruled(self._service, wanted):
             logger.warning("%s", sentence)
 

@@ -36,9 +36,7 @@ def connection_of(bind: Any, database: Any, targets: Iterable[Target]) -> Connec
         )
     if isinstance(bind, Session):
         return _of_session(bind, database, targets)
-    raise UsageError(
-        f"give the Session or Connection that writes, not {type(bind).__name__}"
-    )
+    raise UsageError(f"give the Session or Connection that writes, not {type(bind).__name__}")
 
 
 def _of_session(session: Session, database: Any, targets: Iterable[Target]) -> Connection:

@@ -27,8 +27,9 @@ def main(url):
     @registry.listens_for("orders", "after_insert", group="mailer")
     def handle(event):
         with engine.begin() as connection:
-            connection.execute(CALL, {
-                "id": event.key, "again": int(event.redelivered), "attempt": event.attempt})
+            connection.execute(
+                CALL, {"id": event.key, "again": int(event.redelivered), "attempt": event.attempt}
+            )
         item = event.new["item"]
         if item == "bad" and event.attempt == 1:
             raise ValueError("not now")

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1",
-             "/usr/local/lib*/faketime/libfaketimeMT.so.1")
+LIBRARIES = (
+    "/usr/lib/*/faketime/libfaketimeMT.so.1",
+    "/usr/lib*/faketime/libfaketimeMT.so.1",
+    "/usr/local/lib*/faketime/libfaketimeMT.so.1",
+)
 
 
 class Clock:

@@ -41,7 +41,8 @@ def pytest_generate_tests(metafunc):
     if "database" in metafunc.fixturenames:
         majors = postgresql.wanted_majors() if every else [None]
         metafunc.parametrize(
-            "database", ["sqlite", *majors], ids=["sqlite", *map(name, majors)], indirect=True)
+            "database", ["sqlite", *majors], ids=["sqlite", *map(name, majors)], indirect=True
+        )
 
 
 def name(major):
@@ -62,7 +63,8 @@ def pytest_runtest_makereport():
     """Make what a test logged fit to be sent to another process, half characters too."""
     report = yield
     report.sections = [
-        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
     return report
 
 
@@ -169,5 +171,6 @@ def orders(database):
     """A table of orders: id, item, status."""
     serial = "INTEGER PRIMARY KEY" if database.kind == "sqlite" else "serial PRIMARY KEY"
     database.execute(
-        "CREATE TABLE orders (id {}, item text, status text DEFAULT 'new')".format(serial))
+        "CREATE TABLE orders (id {}, item text, status text DEFAULT 'new')".format(serial)
+    )
     return database

@@ -110,7 +110,8 @@ def write(url, seed):
     place = make_url(url)
     if place.get_backend_name() == "postgresql":
         connection = psycopg2.connect(
-            host=place.host, port=place.port, dbname=place.database, user=place.username)
+            host=place.host, port=place.port, dbname=place.database, user=place.username
+        )
         mark = "%s"
     else:
         connection = sqlite3.connect(place.database, timeout=600)
@@ -122,12 +123,15 @@ def write(url, seed):
     done = 0
     while not over.is_set():
         done += 1
-        cursor.execute("UPDATE items SET body = {0} WHERE id = {0}".format(mark),
-                       ("u{}".format(done), chance.randint(1, last)))
+        cursor.execute(
+            "UPDATE items SET body = {0} WHERE id = {0}".format(mark),
+            ("u{}".format(done), chance.randint(1, last)),
+        )
         cursor.execute("DELETE FROM items WHERE id = {}".format(mark), (chance.randint(1, last),))
         last += 1
-        cursor.execute("INSERT INTO items VALUES ({0}, {0})".format(mark),
-                       (last, "i{}".format(done)))
+        cursor.execute(
+            "INSERT INTO items VALUES ({0}, {0})".format(mark), (last, "i{}".format(done))
+        )
         if chance.random() < 0.9:
             connection.commit()
         else:

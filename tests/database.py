@@ -91,4 +91,5 @@ class Sqlite(Database):
     def _connect(self, **options):
         # Closed by another thread than the one that used it, when a test leaves it open.
         return sqlite3.connect(
-            str(self.path), timeout=BUSY_TIMEOUT, check_same_thread=False, **options)
+            str(self.path), timeout=BUSY_TIMEOUT, check_same_thread=False, **options
+        )

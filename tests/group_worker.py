@@ -38,8 +38,14 @@ def main(url, kind, *options):
         "orders", "after_insert", fn, group="mailer", transactional=kind == "transactional"
     )
     hub = Hub(url, registry)
-    hub.group("mailer", batch_size=20, lease=3, ordered="unordered" not in options,
-              max_attempts=2 if "impatient" in options else 100, backoff=(0.05, 0.2))
+    hub.group(
+        "mailer",
+        batch_size=20,
+        lease=3,
+        ordered="unordered" not in options,
+        max_attempts=2 if "impatient" in options else 100,
+        backoff=(0.05, 0.2),
+    )
     hub.start()
     print("ready", flush=True)
     while True:

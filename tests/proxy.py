@@ -249,7 +249,7 @@ class Lane:
                     self.ended = True
                     self.sink.shutdown(socket.SHUT_WR)
             if self.pending:
-                self.pending = self.pending[self.sink.send(self.pending):]
+                self.pending = self.pending[self.sink.send(self.pending) :]
         except BlockingIOError:
             pass
 

@@ -1,8 +1,8 @@
 """Real PostgreSQL servers for the tests, whatever Linux, user or wheel they come from.
 
-    installations()  the PostgreSQLs on this machine: the system's and those in wheels
-    Server           one cluster of one installation: initdb, start, stop, restart
-    Servers          the servers of a test run, started when first asked for
+installations()  the PostgreSQLs on this machine: the system's and those in wheels
+Server           one cluster of one installation: initdb, start, stop, restart
+Servers          the servers of a test run, started when first asked for
 """
 
 import functools
@@ -338,19 +338,27 @@ class Server:
         self.stop("immediate")
         shutil.rmtree(str(self.directory), ignore_errors=True)
 
-    def url(self, database="postgres", user="postgres", password=None, port=None,
-            driver="postgresql+psycopg2"):
+    def url(
+        self,
+        database="postgres",
+        user="postgres",
+        password=None,
+        port=None,
+        driver="postgresql+psycopg2",
+    ):
         """The URL of a database; with driver="postgresql" libpq understands it too."""
         login = quote(user, safe="")
         if password is not None:
             login += ":" + quote(password, safe="")
         return "{}://{}@{}:{}/{}".format(
-            driver, login, self.host, port or self.port, quote(database, safe=""))
+            driver, login, self.host, port or self.port, quote(database, safe="")
+        )
 
     def connect(self, database="postgres", user="postgres", **options):
         """Open a plain psycopg2 connection over TCP."""
         return psycopg2.connect(
-            host=self.host, port=self.port, dbname=database, user=user, **options)
+            host=self.host, port=self.port, dbname=database, user=user, **options
+        )
 
     def execute(self, sql, *params, database="postgres", user="postgres"):
         """Run one statement in its own transaction and return its rows, if any."""
@@ -366,20 +374,25 @@ class Server:
     def create_database(self, encoding="UTF8"):
         """Create an empty database, in UTF-8 unless told otherwise, and return its name."""
         name = "test_{}_{}".format(os.getpid(), next(self._names))
-        self.execute(pgsql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-            pgsql.Identifier(name), pgsql.Literal(encoding)))
+        self.execute(
+            pgsql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+                pgsql.Identifier(name), pgsql.Literal(encoding)
+            )
+        )
         return name
 
     def drop_database(self, name):
         """Drop a database, and the sessions, slots and prepared transactions that hinder it."""
-        for gid, in self.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", name):
+        for (gid,) in self.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", name):
             self.execute("ROLLBACK PREPARED %s", gid, database=name)
         for pid, slot in self.execute(
-                "SELECT active_pid, slot_name FROM pg_replication_slots WHERE database = %s", name):
+            "SELECT active_pid, slot_name FROM pg_replication_slots WHERE database = %s", name
+        ):
             self.execute("SELECT pg_terminate_backend(%s, 5000)", pid)
             self.execute("SELECT pg_drop_replication_slot(%s)", slot)
-        self.execute(pgsql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
-            pgsql.Identifier(name)))
+        self.execute(
+            pgsql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(pgsql.Identifier(name))
+        )
 
     def create_user(self, password=None):
         """Create a user without any rights and return its name; with a password it is asked for."""
@@ -394,8 +407,15 @@ class Server:
 
     def _initdb(self, settings):
         self.installation.run(
-            "initdb", "--pgdata", self.data, "--username=postgres", "--auth=trust",
-            "--encoding=UTF8", "--locale=C", "--no-sync")
+            "initdb",
+            "--pgdata",
+            self.data,
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         settings.update(port=self.port, unix_socket_directories=self.directory)
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines("{} = '{}'\n".format(*setting) for setting in settings.items())
@@ -414,8 +434,13 @@ class Server:
     def _answers(self):
         """Ask through the unix socket: only this server can be behind it."""
         try:
-            psycopg2.connect(host=self.socket_directory, port=self.port, user="postgres",
-                             dbname="postgres", connect_timeout=5).close()
+            psycopg2.connect(
+                host=self.socket_directory,
+                port=self.port,
+                user="postgres",
+                dbname="postgres",
+                connect_timeout=5,
+            ).close()
         except psycopg2.OperationalError:
             return False
         return True
@@ -457,8 +482,11 @@ class Servers:
         if major is None:
             major = wanted_majors()[-1]
         if major not in installations():
-            raise NotInstalled("PostgreSQL {} is not installed, only {}".format(
-                major or "", [*installations()] or "none at all"))
+            raise NotInstalled(
+                "PostgreSQL {} is not installed, only {}".format(
+                    major or "", [*installations()] or "none at all"
+                )
+            )
         if major not in self._servers:
             self._servers[major] = Server(installations()[major])
         return self._servers[major].start()

@@ -29,9 +29,15 @@ def main(url, seconds, way):
         print("began", event.key, flush=True)
         time.sleep(0 if event.redelivered else float(seconds))
         with engine.begin() as connection:
-            connection.execute(STEP, {
-                "id": event.key, "again": int(event.redelivered), "pid": os.getpid(),
-                "began": began})
+            connection.execute(
+                STEP,
+                {
+                    "id": event.key,
+                    "again": int(event.redelivered),
+                    "pid": os.getpid(),
+                    "began": began,
+                },
+            )
 
     hub = Hub(url, registry)
 

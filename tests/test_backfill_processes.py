@@ -30,8 +30,13 @@ WHERE i < %s) SELECT i, 'a row that was there' FROM n"""
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.copier", *arguments], cwd=str(command.ROOT),
-        env=command.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        [sys.executable, "-m", "tests.copier", *arguments],
+        cwd=str(command.ROOT),
+        env=command.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def ready(process):
@@ -108,8 +113,11 @@ def test_a_copy_begun_by_a_backfill_equals_the_table_though_its_processes_end(it
 
     counts = dict(copy("SELECT backfill, count(*) FROM seen GROUP BY 1"))
     memory = copy("SELECT first, peak FROM memory")
-    print("{} rows in {:.0f} s, {} changes, kB at first and at most: {}".format(
-        counts[1], backfilled, counts.get(0), memory))
+    print(
+        "{} rows in {:.0f} s, {} changes, kB at first and at most: {}".format(
+            counts[1], backfilled, counts.get(0), memory
+        )
+    )
     assert copy("SELECT * FROM mistakes") == []
     assert counts[1] == total >= 0.9 * ROWS
     assert counts[0] > 0
@@ -120,12 +128,18 @@ def test_a_copy_begun_by_a_backfill_equals_the_table_though_its_processes_end(it
 def differences(items, copy):
     """Rows that are in one of the two alone."""
     found = []
-    last = max(items.execute("SELECT max(id) FROM items")[0][0],
-               copy("SELECT max(id) FROM copy")[0][0])
+    last = max(
+        items.execute("SELECT max(id) FROM items")[0][0], copy("SELECT max(id) FROM copy")[0][0]
+    )
     for first in range(0, last + 1, PAGE):
         pages = [
-            set(ask("SELECT id, body FROM {} WHERE id >= {} AND id < {}".format(
-                table, first, first + PAGE)))
+            set(
+                ask(
+                    "SELECT id, body FROM {} WHERE id >= {} AND id < {}".format(
+                        table, first, first + PAGE
+                    )
+                )
+            )
             for ask, table in ((items.execute, "items"), (copy, "copy"))
         ]
         found += sorted(pages[0] ^ pages[1])

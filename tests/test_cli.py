@@ -241,8 +241,15 @@ def test_what_install_captures_status_shows(orders):
 
 def test_install_captures_only_what_is_asked_for(orders):
     command.run(
-        "install", orders.url, "orders", "--moment", "after_insert", "--include", "status",
-        "--service", "shop",
+        "install",
+        orders.url,
+        "orders",
+        "--moment",
+        "after_insert",
+        "--include",
+        "status",
+        "--service",
+        "shop",
     )
 
     (row,) = captured(orders)
@@ -253,9 +260,7 @@ def test_install_captures_only_what_is_asked_for(orders):
 def test_status_says_when_nothing_is_captured(orders):
     code, out, _ = command.run("status", orders.url)
 
-    assert (code, out) == (
-        0, "nothing is captured here; pgevents install URL TABLE does that\n"
-    )
+    assert (code, out) == (0, "nothing is captured here; pgevents install URL TABLE does that\n")
 
 
 def test_status_says_what_to_do_about_a_table_that_is_gone(orders):
@@ -475,8 +480,21 @@ def test_without_the_extra_it_says_how_to_install_it(missing):
 @pytest.mark.parametrize(
     "name",
     [
-        "demo", "tail", "install", "uninstall", "status", "sql", "groups", "backfill", "dead",
-        "retry", "discard", "pause", "resume", "rewind", "drop",
+        "demo",
+        "tail",
+        "install",
+        "uninstall",
+        "status",
+        "sql",
+        "groups",
+        "backfill",
+        "dead",
+        "retry",
+        "discard",
+        "pause",
+        "resume",
+        "rewind",
+        "drop",
     ],
 )
 def test_every_command_explains_itself(name):

@@ -88,8 +88,9 @@ def test_retry_names_the_letters_that_there_are_not(mailer):
 
 
 def test_retry_says_what_cannot_be_handled_anew(mailer):
-    mailer.execute("DELETE FROM {}".format(
-        "pgevents_log" if mailer.kind == "sqlite" else "pgevents.log"))
+    mailer.execute(
+        "DELETE FROM {}".format("pgevents_log" if mailer.kind == "sqlite" else "pgevents.log")
+    )
 
     code, out, err = command.run("retry", mailer.url, "mailer")
 
@@ -164,7 +165,9 @@ def test_drop_tells_what_is_lost_and_asks(mailer):
     assert "1 waiting event and 1 dead letter are lost" in asked[1]
     assert [row["group"] for row in still] == ["mailer"]
     assert dropped == (
-        0, "the group mailer is dropped, with 1 waiting event and 1 dead letter\n", ""
+        0,
+        "the group mailer is dropped, with 1 waiting event and 1 dead letter\n",
+        "",
     )
     assert json.loads(after) == []
 
@@ -251,15 +254,15 @@ def test_uninstall_of_a_service_tells_that_groups_are_kept(mailer):
 
 
 def test_uninstall_leaves_groups_whose_tables_are_captured_no_more(mailer):
-    mailer.execute("DELETE FROM {}".format(
-        "pgevents_watch" if mailer.kind == "sqlite" else "pgevents.watch"))
+    mailer.execute(
+        "DELETE FROM {}".format("pgevents_watch" if mailer.kind == "sqlite" else "pgevents.watch")
+    )
 
     done = command.run("uninstall", mailer.url)
 
     assert done == (
         0,
-        "nothing was captured here\n"
-        "the groups mailer: kept; --everything deletes them, too\n",
+        "nothing was captured here\n" "the groups mailer: kept; --everything deletes them, too\n",
         "",
     )
     assert "mailer" in command.run("groups", mailer.url)[1]
@@ -334,7 +337,9 @@ def test_backfill_draws_a_bar_on_a_terminal(sqlite_copy):
     terminal, end = pty.openpty()
     waiting = subprocess.Popen(
         [sys.executable, "-m", "pgevents", "backfill", sqlite_copy.url, "copy"],
-        stdin=subprocess.DEVNULL, stdout=end, stderr=end,
+        stdin=subprocess.DEVNULL,
+        stdout=end,
+        stderr=end,
         env=command.environment(TERM="xterm", COLUMNS="100"),
     )
     os.close(end)

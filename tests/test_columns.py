@@ -67,13 +67,24 @@ def hears(registry, target, given, **changed):
     return bool(heard)
 
 
-@pytest.mark.parametrize("given, name", [
-    (Order.x, "x"), ("x", "x"), (Order.__table__.c.x, "x"), ([Order.x], "x"),
-    (Order.parent_id, "parent"), ("parent", "parent"), ("parent_id", "parent"),
-    (Order.across, "x"), ("across", "x"),
-    (Order.point, "x"), ("point", "y"),
-    (Order.stamp, "stamp"), (Stamped.stamp, "stamp"),
-])
+@pytest.mark.parametrize(
+    "given, name",
+    [
+        (Order.x, "x"),
+        ("x", "x"),
+        (Order.__table__.c.x, "x"),
+        ([Order.x], "x"),
+        (Order.parent_id, "parent"),
+        ("parent", "parent"),
+        ("parent_id", "parent"),
+        (Order.across, "x"),
+        ("across", "x"),
+        (Order.point, "x"),
+        ("point", "y"),
+        (Order.stamp, "stamp"),
+        (Stamped.stamp, "stamp"),
+    ],
+)
 def test_a_column_may_be_named_in_any_way(registry, given, name):
     other = next(column for column in ("id", "stamp") if column != name)
 

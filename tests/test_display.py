@@ -62,11 +62,24 @@ def test_text_that_is_not_printable_is_written_out():
     assert paragraphs("a\n\tb\x1b\r\n") == "a\n    b\\x1b\\r\n"
 
 
-@pytest.mark.parametrize("words", [
-    ["status"], ["groups"], ["dead", EVIL, "--traceback"], ["retry", EVIL, "99"], ["pause", EVIL],
-    ["backfill", EVIL], ["rewind", EVIL, "now"], ["drop", EVIL], ["uninstall", "--everything"],
-    ["uninstall", "--service", EVIL, "--yes"], ["dead", "nobody"], ["tail", "nothing"],
-], ids=lambda words: "-".join(words).replace(EVIL, "evil"))
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["groups"],
+        ["dead", EVIL, "--traceback"],
+        ["retry", EVIL, "99"],
+        ["pause", EVIL],
+        ["backfill", EVIL],
+        ["rewind", EVIL, "now"],
+        ["drop", EVIL],
+        ["uninstall", "--everything"],
+        ["uninstall", "--service", EVIL, "--yes"],
+        ["dead", "nobody"],
+        ["tail", "nothing"],
+    ],
+    ids=lambda words: "-".join(words).replace(EVIL, "evil"),
+)
 def test_the_command_prints_nothing_that_a_terminal_obeys(evil, words):
     code, out, err = command.run(words[0], evil, *words[1:], COLUMNS="400")
 
@@ -137,8 +150,7 @@ def test_a_letter_that_is_too_deep_hides_no_other(postgres):
     hub.group("g", max_attempts=1)
     with hub:
         for number, levels in enumerate((1, 100_00, 900, 2)):
-            postgres.execute(
-                "INSERT INTO t VALUES (%s, %s)", number, "[" * levels + "]" * levels)
+            postgres.execute("INSERT INTO t VALUES (%s, %s)", number, "[" * levels + "]" * levels)
         wait_for(lambda: len(hub.group("g").dead_letters()) == 4)
 
     code, out, err = command.run("dead", postgres.url, "g")

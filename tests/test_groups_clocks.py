@@ -32,8 +32,12 @@ def start():
     def start(database, *clocks):
         begun = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.clock_worker", database.url], cwd=str(command.ROOT),
-                env=command.environment(**clock.environment), stdout=subprocess.PIPE, text=True)
+                [sys.executable, "-m", "tests.clock_worker", database.url],
+                cwd=str(command.ROOT),
+                env=command.environment(**clock.environment),
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for clock in clocks
         ]
         running.extend(begun)

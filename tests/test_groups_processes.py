@@ -55,7 +55,8 @@ def effects(orders):
     """The table in which the workers leave a row for each event."""
     number = "INTEGER" if orders.kind == "sqlite" else "serial"
     orders.execute(
-        "CREATE TABLE effects (n {} PRIMARY KEY, id integer, again integer)".format(number))
+        "CREATE TABLE effects (n {} PRIMARY KEY, id integer, again integer)".format(number)
+    )
     return orders
 
 
@@ -111,7 +112,8 @@ class Disturbances:
     def _terminate(self):
         self._database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
     def _restart(self):
         self._database.server.restart(self._chance.choice(["fast", "immediate"]))

@@ -44,21 +44,50 @@ def back(value, raw="as the log has it"):
     return Event.from_json(event(value, raw).to_json()).new["v"]
 
 
-@pytest.mark.parametrize("value", [
-    {1: "x", "1": "y"}, {None: 1}, {(1, 2): [3]}, {Color.red: 1}, {1.5: {2: 3}},
-    {"$dict": 1}, {"$decimal": "1"}, {"a": {"$tuple": []}}, {},
-    [(1, 2), [decimal.Decimal("1.10")], {"a": b"\0"}], [[]], ((),),
-    Color.crimson, Mode.read, math.inf, NOW, NOW.replace(tzinfo=None), NOW.timetz(),
-    datetime.timedelta(-1, 5), "\ud800",
-], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "x", "1": "y"},
+        {None: 1},
+        {(1, 2): [3]},
+        {Color.red: 1},
+        {1.5: {2: 3}},
+        {"$dict": 1},
+        {"$decimal": "1"},
+        {"a": {"$tuple": []}},
+        {},
+        [(1, 2), [decimal.Decimal("1.10")], {"a": b"\0"}],
+        [[]],
+        ((),),
+        Color.crimson,
+        Mode.read,
+        math.inf,
+        NOW,
+        NOW.replace(tzinfo=None),
+        NOW.timetz(),
+        datetime.timedelta(-1, 5),
+        "\ud800",
+    ],
+    ids=repr,
+)
 def test_a_value_comes_back_as_it_was(value):
     assert back(value) == value
     assert type(back(value)) is type(value)
 
 
-@pytest.mark.parametrize("value", [
-    Own(), [Own()], (1, Own()), {"a": [Own()]}, {Own(): 1}, Mode.read | Mode.write, Mode(0),
-], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [
+        Own(),
+        [Own()],
+        (1, Own()),
+        {"a": [Own()]},
+        {Own(): 1},
+        Mode.read | Mode.write,
+        Mode(0),
+    ],
+    ids=str,
+)
 def test_what_holds_a_value_without_a_tag_goes_as_the_log_has_it(value):
     assert back(value, raw=["[1,5)", None]) == ["[1,5)", None]
 
@@ -69,11 +98,12 @@ def nested(levels):
 
 def test_a_value_that_is_too_deep_for_python_arrives_as_its_text():
     row = f'{{"a": "]}},[", "deep" : {nested(100_000)} , "k:": {{"x": [1, "\\""]}}, "n": 1.10}}'
-    found = Event((7, 8, NOW, "public.t", "insert", None, row, f'{{"user": {nested(100_000)}}}'),
-                  Shape("public", "t", key=("n",)))
+    found = Event(
+        (7, 8, NOW, "public.t", "insert", None, row, f'{{"user": {nested(100_000)}}}'),
+        Shape("public", "t", key=("n",)),
+    )
 
-    assert found.new == {
-        "a": "]},[", "deep": nested(100_000), "k:": {"x": [1, '"']}, "n": 1.1}
+    assert found.new == {"a": "]},[", "deep": nested(100_000), "k:": {"x": [1, '"']}, "n": 1.1}
     assert found.key == 1.1
     assert found.context == f'{{"user": {nested(100_000)}}}'
     assert Event.from_json(found.to_json()).new == found.new
@@ -95,17 +125,43 @@ def test_what_is_too_deep_to_be_written_or_read_is_one_clear_error():
             assert "no event in JSON" in str(error)
 
 
-@pytest.mark.parametrize("field, wrong", [
-    ("position", "x"), ("position", True), ("position", 1.0), ("position", None),
-    ("transaction", "8"), ("at", "2026-11-21T12:00:00"), ("at", "noon"), ("at", None),
-    ("topic", None), ("topic", 5), ("operation", "upsert"), ("operation", []),
-    ("schema", 5), ("table", None), ("key", "id"), ("key", [1]), ("key", None),
-    ("old", []), ("new", "row"), ("new", {"v": {"$timedelta": "1"}}),
-    ("new", {"v": {"$decimal": [0, [1], 2]}}), ("new", {"v": {"$bytes": 5}}),
-    ("new", {"v": {"$dict": {"a": 1}}}), ("new", {"v": {"$set": [[1]]}}),
-    ("new", {"v": {"$enum": ["json", "x", []]}}), ("changed", "v"), ("changed", [None]),
-    ("context", {}), ("attempt", 0), ("attempt", "1"), ("redelivered", 1), ("declared", "no"),
-])
+@pytest.mark.parametrize(
+    "field, wrong",
+    [
+        ("position", "x"),
+        ("position", True),
+        ("position", 1.0),
+        ("position", None),
+        ("transaction", "8"),
+        ("at", "2026-11-21T12:00:00"),
+        ("at", "noon"),
+        ("at", None),
+        ("topic", None),
+        ("topic", 5),
+        ("operation", "upsert"),
+        ("operation", []),
+        ("schema", 5),
+        ("table", None),
+        ("key", "id"),
+        ("key", [1]),
+        ("key", None),
+        ("old", []),
+        ("new", "row"),
+        ("new", {"v": {"$timedelta": "1"}}),
+        ("new", {"v": {"$decimal": [0, [1], 2]}}),
+        ("new", {"v": {"$bytes": 5}}),
+        ("new", {"v": {"$dict": {"a": 1}}}),
+        ("new", {"v": {"$set": [[1]]}}),
+        ("new", {"v": {"$enum": ["json", "x", []]}}),
+        ("changed", "v"),
+        ("changed", [None]),
+        ("context", {}),
+        ("attempt", 0),
+        ("attempt", "1"),
+        ("redelivered", 1),
+        ("declared", "no"),
+    ],
+)
 def test_a_field_of_another_type_is_refused(field, wrong):
     given = {**json.loads(event(1).to_json()), field: wrong}
 
@@ -134,8 +190,14 @@ def test_the_name_of_an_enum_runs_no_code(monkeypatch):
             ran.append(name)
 
     trap.Holder = Meta("Holder", (), {"Color": Color})
-    names = [["trap", "Color", "red"], ["trap", "Holder.Other", "red"], ["json", "loads", "red"],
-             ["trap", "Holder.Color", "red"], [__name__, "Color", "gone"], ["absent", "E", "x"]]
+    names = [
+        ["trap", "Color", "red"],
+        ["trap", "Holder.Other", "red"],
+        ["json", "loads", "red"],
+        ["trap", "Holder.Color", "red"],
+        [__name__, "Color", "gone"],
+        ["absent", "E", "x"],
+    ]
     found = []
     for name in names:
         given = {**json.loads(event(1).to_json()), "new": {"v": {"$enum": name}}}

@@ -84,8 +84,9 @@ def test_a_copy_kept_from_events_equals_the_tables(database, registry, seed):
     for table in TABLES:
         database.execute(table)
     if database.kind == "sqlite":
-        database.execute("PRAGMA journal_mode = {}".format(
-            random.Random(seed).choice(("wal", "delete"))))
+        database.execute(
+            "PRAGMA journal_mode = {}".format(random.Random(seed).choice(("wal", "delete")))
+        )
     for table in ("items", "notes", "bins"):
         registry.listen(table, ["after_change", "after_truncate"], copy)
 
@@ -110,7 +111,8 @@ def write(url, seed):
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.workload", url, "{}-p{}".format(seed, n), str(SECONDS)],
-            cwd=str(Path(__file__).parent.parent))
+            cwd=str(Path(__file__).parent.parent),
+        )
         for n in range(PROCESSES)
     ]
     threads = [
@@ -165,7 +167,9 @@ class connections_die:
                 return
             self._database.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'pgevents' AND datname = %s", self._database.name)
+                " WHERE application_name = 'pgevents' AND datname = %s",
+                self._database.name,
+            )
 
 
 def repeated(positions):

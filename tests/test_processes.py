@@ -57,7 +57,9 @@ def run(database, script, *words):
 
 
 def test_after_a_fork_both_processes_hear_everything(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         insert("before")
         wait_for(lambda: heard == ["before"])
@@ -79,7 +81,8 @@ def test_after_a_fork_both_processes_hear_everything(orders):
         wait_for(lambda: "c" in heard)
         print("parent", heard, hub.status()["connects"], flush=True)
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, err) == (0, "")
     assert sorted(out.splitlines()) == [
@@ -90,7 +93,9 @@ def test_after_a_fork_both_processes_hear_everything(orders):
 
 def test_without_fork_hooks_the_next_call_notices(orders):
     # As under uWSGI, which forks in C.
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         reading, writing = os.pipe()
         saved = hub._notice_fork
@@ -108,7 +113,8 @@ def test_without_fork_hooks_the_next_call_notices(orders):
         wait_for(lambda: heard == ["a"])
         print(os.waitpid(pid, 0)[1], hub.status()["connects"])
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "0 1\n", "")
 
@@ -144,7 +150,9 @@ def test_multiprocessing_goes_on_beside_a_hub(orders, method, tmp_path):
 
 
 def test_workers_that_a_preloading_server_forks_each_hear_everything(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         reading, writing = os.pipe()
         workers = []
@@ -162,14 +170,17 @@ def test_workers_that_a_preloading_server_forks_each_hear_everything(orders):
         insert(*map(str, range(20)))
         print([os.waitpid(pid, 0)[1] for pid in workers])
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "[0, 0, 0]\n", "")
 
 
 def test_a_group_in_forked_workers_handles_each_event_once(orders):
     orders.execute("CREATE TABLE effects (item text)")
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         import sqlalchemy
         registry.remove("orders", "after_insert", registry.all()[0][0].fn)
         def effect(event, connection):
@@ -190,7 +201,8 @@ def test_a_group_in_forked_workers_handles_each_event_once(orders):
         wait_for(lambda: hub.group("g").lag()[0] == 0)
         print(os.waitpid(pid, 0)[1])
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, out) == (0, "0\n")
     # On SQLite each may have met the other in a transaction, which is a warning.
@@ -199,16 +211,21 @@ def test_a_group_in_forked_workers_handles_each_event_once(orders):
 
 
 def test_the_interpreter_exits_with_a_running_hub(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         print("end")
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "end\n", "")
 
 
 def test_the_interpreter_exits_during_a_listener_that_takes_minutes(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         import logging
         logging.disable(logging.WARNING)
         began = threading.Event()
@@ -220,13 +237,16 @@ def test_the_interpreter_exits_during_a_listener_that_takes_minutes(orders):
         insert("a")
         assert began.wait(20)
         print("end")
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "end\n", "")
 
 
 def test_a_hub_works_with_more_than_a_thousand_open_files(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         import resource
         resource.setrlimit(resource.RLIMIT_NOFILE,
                            (min(2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
@@ -236,14 +256,17 @@ def test_a_hub_works_with_more_than_a_thousand_open_files(orders):
         wait_for(lambda: heard == ["a"])
         hub.stop()
         print("done")
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "done\n", "")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc tells the memory")
 def test_a_transaction_of_a_hundred_thousand_rows_takes_no_more_memory_than_a_page(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         def peak():
             with open("/proc/self/status") as status:
                 line, = [line for line in status if line.startswith("VmHWM")]
@@ -260,13 +283,16 @@ def test_a_transaction_of_a_hundred_thousand_rows_takes_no_more_memory_than_a_pa
         assert keys == list(range(1, 100001))
         assert peak() - before < 60, peak() - before
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "", "")
 
 
 def test_a_child_that_ends_as_programs_do_leaves_its_parent_alone(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         pid = os.fork()
         if pid == 0:
@@ -276,13 +302,16 @@ def test_a_child_that_ends_as_programs_do_leaves_its_parent_alone(orders):
         insert("a")
         wait_for(lambda: heard == ["a"])
         print(os.WEXITSTATUS(status), hub.status()["connects"])
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "7 1\n", "")
 
 
 def test_a_fork_inside_a_listener_disturbs_nobody(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         reading, writing = os.pipe()
         pids = []
         def fork(event):
@@ -302,7 +331,8 @@ def test_a_fork_inside_a_listener_disturbs_nobody(orders):
         wait_for(lambda: heard == ["fork"] + [str(n) for n in range(20)])
         print([os.waitpid(pid, 0)[1] for pid in pids], hub.status()["connects"])
         hub.stop()
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "[0] 1\n", "")
 
@@ -312,7 +342,9 @@ def test_what_a_forked_process_commits_to_a_wal_file_stays(sqlite):
     # its own: without any, whoever else closes the file removes the child's WAL.
     sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item text)")
     sqlite.execute("PRAGMA journal_mode = wal")
-    code, out, err = run(sqlite, """
+    code, out, err = run(
+        sqlite,
+        """
         import signal, sqlite3, subprocess
         hub.start()
         path, parent = url[len("sqlite:///"):], os.getpid()
@@ -329,7 +361,8 @@ def test_what_a_forked_process_commits_to_a_wal_file_stays(sqlite):
             os.write(1, b"written")
             os._exit(0)
         threading.Event().wait(60)
-    """)
+    """,
+    )
 
     assert (code, out, err) == (-9, "written", "")
     assert sqlite.execute("SELECT item FROM orders") == [("before",), ("after",)]
@@ -338,22 +371,28 @@ def test_what_a_forked_process_commits_to_a_wal_file_stays(sqlite):
 def test_the_interpreter_exits_though_the_hub_cannot_connect(tmp_path):
     address = "postgresql://127.0.0.1:{}/shop".format(free_port())
 
-    code, out, err = run(Nowhere(address), """
+    code, out, err = run(
+        Nowhere(address),
+        """
         import logging
         logging.disable(logging.WARNING)
         hub.start(wait=False)
         wait_for(lambda: hub.status()["error"])
         print(hub.status()["state"])
-    """)
+    """,
+    )
 
     assert (code, out, err) == (0, "connecting\n", "")
 
 
 def test_an_error_of_the_program_is_told_alone(orders):
-    code, out, err = run(orders, """
+    code, out, err = run(
+        orders,
+        """
         hub.start()
         raise SystemExit("my own error")
-    """)
+    """,
+    )
 
     assert (code, out, err) == (1, "", "my own error\n")
 
@@ -368,10 +407,22 @@ def application(environ, start_response):
 """)
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--preload", "-w", "3",
-         "-b", "127.0.0.1:{}".format(port), "shop:application"],
-        cwd=str(tmp_path), env=command.environment(SHOP=orders.url),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--preload",
+            "-w",
+            "3",
+            "-b",
+            "127.0.0.1:{}".format(port),
+            "shop:application",
+        ],
+        cwd=str(tmp_path),
+        env=command.environment(SHOP=orders.url),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     found = {}
 
     def all_answer(wanted):

@@ -14,17 +14,23 @@ from hypothesis import strategies as st
 from pgevents import Event, Hub, Registry
 from pgevents.backend import Wish
 from pgevents.postgres.snapshot import Snapshot
-from pgevents.target import OPERATIONS, Target, as_target
 from pgevents.tagged import from_tagged, to_tagged
+from pgevents.target import OPERATIONS, Target, as_target
 
 bounded = functools.partial(
-    settings, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+    settings,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
 
 # PostgreSQL has neither NUL nor surrogates in its text.
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 names = st.text(
-    st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=15)
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=15
+)
 
 
 def unfolded(times):
@@ -33,13 +39,15 @@ def unfolded(times):
 
 
 offsets = st.integers(-15 * 60, 15 * 60).map(
-    lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes)))
-wholes = st.integers(-2**63, 2**63 - 1)
+    lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes))
+)
+wholes = st.integers(-(2**63), 2**63 - 1)
 documents = st.recursive(
     # jsonb makes whole numbers of large floats.
     st.none() | st.booleans() | wholes | st.floats(-1e6, 1e6) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=8)
+    max_leaves=8,
+)
 
 POSTGRES = {
     "bigint": wholes,
@@ -48,15 +56,16 @@ POSTGRES = {
     "bytea": st.binary(max_size=50),
     "boolean": st.booleans(),
     "numeric": st.decimals(allow_nan=False, allow_infinity=False).filter(
-        lambda value: abs(value.adjusted()) < 500),
-    "timestamptz": unfolded(st.datetimes(
-        datetime.datetime(2, 1, 1), datetime.datetime(9998, 1, 1), timezones=offsets)),
+        lambda value: abs(value.adjusted()) < 500
+    ),
+    "timestamptz": unfolded(
+        st.datetimes(datetime.datetime(2, 1, 1), datetime.datetime(9998, 1, 1), timezones=offsets)
+    ),
     "timestamp": unfolded(st.datetimes()),
     "date": st.dates(),
     "time": unfolded(st.times()),
     "uuid": st.uuids(),
-    "interval": st.timedeltas(
-        datetime.timedelta(days=-10**6), datetime.timedelta(days=10**6)),
+    "interval": st.timedeltas(datetime.timedelta(days=-(10**6)), datetime.timedelta(days=10**6)),
     "json": documents,
     "jsonb": documents,
     "bigint[]": st.lists(st.none() | wholes, max_size=4),
@@ -69,8 +78,11 @@ SQLITE = {
     "TEXT": texts,
     "BLOB": st.binary(max_size=50),
     "": st.one_of(
-        wholes, st.floats(allow_nan=False), st.binary(max_size=50),
-        st.text(st.characters(blacklist_categories=["Cs"]))),
+        wholes,
+        st.floats(allow_nan=False),
+        st.binary(max_size=50),
+        st.text(st.characters(blacklist_categories=["Cs"])),
+    ),
 }
 
 
@@ -126,8 +138,11 @@ def adapted(kind, value):
 def test_any_values_arrive(line):
     types = SQLITE if line.database.kind == "sqlite" else POSTGRES
     kinds = list(types)
-    line.database.execute("CREATE TABLE t (id integer PRIMARY KEY, {})".format(
-        ", ".join("c{} {}".format(n, kind) for n, kind in enumerate(kinds))))
+    line.database.execute(
+        "CREATE TABLE t (id integer PRIMARY KEY, {})".format(
+            ", ".join("c{} {}".format(n, kind) for n, kind in enumerate(kinds))
+        )
+    )
     line.listen("t")
     numbers = itertools.count()
     marks = ["{}::{}".format(line.mark, k) if k in POSTGRES else line.mark for k in kinds]
@@ -137,9 +152,11 @@ def test_any_values_arrive(line):
     @given(st.tuples(*[st.none() | types[kind] for kind in kinds]))
     def check(values):
         number = next(numbers)
-        line.write(insert, [number] + [
-            None if v is None else adapted(kind, v) for kind, v in zip(kinds, values)])
-        event, = line.told()
+        line.write(
+            insert,
+            [number] + [None if v is None else adapted(kind, v) for kind, v in zip(kinds, values)],
+        )
+        (event,) = line.told()
         assert event.key == number
         assert [event.new["c{}".format(n)] for n in range(len(kinds))] == list(values)
 
@@ -158,13 +175,19 @@ def test_any_names_will_do(database):
         table += str(next(numbers))
         assume(not table.lower().startswith(("sqlite_", "pgevents_")))
         kinds = ", ".join(quoted(name) + " int" for name in columns)
-        database.execute("CREATE TABLE {} ({}, PRIMARY KEY ({}))".format(
-            quoted(table), kinds, quoted(columns[0])))
+        database.execute(
+            "CREATE TABLE {} ({}, PRIMARY KEY ({}))".format(
+                quoted(table), kinds, quoted(columns[0])
+            )
+        )
         line = Line(database)
         line.listen(quoted(table))
-        line.write("INSERT INTO {} VALUES ({})".format(
-            quoted(table), ", ".join(map(str, range(len(columns))))))
-        event, = line.told()
+        line.write(
+            "INSERT INTO {} VALUES ({})".format(
+                quoted(table), ", ".join(map(str, range(len(columns))))
+            )
+        )
+        (event,) = line.told()
         line.hub.stop()
         assert (event.table, event.key) == (table, 0)
         assert event.new == {name: n for n, name in enumerate(columns)}
@@ -173,15 +196,27 @@ def test_any_names_will_do(database):
 
 
 @bounded(max_examples=300)
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-    | st.decimals(allow_nan=False) | unfolded(st.datetimes(timezones=st.none() | offsets))
-    | st.dates()
-    | unfolded(st.times(timezones=st.none() | offsets))
-    | st.timedeltas() | st.uuids() | st.binary()
-    | st.sampled_from(OPERATIONS),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(
-        st.sampled_from(["$date", "$object", "$float", "a"]), inner), max_leaves=10))
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text()
+        | st.decimals(allow_nan=False)
+        | unfolded(st.datetimes(timezones=st.none() | offsets))
+        | st.dates()
+        | unfolded(st.times(timezones=st.none() | offsets))
+        | st.timedeltas()
+        | st.uuids()
+        | st.binary()
+        | st.sampled_from(OPERATIONS),
+        lambda inner: st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["$date", "$object", "$float", "a"]), inner),
+        max_leaves=10,
+    )
+)
 def test_tagged_values_are_given_back(value):
     back = from_tagged(json.loads(json.dumps(to_tagged(value))))
 
@@ -190,9 +225,14 @@ def test_tagged_values_are_given_back(value):
 
 xids = st.integers(1, 12)
 snapshots = st.tuples(xids, st.sets(xids)).map(
-    lambda pair: Snapshot.parse("{}:{}:{}".format(
-        min([x for x in pair[1] if x < pair[0]], default=pair[0]), pair[0],
-        ",".join(str(x) for x in sorted(pair[1]) if x < pair[0]))))
+    lambda pair: Snapshot.parse(
+        "{}:{}:{}".format(
+            min([x for x in pair[1] if x < pair[0]], default=pair[0]),
+            pair[0],
+            ",".join(str(x) for x in sorted(pair[1]) if x < pair[0]),
+        )
+    )
+)
 
 
 @bounded(max_examples=300)
@@ -210,8 +250,13 @@ def test_snapshots_compare_as_the_sets_of_what_they_see(one, other, more):
 
 columns = st.sampled_from("abcd")
 wishes = st.builds(
-    Wish, st.sets(st.sampled_from(OPERATIONS)), st.none() | st.sets(columns), st.sets(columns),
-    st.none() | st.booleans(), st.booleans())
+    Wish,
+    st.sets(st.sampled_from(OPERATIONS)),
+    st.none() | st.sets(columns),
+    st.sets(columns),
+    st.none() | st.booleans(),
+    st.booleans(),
+)
 
 
 @bounded(max_examples=500)

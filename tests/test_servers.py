@@ -116,8 +116,11 @@ def test_a_killed_test_run_leaves_nothing_behind(server):
     )
     bin = str(server.installation.bin)
 
-    killed = subprocess.run([sys.executable, "-c", script, bin], stdout=subprocess.PIPE,
-                            cwd=os.path.dirname(os.path.dirname(__file__)))
+    killed = subprocess.run(
+        [sys.executable, "-c", script, bin],
+        stdout=subprocess.PIPE,
+        cwd=os.path.dirname(os.path.dirname(__file__)),
+    )
 
     *paths, pid = killed.stdout.split()
     wait_until(lambda: not any(map(os.path.exists, paths)))
@@ -158,8 +161,10 @@ def test_a_frozen_proxy_lets_nothing_pass_until_it_thaws(postgres, proxy):
 def test_a_frozen_proxy_hides_that_the_other_end_has_gone(client, proxy, postgres):
     proxy.freeze()
 
-    postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                     " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
 
     assert select.select([client], [], [], SILENCE) == ([], [], [])
     proxy.thaw()
@@ -207,8 +212,7 @@ def test_a_cut_is_possible_in_a_frozen_proxy(client, proxy):
         ask(client)
 
 
-def test_a_refusing_proxy_keeps_its_connections_and_accepts_on_the_same_port(
-        client, proxy, server):
+def test_a_refusing_proxy_keeps_its_connections_and_accepts_on_the_same_port(client, proxy, server):
     url = server.url(port=proxy.port, driver="postgresql")
 
     proxy.refuse()

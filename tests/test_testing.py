@@ -164,9 +164,7 @@ def test_who_listens_to_another_table_or_schema_is_not_called(hub, registry, hea
 
 
 def test_columns_and_where_choose_as_they_do_in_a_hub(hub, registry, heard):
-    registry.listen(
-        Order, "after_update", heard, columns=[Order.status], where={"status": "paid"}
-    )
+    registry.listen(Order, "after_update", heard, columns=[Order.status], where={"status": "paid"})
 
     hub.update(Order, TEA, {"item": "coffee"})
     hub.update(Order, TEA, {"status": "paid"})
@@ -322,7 +320,16 @@ def test_a_fake_event_is_like_the_real_one(sqlite, registry, heard):
     fake.delete("orders", dict(TEA, status="paid"))
 
     def told(event):
-        return (event.moment, event.topic, event.key, event.old, event.new, event.changed,
-                event.context, event.attempt, event.redelivered)
+        return (
+            event.moment,
+            event.topic,
+            event.key,
+            event.old,
+            event.new,
+            event.changed,
+            event.context,
+            event.attempt,
+            event.redelivered,
+        )
 
     assert [told(event) for event in heard.take(3)] == [told(event) for event in real]

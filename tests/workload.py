@@ -33,12 +33,14 @@ class Writer:
         self.postgres = url.get_backend_name() == "postgresql"
         if self.postgres:
             self._connection = psycopg2.connect(
-                host=url.host, port=url.port, dbname=url.database, user=url.username)
+                host=url.host, port=url.port, dbname=url.database, user=url.username
+            )
             self._connection.autocommit = True
             self._errors = psycopg2.Error
         else:
             self._connection = sqlite3.connect(
-                url.database, timeout=LOCKED, isolation_level=None, check_same_thread=False)
+                url.database, timeout=LOCKED, isolation_level=None, check_same_thread=False
+            )
             self._errors = sqlite3.Error
         self._cursor = self._connection.cursor()
 
@@ -78,29 +80,53 @@ class Writer:
 
     def _deeds(self):
         return (
-            self._insert, self._insert, self._upsert, self._bulk, self._update, self._update,
-            self._nothing, self._key_change, self._delete, self._again, self._savepoint,
-            self._note, self._note, self._change_notes, self._drop_notes, self._bin, self._empty,
+            self._insert,
+            self._insert,
+            self._upsert,
+            self._bulk,
+            self._update,
+            self._update,
+            self._nothing,
+            self._key_change,
+            self._delete,
+            self._again,
+            self._savepoint,
+            self._note,
+            self._note,
+            self._change_notes,
+            self._drop_notes,
+            self._bin,
+            self._empty,
         )
 
     def _insert(self):
         self._do("INSERT INTO items VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", *self._row())
 
     def _upsert(self):
-        self._do("INSERT INTO items VALUES (%s, %s, %s)"
-                 " ON CONFLICT (id) DO UPDATE SET body = excluded.body", *self._row())
+        self._do(
+            "INSERT INTO items VALUES (%s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+            *self._row(),
+        )
 
     def _bulk(self):
         first, many = self._random.randrange(KEYS), self._random.choice((5, 50, 1000))
-        self._do("INSERT INTO notes WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1"
-                 " FROM n WHERE i < %s) SELECT i %% 10, 'bulk' FROM n", many)
-        self._do("INSERT INTO items WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1"
-                 " FROM n WHERE i < 20) SELECT %s + i, i, 'bulk' FROM n WHERE true"
-                 " ON CONFLICT DO NOTHING", first)
+        self._do(
+            "INSERT INTO notes WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1"
+            " FROM n WHERE i < %s) SELECT i %% 10, 'bulk' FROM n",
+            many,
+        )
+        self._do(
+            "INSERT INTO items WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1"
+            " FROM n WHERE i < 20) SELECT %s + i, i, 'bulk' FROM n WHERE true"
+            " ON CONFLICT DO NOTHING",
+            first,
+        )
 
     def _update(self):
-        self._do("UPDATE items SET body = %s WHERE part = %s AND id < 1000",
-                 self._body(), self._part())
+        self._do(
+            "UPDATE items SET body = %s WHERE part = %s AND id < 1000", self._body(), self._part()
+        )
 
     def _nothing(self):
         self._do("UPDATE items SET body = body WHERE part = %s", self._part())
@@ -130,8 +156,12 @@ class Writer:
         self._do("INSERT INTO notes VALUES (%s, %s)", self._part(), self._body())
 
     def _change_notes(self):
-        self._do("UPDATE notes SET body = %s WHERE part = %s AND body = %s",
-                 self._body(), self._part(), self._body())
+        self._do(
+            "UPDATE notes SET body = %s WHERE part = %s AND body = %s",
+            self._body(),
+            self._part(),
+            self._body(),
+        )
 
     def _drop_notes(self):
         self._do("DELETE FROM notes WHERE part = %s AND part > 0", self._part())

@@ -97,21 +97,27 @@ def _compare(
     for rival in rivals:
         venv = venvs[rival.package]
         variants[" ".join([rival.package, venv.version(), *rival.arguments])] = (
-            lambda rival=rival, venv=venv:  # type: ignore[misc]
-            events / rival.seconds(venv, fresh(), events)
+            lambda rival=rival, venv=venv: events  # type: ignore[misc]
+            / rival.seconds(venv, fresh(), events)
         )
     found = interleaved(report.rounds(3), variants)
     report.table(
         "Groups and queues, {}: events in a second through one process, {:,} waiting".format(
-            where, events),
+            where, events
+        ),
         ("", "median", "rounds", "to " + OURS),
-        _rows(found))
+        _rows(found),
+    )
 
 
 def _rows(found: Dict[str, List[float]]) -> Sequence[Sequence[str]]:
     return [
-        (name, "{:,.0f}".format(median), spread(found[name]),
-         "{:.3f}".format(ratio(found, name, OURS)))
+        (
+            name,
+            "{:,.0f}".format(median),
+            spread(found[name]),
+            "{:.3f}".format(ratio(found, name, OURS)),
+        )
         for name, median in medians(found).items()
     ]
 

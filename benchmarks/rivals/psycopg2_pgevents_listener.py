@@ -26,7 +26,8 @@ def main(url: str, mode: str) -> None:
         cursor.execute("SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp'")
         if cursor.fetchone() is None:
             trigger.INSTALL_TRIGGER_FUNCTION_STATEMENT = (
-                trigger.INSTALL_TRIGGER_FUNCTION_STATEMENT.replace(EXTENSION, INSTEAD))
+                trigger.INSTALL_TRIGGER_FUNCTION_STATEMENT.replace(EXTENSION, INSTEAD)
+            )
     pgevents.install_trigger_function(connection)
     pgevents.install_trigger(connection, "orders")
     pgevents.register_event_channel(connection)

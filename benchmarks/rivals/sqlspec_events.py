@@ -44,7 +44,7 @@ def main(url: str, number: int, backend: str) -> None:
 def _config(url: str, backend: str) -> object:
     events = {"events": {"backend": backend}}
     if url.startswith("sqlite:///"):
-        path = url[len("sqlite:///"):]
+        path = url[len("sqlite:///") :]
         return SqliteConfig(connection_config={"database": path}, extension_config=events)
     return PsycopgSyncConfig(connection_config={"conninfo": url}, extension_config=events)
 

@@ -48,8 +48,12 @@ class Script:
 
     def __enter__(self) -> "Script":
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, bufsize=0)
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
         self._unread = b""
         ready = self._line(READY)
         assert ready == b"ready", "{} said {!r}".format(self._command, ready)

@@ -43,8 +43,21 @@ def pgevents() -> None:
 
 
 for _command in (
-    demo, tail, install, uninstall, status, sql, groups, backfill, dead, retry, discard,
-    pause, resume, rewind, drop,
+    demo,
+    tail,
+    install,
+    uninstall,
+    status,
+    sql,
+    groups,
+    backfill,
+    dead,
+    retry,
+    discard,
+    pause,
+    resume,
+    rewind,
+    drop,
 ):
     pgevents.add_command(_command)
 

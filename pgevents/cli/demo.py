@@ -86,9 +86,7 @@ def _listen(path: str) -> Tuple[List[float], int]:
     return result
 
 
-def _follow(
-    lines: IO[str], heard: "queue.Queue[Tuple[float, Event]]"
-) -> Tuple[List[float], int]:
+def _follow(lines: IO[str], heard: "queue.Queue[Tuple[float, Event]]") -> Tuple[List[float], int]:
     """Show each transaction of the shop, and what was heard of it."""
     latencies, silent = [], 0
     for text in lines:

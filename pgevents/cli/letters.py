@@ -104,7 +104,10 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @click.option("--all-groups", is_flag=True, help="Those of all groups, in place of GROUP.")
 @click.option(
-    "--older-than", callback=options.age, default="0s", metavar="AGE",
+    "--older-than",
+    callback=options.age,
+    default="0s",
+    metavar="AGE",
     help="Only those that were given up so long ago: 30d, 12h, 45m, 90s.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")

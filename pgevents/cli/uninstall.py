@@ -39,9 +39,7 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
         rows, groups = hub.installed(), _groups(hub)
         ours = [row for row in rows if everything or service in row["services"]]
         if rows and not ours:
-            say(
-                f"the service {service!r} captures nothing here; there is {_services(rows)}"
-            )
+            say(f"the service {service!r} captures nothing here; there is {_services(rows)}")
             return
         if not yes and (ours or everything and groups):
             for line in _losses(rows, ours, groups, service, everything):

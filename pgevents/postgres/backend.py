@@ -116,9 +116,7 @@ class PostgreSQL(Backend):
     ) -> str:
         return self._capture.script(service, wishes, role, owner)
 
-    def missing(
-        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
-    ) -> List[str]:
+    def missing(self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]) -> List[str]:
         with self._cursor() as cursor:
             self._look_at_rights(cursor)
         with self._cursor() as cursor, one_view(cursor):
@@ -137,8 +135,14 @@ class PostgreSQL(Backend):
         self.warnings.set("rights", f"{loose}. {advice}" if loose else None)
         self.warnings.set("denied", "; ".join(self._capture.rights.broken(cursor)) or None)
         writers = "; ".join(self._capture.rights.writers(cursor))
-        self.warnings.set("writers", f"{writers}, which `pgevents sql --role` has not granted: they"
-                          " may forge events" if writers else None)
+        self.warnings.set(
+            "writers",
+            (
+                f"{writers}, which `pgevents sql --role` has not granted: they" " may forge events"
+                if writers
+                else None
+            ),
+        )
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         return missed_between(former, now)
@@ -160,9 +164,7 @@ class PostgreSQL(Backend):
             return self._housekeeping.clean(connection, older, groups)
 
     def reader(self) -> Reader:
-        return LogReader(
-            self._address, self.tables, self._poll_interval, self.warnings, self.marks
-        )
+        return LogReader(self._address, self.tables, self._poll_interval, self.warnings, self.marks)
 
     def watched(self, topic: str) -> Dict[str, Wish]:
         with self._cursor() as cursor:

@@ -166,8 +166,12 @@ class Capture:
                 for relation, wish in wishes:
                     if self._not_captured(cursor, service, [(relation, wish)]):
                         self.rights.lent(cursor, relation.topic, relation.oid)
-                        self._retry(cursor, relation.topic, lambda: self._watch(
-                            cursor, service, relation, wish), deadline)
+                        self._retry(
+                            cursor,
+                            relation.topic,
+                            lambda: self._watch(cursor, service, relation, wish),
+                            deadline,
+                        )
                     self._note_truncations(cursor, relation, deadline)
                 self._remove_orphans(cursor, deadline)
 
@@ -295,9 +299,7 @@ class Capture:
         self._retry(cursor, log, lambda: self._create_log(cursor, owner, oids), deadline)
         logger.info("installed the log %s", log)
 
-    def _create_log(
-        self, cursor: Any, owner: Optional[str], oids: List[Optional[int]]
-    ) -> None:
+    def _create_log(self, cursor: Any, owner: Optional[str], oids: List[Optional[int]]) -> None:
         if self._sound(cursor, owner):
             return  # another process came first
         installed = self._marked(cursor)
@@ -318,8 +320,9 @@ class Capture:
         statements: List[Any] = []
         for table in self.tables.metadata.sorted_tables:
             statements.append(CreateTable(table, if_not_exists=True))
-            statements += [CreateIndex(index, if_not_exists=True)
-                           for index in self.tables.indexes(table)]
+            statements += [
+                CreateIndex(index, if_not_exists=True) for index in self.tables.indexes(table)
+            ]
         return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
     def _log_sql(self) -> List[str]:
@@ -510,9 +513,7 @@ class Capture:
         there = self._truncations.there(cursor, [oid for oid, _ in wanted])
         return {key: trigger for key, trigger in wanted.items() if key not in there}
 
-    def _note_truncations(
-        self, cursor: Any, relation: Relation, deadline: Optional[float]
-    ) -> None:
+    def _note_truncations(self, cursor: Any, relation: Relation, deadline: Optional[float]) -> None:
         """Make those that are not there, each in a transaction of its own."""
         for (oid, _), trigger in self._unnoted(cursor, relation).items():
             partition = relation.more["partitions"][oid]
@@ -652,7 +653,9 @@ class Capture:
             return False
         logger.warning(
             "session %s of role %r holds the lock of those who install %s: going on without it",
-            pid, role, self.schema,
+            pid,
+            role,
+            self.schema,
         )
         return True
 

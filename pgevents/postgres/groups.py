@@ -259,9 +259,13 @@ class PostgresGroupLog(GroupLog):
         upto = place.upto or _NOTHING
         if backfill is not None:
             upto = place.since.and_also(backfill)
-        values = {**_since(place.since), "upto": upto.text, "seq": place.seq,
-                  "topics": topics + note_topics(topics),
-                  "last": last}
+        values = {
+            **_since(place.since),
+            "upto": upto.text,
+            "seq": place.seq,
+            "topics": topics + note_topics(topics),
+            "last": last,
+        }
         count, age = self._all(connection, _BEHIND, **values)[0]
         return int(count), float(age)
 
@@ -292,9 +296,7 @@ class PostgresGroupLog(GroupLog):
     def _backfilled(
         self, connection: Connection, place: Cursor, xid: int, limit: int
     ) -> List[LogRow]:
-        return self._all(
-            connection, self._backfilled_sql, xid=str(xid), seq=place.seq, rows=limit
-        )
+        return self._all(connection, self._backfilled_sql, xid=str(xid), seq=place.seq, rows=limit)
 
     def _fresh(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
@@ -340,11 +342,13 @@ class PostgresGroupLog(GroupLog):
 
     def _all(self, connection: Connection, sql: str, **values: Any) -> List[Any]:
         text = sql.format(
-            log=self._log, notes=self._notes, columns=_COLUMNS,
+            log=self._log,
+            notes=self._notes,
+            columns=_COLUMNS,
             too_large=pages.too_large("%(rows)s"),
         )
-        found = connection.exec_driver_sql(text, values) if values else connection.exec_driver_sql(
-            text
+        found = (
+            connection.exec_driver_sql(text, values) if values else connection.exec_driver_sql(text)
         )
         return [tuple(row) for row in found.fetchall()]
 

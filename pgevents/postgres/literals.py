@@ -1,9 +1,9 @@
-'''PostgreSQL's text of values that are made of others: arrays, composite values, hstore.
+"""PostgreSQL's text of values that are made of others: arrays, composite values, hstore.
 
-    array       {a,"b c",NULL,{nested}}     [0:1]={a,b}
-    composite   (1,,"a ""b"", c","")        nothing between commas is NULL
-    hstore      "a"=>"1", "b"=>NULL
-'''
+array       {a,"b c",NULL,{nested}}     [0:1]={a,b}
+composite   (1,,"a ""b"", c","")        nothing between commas is NULL
+hstore      "a"=>"1", "b"=>NULL
+"""
 
 import re
 from typing import Any, Dict, List, Optional
@@ -20,7 +20,7 @@ def array(text: str, delimiter: str = ",") -> List[Any]:
     """Return the elements, a text or None each, in nested lists. Raises ValueError."""
     outermost: List[Any] = []
     open_lists = [outermost]
-    body = text[text.index("=") + 1:] if text.startswith("[") else text
+    body = text[text.index("=") + 1 :] if text.startswith("[") else text
     for found in re.finditer(_IN_ARRAY.format(re.escape(delimiter)), body, re.DOTALL):
         quoted, brace, plain = found.groups()
         if brace == "{":

@@ -482,10 +482,18 @@ class LogReader(Reader):
         lock = f"pg_try_advisory_lock_shared({self._oid}, {number})"
         again, self._tried_to_own = self._tried_to_own is not None, time.monotonic()
         self._owned = bool(self._run(f"SELECT {lock} OR {lock}")[0][0])
-        self._warnings.set("owner", None if self._owned or not again else (
-            f"somebody holds the advisory lock ({self._oid}, {number}), by which others see that"
-            " this process lives: if it dies, its groups' leases are taken over when they run out"
-        ))
+        self._warnings.set(
+            "owner",
+            (
+                None
+                if self._owned or not again
+                else (
+                    f"somebody holds the advisory lock ({self._oid}, {number}), by which others"
+                    " see that this process lives: if it dies, its groups' leases are taken over"
+                    " when they run out"
+                )
+            ),
+        )
 
     def _waited(self) -> float:
         """Return for how many seconds writers have kept us waiting without a row."""

@@ -138,10 +138,13 @@ class Housekeeping:
             self._warnings.set("housekeeping", None)
         elif now - self._met_at >= SUSPICIOUS:
             who = "" if pid is None else f" in session {pid} of role {role!r}"
-            self._warnings.set("housekeeping", (
-                f"old rows stay in {self._tables.name('log')}: a transaction{who} has locked"
-                f" {self._notes} for {now - self._met_at:.0f} s. Somebody should end it"
-            ))
+            self._warnings.set(
+                "housekeeping",
+                (
+                    f"old rows stay in {self._tables.name('log')}: a transaction{who} has locked"
+                    f" {self._notes} for {now - self._met_at:.0f} s. Somebody should end it"
+                ),
+            )
 
 
 class _NotOurTurn(Exception):

@@ -230,8 +230,7 @@ class Rights:
                 strangers = self._strangers(cursor, _SCHEMA_OWNER.format(**self._names))
                 break
         if installed:
-            strangers = [stranger for stranger in strangers
-                         if stranger.kind in ("code", "trigger")]
+            strangers = [stranger for stranger in strangers if stranger.kind in ("code", "trigger")]
         if strangers:
             raise Denied(f"{'; '.join(map(str, strangers))}. {_ADVICE}")
 
@@ -304,8 +303,11 @@ class Rights:
         for stranger in self._strangers(cursor, judge):
             more = "drop it first" if stranger.owner is None else "not to the schema's owner"
             found.append(f"{stranger}, {more}")
-        cursor.execute(_RUNNER_OPEN.format(
-            open=_OPEN.format(runner="f.runner", keeper="f.keeper"), **self._names))
+        cursor.execute(
+            _RUNNER_OPEN.format(
+                open=_OPEN.format(runner="f.runner", keeper="f.keeper"), **self._names
+            )
+        )
         return found + [sentence for sentence, in cursor.fetchall()]
 
     def writers(self, cursor: Any) -> List[str]:
@@ -333,15 +335,24 @@ class Rights:
             logger.warning(
                 "%s belongs to %s, and its triggers run with the rights of %s%s. Install with"
                 " owner=, a role that may write the log and nothing else, to lend nothing more",
-                topic, owner, role, ", a superuser" if superuser else "",
+                topic,
+                owner,
+                role,
+                ", a superuser" if superuser else "",
             )
 
     def grants_sql(self, role: str) -> str:
         """Return what a hub of this role needs of the functions: a backfill calls them."""
-        helpers = ", ".join(f"{self.schema}.{name}" for name in (
-            "native(oid)", "columns(oid, json, json)", "careful(record)",
-            "row_sql(oid, json, json)", "row_sql(oid, json)",
-        ))
+        helpers = ", ".join(
+            f"{self.schema}.{name}"
+            for name in (
+                "native(oid)",
+                "columns(oid, json, json)",
+                "careful(record)",
+                "row_sql(oid, json, json)",
+                "row_sql(oid, json)",
+            )
+        )
         return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"
 
     def _strangers(self, cursor: Any, judge: str) -> List[Stranger]:

@@ -44,8 +44,12 @@ _ALWAYS = {
 }
 
 #: What a transactional listener gets back, in the order of FIRST.
-_LENT = ("search_path", "idle_in_transaction_session_timeout", "lock_timeout",
-         "transaction_timeout")
+_LENT = (
+    "search_path",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "transaction_timeout",
+)
 
 
 class First(NamedTuple):

@@ -17,7 +17,6 @@ from ..values import Decoder, chain, in_json, parse_datetime, parse_exactly, par
 from . import literals
 from .catalog import Type
 
-
 #: What psycopg2 makes of infinity.
 _DATES = {"infinity": datetime.date.max, "-infinity": datetime.date.min}
 _TIMES = {"infinity": datetime.datetime.max, "-infinity": datetime.datetime.min}
@@ -145,9 +144,7 @@ def kinds(types: Mapping[str, Type], table: Optional[Table], dialect: Dialect) -
     return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def _kind(
-    name: str, kind: Type, table: Optional[Table], dialect: Dialect
-) -> Optional[Kind]:
+def _kind(name: str, kind: Type, table: Optional[Table], dialect: Dialect) -> Optional[Kind]:
     if table is not None and _orm(name, kind, table, dialect) is not None:
         return declared(_column(table, name).type)
     if kind.element is not None:

@@ -109,9 +109,7 @@ class SQLite(Backend):
         _refuse_roles(role=role, owner=owner)
         return self._capture.script(service, wishes)
 
-    def missing(
-        self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]
-    ) -> List[str]:
+    def missing(self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]) -> List[str]:
         with self.connection() as connection, one_view(connection):
             if service is None:
                 self._warn_of_former(self._capture.former(connection, wishes))
@@ -151,9 +149,7 @@ class SQLite(Backend):
         return Captured(relation, wish.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
-        return SqliteGroupLog(
-            self._path, self.tables, self._gate, self.warnings, self._marks
-        )
+        return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings, self._marks)
 
     def looks_the_same(self, engine: Any) -> bool:
         try:

@@ -147,9 +147,7 @@ class Capture:
                 for topic, known in self._watched(connection).items()
                 if everything or service in known
             ]
-            connection.execute(
-                f"DELETE FROM {watch} WHERE service = ? OR ?", (service, everything)
-            )
+            connection.execute(f"DELETE FROM {watch} WHERE service = ? OR ?", (service, everything))
             for topic in topics:
                 relation = find_topic(connection, topic)
                 if relation is not None:
@@ -227,9 +225,10 @@ class Capture:
         )
 
     def _names(self, connection: sqlite3.Connection, kind: str) -> Set[str]:
-        return {row[0] for row in connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = ?", (kind,)
-        )}
+        return {
+            row[0]
+            for row in connection.execute("SELECT name FROM sqlite_master WHERE type = ?", (kind,))
+        }
 
     def _indexed(self, connection: sqlite3.Connection) -> bool:
         """Tell whether our indexes are there: release 0.1 made none."""
@@ -246,8 +245,9 @@ class Capture:
         statements: List[Any] = []
         for table in self.tables.metadata.sorted_tables:
             statements.append(CreateTable(table, if_not_exists=True))
-            statements += [CreateIndex(index, if_not_exists=True)
-                           for index in self.tables.indexes(table)]
+            statements += [
+                CreateIndex(index, if_not_exists=True) for index in self.tables.indexes(table)
+            ]
         return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
     def _watched(self, connection: sqlite3.Connection) -> Dict[str, Dict[str, Wish]]:
@@ -269,9 +269,7 @@ class Capture:
             f" VALUES ({values})"
         )
 
-    def _current(
-        self, connection: sqlite3.Connection, relation: Relation, wish: Wish
-    ) -> bool:
+    def _current(self, connection: sqlite3.Connection, relation: Relation, wish: Wish) -> bool:
         """Tell whether a table's triggers, and the views they write to, are what a wish needs."""
         there, wanted = self._there(connection, relation), self._triggers.of(relation, wish)
         return (
@@ -336,10 +334,14 @@ class Capture:
 
     def _view_there(self, connection: sqlite3.Connection, name: str) -> Tuple[str, ...]:
         """Return the definitions of a view of ours and of its trigger."""
-        return tuple(row[0] for row in connection.execute(
-            "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND name = tbl_name"
-            " ORDER BY type = 'trigger'", (name,)
-        ))
+        return tuple(
+            row[0]
+            for row in connection.execute(
+                "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND name = tbl_name"
+                " ORDER BY type = 'trigger'",
+                (name,),
+            )
+        )
 
     def _remove_orphans(self, connection: sqlite3.Connection) -> None:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""

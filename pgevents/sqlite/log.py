@@ -289,15 +289,19 @@ class LogReader(Reader):
         except Unavailable:
             return
         except DatabaseError as error:  # the rows that were read are worth more
-            self._backend.warnings.set("numbers", (
-                "somebody has emptied sqlite_sequence, and the numbers of the log cannot be raised"
-                f" again, so what is written now may be missed: {error}"
-            ))
+            self._backend.warnings.set(
+                "numbers",
+                (
+                    "somebody has emptied sqlite_sequence, and the numbers of the log cannot be"
+                    f" raised again, so what is written now may be missed: {error}"
+                ),
+            )
             return
         self._backend.warnings.set("numbers", None)
         logger.warning(
             "somebody has emptied sqlite_sequence: the numbers of %s go on after %d",
-            self._tables.name("log"), raised,
+            self._tables.name("log"),
+            raised,
         )
         self._set_back = None
 
@@ -337,8 +341,11 @@ class LogReader(Reader):
         if self._kernel.heard():
             self._heard_at = now
         elif now - self._heard_at > DEAF_AFTER:
-            logger.info("the kernel does not tell what is written to %s: looking for it every"
-                        " %.0f ms", self._path, SLOW * 1000)
+            logger.info(
+                "the kernel does not tell what is written to %s: looking for it every" " %.0f ms",
+                self._path,
+                SLOW * 1000,
+            )
             self._deafen()
 
     def _deafen(self) -> None:

@@ -35,9 +35,7 @@ def numbers(connection: sqlite3.Connection, tables: Tables) -> Numbers:
     return Numbers(*found)
 
 
-def heal(
-    connection: sqlite3.Connection, tables: Tables, deadline: Optional[float] = None
-) -> None:
+def heal(connection: sqlite3.Connection, tables: Tables, deadline: Optional[float] = None) -> None:
     """Let the numbers go on where they were, if somebody has set them back."""
     there = numbers(connection, tables)
     if there.noted < max(there.newest, there.passed):

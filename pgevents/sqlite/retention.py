@@ -41,9 +41,9 @@ def _delete(
 ) -> int:
     """Delete what the newest note of this age knows of, and mark that note."""
     notes = tables.name("retention")
-    upto = connection.execute(
-        f"SELECT max(upto) FROM {notes} WHERE at <= {_ago(age)}"
-    ).fetchone()[0]
+    upto = connection.execute(f"SELECT max(upto) FROM {notes} WHERE at <= {_ago(age)}").fetchone()[
+        0
+    ]
     deleted = 0
     while upto is not None:
         batch = _delete_batch(connection, tables, int(upto), mark, condition)

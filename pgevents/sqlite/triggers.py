@@ -56,8 +56,11 @@ class Triggers:
     def views(self, relation: Relation, wish: Wish) -> Dict[str, Tuple[str, str]]:
         """Return the views that these triggers write to: name → its definition, its trigger's."""
         wish = wish.settled().with_key(relation.key)
-        names = [self._names(relation, wish, operation)[0] for operation in wish.operations
-                 if operation in OPERATIONS]
+        names = [
+            self._names(relation, wish, operation)[0]
+            for operation in wish.operations
+            if operation in OPERATIONS
+        ]
         return {
             self._view(width): self._shared(width)
             for width in {_width(len(each)) for each in names if len(each) <= WIDEST}
@@ -73,8 +76,13 @@ class Triggers:
 
     def is_ours(self, text: str) -> bool:
         """Tell whether the definition of a table's trigger is ours, of any release."""
-        return self.is_former(text) or "/* pgevents " in text and (
-            f"INSERT INTO {self._schema}_capture_" in text or f"INSERT INTO {self._log}(" in text
+        return (
+            self.is_former(text)
+            or "/* pgevents " in text
+            and (
+                f"INSERT INTO {self._schema}_capture_" in text
+                or f"INSERT INTO {self._log}(" in text
+            )
         )
 
     def is_former(self, text: str) -> bool:
@@ -92,8 +100,9 @@ class Triggers:
         names, _ = self._names(relation, wish, operation)
         if self.is_former(text):
             row = "OLD" if operation == "delete" else "NEW"
-            ways = {name: f"'{name_literal(name)}', CASE typeof({row}.{quoted(name)})"
-                    for name in names}
+            ways = {
+                name: f"'{name_literal(name)}', CASE typeof({row}.{quoted(name)})" for name in names
+            }
         else:
             ways = {name: _field(name, operation) for name in names}
         return [name for name, way in ways.items() if way not in text]
@@ -140,9 +149,7 @@ class Triggers:
             f" {MARK} {self._record(fields, *(f'NEW.{head}' for head in heads))}; END",
         )
 
-    def _record(
-        self, fields: List[str], topic: str, operation: str, kept: str, count: str
-    ) -> str:
+    def _record(self, fields: List[str], topic: str, operation: str, kept: str, count: str) -> str:
         """Return the statement that writes a row of the log."""
         # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation.
         differs = "max(+o IS NOT +n COLLATE BINARY OR typeof(o) <> typeof(n))"

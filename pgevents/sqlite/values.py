@@ -143,10 +143,19 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
 
 
 #: Whatever a column is called, these are all that SQLite has, or SQLAlchemy makes of it.
-_ANY = Kind((
-    str, int, float, bytes, bool, decimal.Decimal,
-    datetime.date, datetime.datetime, datetime.time,
-))
+_ANY = Kind(
+    (
+        str,
+        int,
+        float,
+        bytes,
+        bool,
+        decimal.Decimal,
+        datetime.date,
+        datetime.datetime,
+        datetime.time,
+    )
+)
 
 
 def kinds(columns: Iterable[str], table: Optional[Table]) -> Dict[str, Kind]:

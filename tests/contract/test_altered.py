@@ -65,7 +65,8 @@ def test_a_column_that_some_tables_have_may_be_asked_of_any(orders, registry, he
 ALTERED = {
     "postgresql": [
         "ALTER TABLE orders ALTER day TYPE timestamp, DROP CONSTRAINT orders_pkey,"
-        " ADD PRIMARY KEY (item)"],
+        " ADD PRIMARY KEY (item)"
+    ],
     "sqlite": [
         "CREATE TABLE young (id int, item text PRIMARY KEY, status text, day timestamp)",
         "DROP TABLE orders",

@@ -135,9 +135,7 @@ def test_a_listener_of_an_earlier_release_does_not_widen_what_is_left_out_now(
 ):
     listening(orders, "after_change", service=service).install()
 
-    with listening(
-        orders, "after_change", listener=heard, exclude=["item"], old=False
-    ) as hub:
+    with listening(orders, "after_change", listener=heard, exclude=["item"], old=False) as hub:
         orders.execute("INSERT INTO orders (item) VALUES ('secret')")
         orders.execute("UPDATE orders SET item = 'other', status = 'sent'")
         inserted, updated = heard.take(2)
@@ -184,7 +182,8 @@ def test_watching_without_columns_means_all_of_them_and_another_is_told(orders, 
 
     assert (captured["include"], captured["exclude"]) == (None, [])
     assert told.endswith(
-        "orders: left out here, and captured all the same: item; wanted by the service 'stock'")
+        "orders: left out here, and captured all the same: item; wanted by the service 'stock'"
+    )
 
 
 def test_what_the_same_service_asked_for_earlier_stays_until_it_is_uninstalled(orders, caplog):

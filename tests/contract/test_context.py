@@ -75,9 +75,7 @@ def test_what_is_suppressed_is_not_heard(hub, heard, writer):
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_transaction_that_ends_within_the_block_ends_the_context(
-    orders, hub, heard, writer, end
-):
+def test_a_transaction_that_ends_within_the_block_ends_the_context(orders, hub, heard, writer, end):
     with hub.context(writer, user="ann"), hub.suppressed(writer):
         writer.execute(INSERT)
         getattr(writer, end)()
@@ -148,9 +146,11 @@ def test_postgresql_takes_the_setting_from_plain_sql(postgres, registry, heard):
     with Hub(postgres.url, registry) as hub:
         for value in ('{"user": "ann"}', "no JSON"):
             postgres.execute(
-                f"SET LOCAL pgevents.context = '{value}'; INSERT INTO orders DEFAULT VALUES")
+                f"SET LOCAL pgevents.context = '{value}'; INSERT INTO orders DEFAULT VALUES"
+            )
         postgres.execute(
-            "BEGIN; SET LOCAL pgevents.capture = 'off'; INSERT INTO orders DEFAULT VALUES; COMMIT")
+            "BEGIN; SET LOCAL pgevents.capture = 'off'; INSERT INTO orders DEFAULT VALUES; COMMIT"
+        )
         postgres.execute("INSERT INTO orders DEFAULT VALUES")
         found = contexts(hub, heard)
 
@@ -159,11 +159,15 @@ def test_postgresql_takes_the_setting_from_plain_sql(postgres, registry, heard):
 
 @pytest.mark.parametrize("around", ["context", "suppressed"])
 def test_a_writer_without_a_transaction_is_refused_and_nobody_else_notices(
-        hub, heard, orders, around):
+    hub, heard, orders, around
+):
     with orders.engine(isolation_level="AUTOCOMMIT").connect() as connection:
         with pytest.raises(UsageError, match="AUTOCOMMIT|begin a transaction"):
-            with hub.suppressed(connection) if around == "suppressed" else hub.context(
-                    connection, user="ann"):
+            with (
+                hub.suppressed(connection)
+                if around == "suppressed"
+                else hub.context(connection, user="ann")
+            ):
                 pass
         orders.execute("INSERT INTO orders (item) VALUES ('another writer')")
         connection.execute(INSERT)

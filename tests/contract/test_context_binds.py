@@ -27,8 +27,11 @@ class Note(Base):
 @pytest.fixture
 def other(database, tmp_path):
     """Another database of the same kind, with the same tables."""
-    other = Postgres(database.server) if database.kind == "postgresql" else Sqlite(
-        tmp_path / "other.db")
+    other = (
+        Postgres(database.server)
+        if database.kind == "postgresql"
+        else Sqlite(tmp_path / "other.db")
+    )
     Base.metadata.create_all(other.engine())
     yield other
     other.close()
@@ -54,6 +57,7 @@ class Routing(Session):
 
 def sessions(ours, theirs):
     """Sessions that write orders into our database, by name."""
+
     class Routed(Routing):
         engines = {"orders": ours, "notes": theirs}
 
@@ -64,7 +68,8 @@ def sessions(ours, theirs):
     yield "get_bind", Routed()
     yield "scoped", scoped_session(sessionmaker(binds={Order: ours, Note: theirs}))
     yield "other options", Session(
-        ours, binds={Note: ours.execution_options(isolation_level="AUTOCOMMIT")})
+        ours, binds={Note: ours.execution_options(isolation_level="AUTOCOMMIT")}
+    )
 
 
 def test_a_session_with_binds_says_it_where_the_hubs_tables_are(database, other, hub, heard):
@@ -102,8 +107,13 @@ def test_where_nobody_listens_by_class_the_sessions_own_binds_are_asked(database
 
 def test_what_writes_elsewhere_is_refused_with_both_a_reason_and_a_way(database, other, hub):
     memory = create_engine("sqlite://")
-    for writer in (Session(other.engine()), Session(binds={Note: other.engine()}), Session(),
-                   Session(memory), other.engine().connect()):
+    for writer in (
+        Session(other.engine()),
+        Session(binds={Note: other.engine()}),
+        Session(),
+        Session(memory),
+        other.engine().connect(),
+    ):
         with writer, pytest.raises(UsageError, match="which is not this hub's: give the"):
             with hub.suppressed(writer):
                 pass
@@ -174,7 +184,8 @@ def test_what_is_altered_through_such_a_session_is_the_hubs(sqlite, registry, he
         with Session(elsewhere, binds={Order: sqlite.engine()}) as session:
             with hub.altering(session, "orders"):
                 session.execute(
-                    text("ALTER TABLE orders DROP COLUMN item"), bind_arguments={"mapper": Order})
+                    text("ALTER TABLE orders DROP COLUMN item"), bind_arguments={"mapper": Order}
+                )
             session.commit()
         with Session(elsewhere) as session, pytest.raises(UsageError, match="not this hub's"):
             with hub.altering(session, "orders"):

@@ -55,9 +55,7 @@ def test_one_that_raises_is_called_again_and_then_reported_and_the_other_hears(
     assert items(told[0]["events"]) == ["a"]
 
 
-def test_the_log_names_the_listener_and_the_table_and_nothing_of_the_row(
-    orders, registry, caplog
-):
+def test_the_log_names_the_listener_and_the_table_and_nothing_of_the_row(orders, registry, caplog):
     def broken(event):
         raise ValueError("no")
 
@@ -86,7 +84,8 @@ def test_what_is_no_exception_ends_no_thread(orders, registry, heard, place, kin
         registry.listen("orders", "after_insert", print, where=leave)
     else:
         registry.listen(
-            "orders", "after_insert", leave, group="leavers" if place == "group" else None)
+            "orders", "after_insert", leave, group="leavers" if place == "group" else None
+        )
     registry.listen("orders", "after_insert", heard)
     hub = Hub(orders.url, registry, retry=Retry(attempts=1))
     hub.group("leavers", max_attempts=1)
@@ -416,10 +415,17 @@ class Asynchronous:
         pass
 
 
-@pytest.mark.parametrize("fn", [
-    asynchronous, generator, asynchronous_generator, Asynchronous(),
-    functools.partial(asynchronous),
-], ids=["async", "generator", "async generator", "object", "partial"])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        asynchronous,
+        generator,
+        asynchronous_generator,
+        Asynchronous(),
+        functools.partial(asynchronous),
+    ],
+    ids=["async", "generator", "async generator", "object", "partial"],
+)
 def test_a_function_that_a_call_would_not_run_is_refused(registry, fn):
     with pytest.raises(UsageError, match="asynchronous"):
         registry.listen("orders", "after_insert", fn)
@@ -437,14 +443,21 @@ def named(*, event):
     pass
 
 
-@pytest.mark.parametrize("fn, options, words", [
-    (nothing, {}, ["nothing", "one argument, the event"]),
-    (two, {}, ["two(event, connection)", "one argument, the event"]),
-    (named, {}, ["named(*, event)", "one argument, the event"]),
-    (nothing, {"batch": True}, ["nothing()", "one argument, a list of events"]),
-    (lambda event: None, {"group": "g", "transactional": True},
-     ["(event)", "two arguments, the event and a connection"]),
-], ids=["none", "two", "by name only", "batch", "transactional"])
+@pytest.mark.parametrize(
+    "fn, options, words",
+    [
+        (nothing, {}, ["nothing", "one argument, the event"]),
+        (two, {}, ["two(event, connection)", "one argument, the event"]),
+        (named, {}, ["named(*, event)", "one argument, the event"]),
+        (nothing, {"batch": True}, ["nothing()", "one argument, a list of events"]),
+        (
+            lambda event: None,
+            {"group": "g", "transactional": True},
+            ["(event)", "two arguments, the event and a connection"],
+        ),
+    ],
+    ids=["none", "two", "by name only", "batch", "transactional"],
+)
 def test_a_function_that_cannot_take_what_it_is_called_with_is_refused(
     registry, fn, options, words
 ):
@@ -495,11 +508,24 @@ class WithoutSignature:
         pass
 
 
-@pytest.mark.parametrize("fn", [
-    print, [].append, unittest.mock.Mock(), unittest.mock.create_autospec(Kept(None)), Kept,
-    Kept(None), Kept(None).method, functools.partial(two, connection=None), given_more(two), dict,
-    WithoutSignature(), functools.partial(print, end=""), lambda event, /, *more, **others: None,
-])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        print,
+        [].append,
+        unittest.mock.Mock(),
+        unittest.mock.create_autospec(Kept(None)),
+        Kept,
+        Kept(None),
+        Kept(None).method,
+        functools.partial(two, connection=None),
+        given_more(two),
+        dict,
+        WithoutSignature(),
+        functools.partial(print, end=""),
+        lambda event, /, *more, **others: None,
+    ],
+)
 def test_whatever_can_be_called_with_an_event_is_taken(registry, fn):
     registry.listen("orders", "after_insert", fn)
 
@@ -523,12 +549,27 @@ def test_what_is_no_database_of_ours_is_refused(bind):
         Hub(bind)
 
 
-@pytest.mark.parametrize("option", [
-    {"workers": 0}, {"workers": 1.5}, {"workers": True}, {"queue_size": 2.5}, {"retention": "1"},
-    {"retention": float("nan")}, {"group_retention": "x"}, {"behind_after": "x"},
-    {"poll_interval": 0}, {"retry": 3}, {"registry": 7}, {"bell": "off"}, {"service": ""},
-    {"service": None}, {"service": "a\0"},
-], ids=str)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"workers": 0},
+        {"workers": 1.5},
+        {"workers": True},
+        {"queue_size": 2.5},
+        {"retention": "1"},
+        {"retention": float("nan")},
+        {"group_retention": "x"},
+        {"behind_after": "x"},
+        {"poll_interval": 0},
+        {"retry": 3},
+        {"registry": 7},
+        {"bell": "off"},
+        {"service": ""},
+        {"service": None},
+        {"service": "a\0"},
+    ],
+    ids=str,
+)
 def test_an_option_that_cannot_be_is_named(option):
     with pytest.raises(UsageError, match="".join(option) + "|NUL"):
         Hub("sqlite:///shop.db", **option)

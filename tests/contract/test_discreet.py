@@ -64,8 +64,13 @@ def test_an_error_without_a_row_is_logged_as_it_is(orders, registry, caplog):
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://me:hun%00ter@host/shop", "postgresql://me:hunter@host:port/shop",
-            "me:hunter@host"])
+    "url",
+    [
+        "postgresql://me:hun%00ter@host/shop",
+        "postgresql://me:hunter@host:port/shop",
+        "me:hunter@host",
+    ],
+)
 def test_a_url_that_is_none_is_not_repeated_whatever_is_printed_of_the_error(registry, url):
     with pytest.raises(UsageError, match="no database URL") as caught:
         Hub(url, registry)
@@ -93,6 +98,7 @@ def test_what_the_server_says_of_a_row_is_in_no_error_of_ours(postgres, registry
     with pytest.raises(Exception, match="duplicate key") as caught:
         with hub._backend.connection() as connection:
             connection.cursor().execute(
-                "INSERT INTO public.orders VALUES (4711); INSERT INTO public.orders VALUES (4711)")
+                "INSERT INTO public.orders VALUES (4711); INSERT INTO public.orders VALUES (4711)"
+            )
 
     assert "4711" not in str(caught.value)

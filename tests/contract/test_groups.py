@@ -145,9 +145,7 @@ def test_in_an_unordered_group_a_failing_event_holds_up_nobody(orders, registry,
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(
-    orders, registry, heard, ordered
-):
+def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(orders, registry, heard, ordered):
     calls = []
     cured = threading.Event()
     told = []
@@ -212,12 +210,16 @@ class Wordless(Exception):
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize("error, said", [
-    (ValueError("a\0b"), r"ValueError('a\x00b')"),
-    (OSError("/scan/\udcfc.pdf"), r"OSError('/scan/\udcfc.pdf')"),
-    (ValueError("für 5 € 🐘"), "ValueError('für 5 € 🐘')"),
-    (Wordless(), "<Wordless, whose repr() failed>"),
-], ids=["nul", "surrogate", "letters", "wordless"])
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ValueError("a\0b"), r"ValueError('a\x00b')"),
+        (OSError("/scan/\udcfc.pdf"), r"OSError('/scan/\udcfc.pdf')"),
+        (ValueError("für 5 € 🐘"), "ValueError('für 5 € 🐘')"),
+        (Wordless(), "<Wordless, whose repr() failed>"),
+    ],
+    ids=["nul", "surrogate", "letters", "wordless"],
+)
 def test_any_error_can_be_kept(orders, registry, error, said):
     def handle(event):
         raise error
@@ -270,7 +272,7 @@ def test_a_transactional_listener_that_ends_the_transaction_is_told_not_to(order
     group = hub.group("mailer", max_attempts=2, backoff=(0.01, 0.02))
     with hub:
         insert(orders, "bad", "good")
-        letter, = wait_for(group.dead_letters)
+        (letter,) = wait_for(group.dead_letters)
         wait_for(lambda: group.lag()[0] == 0)
 
     assert "neither commits nor rolls back" in letter.error
@@ -363,14 +365,14 @@ def test_a_group_that_is_rewound_to_what_is_to_come_hears_what_is_new(orders, re
         insert(orders, "tea")
         heard.next(TIMEOUT)
         assert hub.drain()
-        hub.group("mailer").rewind(10 ** 9)
+        hub.group("mailer").rewind(10**9)
         insert(orders, "milk")
         event = heard.next(TIMEOUT)
 
     assert event.new["item"] == "milk"
 
 
-@pytest.mark.parametrize("to", [-1, 2 ** 63, True, 1.5, None, "yesterday"])
+@pytest.mark.parametrize("to", [-1, 2**63, True, 1.5, None, "yesterday"])
 def test_a_group_cannot_be_rewound_to_what_is_no_place(orders, registry, heard, to):
     registry.listen("orders", "after_insert", heard, group="mailer")
     with Hub(orders.url, registry) as hub:
@@ -442,8 +444,7 @@ def test_who_went_without_a_word_is_succeeded_too(orders, registry, heard, monke
         other = {**hub.group("mailer").info(), "ordered": False}
         definition = json.dumps({name: other[name] for name in ("ordered", "topics")})
         owner = "{}:{}:1".format(socket.gethostname(), dead.pid)
-        orders.execute(
-            "UPDATE {} SET definition = %s, owner = %s".format(table), definition, owner)
+        orders.execute("UPDATE {} SET definition = %s, owner = %s".format(table), definition, owner)
         insert(orders, "a")
         event = heard.next(TIMEOUT)
 
@@ -514,8 +515,7 @@ def test_a_wait_is_not_cut_short_by_a_process_with_shorter_ones(orders, heard):
     with hubs[1]:
         insert(orders, "good")
         heard.next(TIMEOUT)
-        waiting = orders.execute(
-            "SELECT attempt FROM {} WHERE owner IS NULL".format(leases))
+        waiting = orders.execute("SELECT attempt FROM {} WHERE owner IS NULL".format(leases))
 
     assert waiting == [(2,)]
 
@@ -601,9 +601,7 @@ def test_listeners_options_that_exclude_each_other_are_named(registry):
         registry.listen("orders", "after_insert", print, group="")
 
 
-def test_a_backfill_gives_the_existing_rows_first_and_then_what_changes(
-    orders, registry, heard
-):
+def test_a_backfill_gives_the_existing_rows_first_and_then_what_changes(orders, registry, heard):
     insert(orders, "a", "b", "c")
     registry.listen("orders", "after_change", heard, group="copy")
     plain = []
@@ -745,9 +743,19 @@ def test_what_is_asked_of_an_unknown_group_is_an_error(orders):
     hub.install()
     group = hub.group("nobody")
 
-    for call in (group.dead_letters, group.retry_dead, group.discard_dead, group.lag, group.info,
-                 group.progress, group.served_by, group.pause, group.resume, group.drop,
-                 lambda: group.rewind("now")):
+    for call in (
+        group.dead_letters,
+        group.retry_dead,
+        group.discard_dead,
+        group.lag,
+        group.info,
+        group.progress,
+        group.served_by,
+        group.pause,
+        group.resume,
+        group.drop,
+        lambda: group.rewind("now"),
+    ):
         with pytest.raises(UsageError, match="no group 'nobody'"):
             call()
     hub.stop()
@@ -763,11 +771,26 @@ def test_a_dead_letter_is_named_by_its_number(orders, letter):
         group.discard_dead(letter)
 
 
-@pytest.mark.parametrize("option, value", [
-    ("batch_size", 0), ("batch_size", 2.5), ("batch_size", "7"), ("lease", 0.5), ("lease", None),
-    ("lease", float("nan")), ("max_attempts", 0), ("backoff", 3), ("backoff", (1,)),
-    ("backoff", (-1, 2)), ("ordered", "no"), ("keep_rows", 0), ("start", "then"), ("colour", "red"),
-], ids=str)
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("batch_size", 0),
+        ("batch_size", 2.5),
+        ("batch_size", "7"),
+        ("lease", 0.5),
+        ("lease", None),
+        ("lease", float("nan")),
+        ("max_attempts", 0),
+        ("backoff", 3),
+        ("backoff", (1,)),
+        ("backoff", (-1, 2)),
+        ("ordered", "no"),
+        ("keep_rows", 0),
+        ("start", "then"),
+        ("colour", "red"),
+    ],
+    ids=str,
+)
 def test_a_wrong_option_of_a_group_is_refused_at_once(orders, option, value):
     with pytest.raises(UsageError) as caught:
         Hub(orders.url, Registry()).group("mailer", **{option: value})

@@ -66,9 +66,15 @@ def lose_answer(monkeypatch, ledger, thing, method, committed):
 
 
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "not"])
-@pytest.mark.parametrize("what, transactional", [
-    ("claim", False), ("acknowledgement", False), ("acknowledgement", True),
-], ids=["claim", "acknowledgement", "transaction"])
+@pytest.mark.parametrize(
+    "what, transactional",
+    [
+        ("claim", False),
+        ("acknowledgement", False),
+        ("acknowledgement", True),
+    ],
+    ids=["claim", "acknowledgement", "transaction"],
+)
 def test_all_is_there_once_and_at_once_whatever_answer_is_lost(
     orders, registry, monkeypatch, what, committed, transactional
 ):
@@ -81,7 +87,8 @@ def test_all_is_there_once_and_at_once_whatever_answer_is_lost(
             raise ValueError("poison")
         if connection is not None:
             connection.execute(
-                sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]})
+                sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]}
+            )
         else:
             insert_effect(orders, event)
 
@@ -121,7 +128,8 @@ def test_effects_are_there_once_though_a_batch_listener_beside_them_fails(
 
     def write(event, connection):
         connection.execute(
-            sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]})
+            sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]}
+        )
 
     def index(events):
         batches.append([event.new["item"] for event in events])

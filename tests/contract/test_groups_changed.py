@@ -96,8 +96,7 @@ def test_no_thread_of_a_group_begins_after_stop(orders, registry, heard, monkeyp
 
     on_define(monkeypatch, after=wait)
     with Hub(orders.url, registry) as hub:
-        listening = in_thread(
-            registry.listen, "orders", "after_insert", heard, group="mailer")
+        listening = in_thread(registry.listen, "orders", "after_insert", heard, group="mailer")
         assert defined.wait(TIMEOUT)
         hub.stop()
         go_on.set()
@@ -122,8 +121,9 @@ def test_no_thread_of_a_group_begins_after_a_start_that_failed(
     with pytest.raises(Unavailable):
         hub.start(timeout=0.2)
     go_on.set()
-    wait_for(lambda: not [
-        one for one in threading.enumerate() if one.name.startswith("pgevents-source")])
+    wait_for(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("pgevents-source")]
+    )
 
     assert group_threads() == []
     assert hub.status()["state"] == "stopped"

@@ -82,8 +82,9 @@ def test_who_lost_its_lease_cannot_acknowledge(orders, heard):
 def move(database, seconds):
     """Make the times of the leases those of a clock that was set since."""
     table = "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases"
-    database.execute("UPDATE {} SET due = due + {}, renewed = renewed + {}".format(
-        table, seconds, seconds))
+    database.execute(
+        "UPDATE {} SET due = due + {}, renewed = renewed + {}".format(table, seconds, seconds)
+    )
 
 
 def test_an_event_that_ended_its_processes_is_told_as_a_dead_letter_too(orders, registry):
@@ -115,9 +116,7 @@ def test_an_event_that_ended_its_processes_is_told_as_a_dead_letter_too(orders, 
     assert [(one["event"], str(one["error"])) for one in told] == [(letter.event, letter.error)]
 
 
-def test_an_event_that_waits_is_tried_again_though_the_clock_was_set_back(
-    orders, registry, heard
-):
+def test_an_event_that_waits_is_tried_again_though_the_clock_was_set_back(orders, registry, heard):
     def fail_once(event):
         if event.attempt == 1:
             raise ValueError("not now")
@@ -149,7 +148,11 @@ def test_who_died_before_the_clock_was_set_back_is_taken_over_from(orders, regis
     orders.execute(
         "INSERT INTO {} (group_name, seqs, attempt, owner, renewed, due)"
         " VALUES ('mailer', %s, 1, %s, %s, %s)".format(table),
-        str(first.position), owner, time.time() + DAY, time.time() + DAY + 10)
+        str(first.position),
+        owner,
+        time.time() + DAY,
+        time.time() + DAY + 10,
+    )
 
     with hub:
         event = heard.next(TIMEOUT)
@@ -162,14 +165,23 @@ def leave(database, positions, **values):
     dead = subprocess.Popen(["true"])
     dead.wait()
     values = {
-        "group_name": "mailer", "seqs": ",".join(map(str, positions)), "attempt": 1,
-        "again": False, "owner": "{}:{}:1".format(socket.gethostname(), dead.pid),
-        "renewed": time.time() - 5, "due": time.time() + 60, **values}
+        "group_name": "mailer",
+        "seqs": ",".join(map(str, positions)),
+        "attempt": 1,
+        "again": False,
+        "owner": "{}:{}:1".format(socket.gethostname(), dead.pid),
+        "renewed": time.time() - 5,
+        "due": time.time() + 60,
+        **values,
+    }
     database.execute(
         "INSERT INTO {} ({}) VALUES ({})".format(
             "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases",
-            ", ".join(values), ", ".join(["%s"] * len(values))),
-        *values.values())
+            ", ".join(values),
+            ", ".join(["%s"] * len(values)),
+        ),
+        *values.values(),
+    )
 
 
 def handled(database, registry, heard, number):

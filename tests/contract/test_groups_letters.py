@@ -22,8 +22,11 @@ def dead(database):
 
 
 def age(database, letter, days):
-    database.execute("UPDATE {} SET at = %s WHERE id = %s".format(dead(database)),
-                     time.time() - days * DAY, letter.id)
+    database.execute(
+        "UPDATE {} SET at = %s WHERE id = %s".format(dead(database)),
+        time.time() - days * DAY,
+        letter.id,
+    )
 
 
 def fail(event):
@@ -109,10 +112,15 @@ def test_a_group_may_keep_no_rows_in_its_dead_letters_and_retry_them(orders, reg
     assert hub.group("mailer", keep_rows=True).name == "mailer"
 
 
-@pytest.mark.parametrize("kind, literal", [
-    ("numeric", "12345678901234567890.123456789"), ("text", "'a\"b ü'"), ("real", "0.1"),
-    ("bigint", "9223372036854775807"),
-])
+@pytest.mark.parametrize(
+    "kind, literal",
+    [
+        ("numeric", "12345678901234567890.123456789"),
+        ("text", "'a\"b ü'"),
+        ("real", "0.1"),
+        ("bigint", "9223372036854775807"),
+    ],
+)
 def test_the_key_that_a_dead_letter_keeps_is_exact(database, registry, kind, literal):
     database.execute("CREATE TABLE things (id {} PRIMARY KEY, what text)".format(kind))
     registry.listen("things", "after_insert", fail, group="a")

@@ -32,8 +32,7 @@ class Claims:
         """Write leases as events leave that have failed."""
         now = time.time()
         rows = [{"seqs": str(n), "due": now + 3600 + n, **values} for n in range(number)]
-        insert = self.ledger._leases.insert().values(
-            group_name="g", attempt=2, renewed=now - 60)
+        insert = self.ledger._leases.insert().values(group_name="g", attempt=2, renewed=now - 60)
         with self.ledger.transaction() as connection:
             connection.execute(insert, rows)
 
@@ -62,7 +61,8 @@ class Claims:
     def _rows(self, connection):
         counted = (
             "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"
-            " FROM pg_stat_xact_all_tables WHERE relid = 'pgevents.leases'::regclass")
+            " FROM pg_stat_xact_all_tables WHERE relid = 'pgevents.leases'::regclass"
+        )
         before = connection.exec_driver_sql(counted).scalar()
         read = []
         yield read
@@ -116,14 +116,17 @@ def test_a_database_of_an_earlier_release_gets_the_indexes(orders):
     table = hub._backend.tables.leases
     names = {index.name for index in table.indexes}
     for name in names:
-        orders.execute("DROP INDEX {}".format(
-            name if orders.kind == "sqlite" else "pgevents." + name))
+        orders.execute(
+            "DROP INDEX {}".format(name if orders.kind == "sqlite" else "pgevents." + name)
+        )
     if orders.kind == "postgresql":
         orders.execute("COMMENT ON SCHEMA pgevents IS 'pgevents 1 0'")
     hub.install()
 
     there = (
-        "SELECT name FROM sqlite_master WHERE type = 'index'" if orders.kind == "sqlite"
-        else "SELECT indexname FROM pg_indexes WHERE schemaname = 'pgevents'")
+        "SELECT name FROM sqlite_master WHERE type = 'index'"
+        if orders.kind == "sqlite"
+        else "SELECT indexname FROM pg_indexes WHERE schemaname = 'pgevents'"
+    )
     assert len(names) == 3
     assert names <= {row[0] for row in orders.execute(there)}

@@ -49,8 +49,10 @@ def test_a_backfill_that_release_0_1_has_written_down_is_handled(orders, registr
         assert hub.drain(TIMEOUT)
         group.pause()
         group.rewind("beginning")
-        orders.execute("UPDATE {} SET topic = %s".format(log_of(orders)),
-                       "backfill:{}:{}".format(name, topic_of(orders)))
+        orders.execute(
+            "UPDATE {} SET topic = %s".format(log_of(orders)),
+            "backfill:{}:{}".format(name, topic_of(orders)),
+        )
         group.resume()
         events = heard.take(2, TIMEOUT)
 

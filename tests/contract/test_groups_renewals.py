@@ -37,11 +37,13 @@ class Stock:
 
     def claim(self, size):
         return self.ledger.claim(
-            "stock", self._definition, "here", self._topics, Options(batch_size=size)).work
+            "stock", self._definition, "here", self._topics, Options(batch_size=size)
+        ).work
 
     def follow(self, standing, size):
         claim, _ = self.ledger.follow(
-            "stock", self._definition, standing, self._topics, Options(batch_size=size))
+            "stock", self._definition, standing, self._topics, Options(batch_size=size)
+        )
         return claim.work
 
     def work(self, named):
@@ -63,13 +65,16 @@ class Stock:
     def wait_for_one_who_waits(self):
         """Wait until somebody waits for a lock; on SQLite threads take turns, which nobody sees."""
         if self.database.kind != "sqlite":
-            wait_for(lambda: self.database.execute(
-                "SELECT 1 FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+            wait_for(
+                lambda: self.database.execute(
+                    "SELECT 1 FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            )
 
     def lease(self):
         """Return the rows that the only lease names."""
-        (seqs,), = self.database.execute("SELECT seqs FROM {}leases".format(self._prefix))
+        ((seqs,),) = self.database.execute("SELECT seqs FROM {}leases".format(self._prefix))
         return [int(seq) for seq in seqs.split(",")]
 
     def cursor(self):
@@ -94,9 +99,7 @@ def overtaken(monkeypatch, ledger, meanwhile):
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 @pytest.mark.parametrize("finished", [0, 1])
-def test_a_renewal_keeps_what_was_acknowledged_while_it_waited(
-    stock, monkeypatch, named, finished
-):
+def test_a_renewal_keeps_what_was_acknowledged_while_it_waited(stock, monkeypatch, named, finished):
     work = stock.work(named)
     overtaken(monkeypatch, stock.ledger, lambda: stock.settle(work, work.rows[2:]))
 
@@ -107,9 +110,7 @@ def test_a_renewal_keeps_what_was_acknowledged_while_it_waited(
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
-def test_a_renewal_does_not_make_a_settlement_of_what_was_not_committed(
-    stock, monkeypatch, named
-):
+def test_a_renewal_does_not_make_a_settlement_of_what_was_not_committed(stock, monkeypatch, named):
     work = stock.work(named)
     stock.settle(work, work.rows[1:])
 
@@ -148,7 +149,8 @@ def test_a_renewal_that_waits_for_a_transaction_keeps_what_it_commits(stock):
 def test_whether_a_settlement_was_committed_is_not_said_before_its_transaction_has_ended(stock):
     work, said = stock.claim(3), []
     question = threading.Thread(
-        target=lambda: said.append(stock.ledger.settled(work, work.rows[2:], True)))
+        target=lambda: said.append(stock.ledger.settled(work, work.rows[2:], True))
+    )
 
     with stock.ledger.transaction() as connection:
         stock.settle(work, work.rows[2:], connection)

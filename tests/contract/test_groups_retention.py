@@ -31,9 +31,7 @@ def test_what_a_group_has_not_passed_stays(orders, registry, heard):
     assert kept == 3
 
 
-def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(
-    orders, registry, heard, gaps
-):
+def test_what_a_group_has_not_passed_goes_in_the_end_and_it_is_told(orders, registry, heard, gaps):
     registry.listen("orders", "after_insert", heard, group="mailer")
     hub = Hub(orders.url, registry, retention=1, group_retention=1)
     group = hub.group("mailer")

@@ -69,11 +69,14 @@ def session(database):
         yield session
 
 
-@pytest.mark.parametrize("subclass, what, base", [
-    (Large, "an expression", "Parcel"),
-    (Chore, "an expression", "Task"),
-    (Eagle, "pets.kind, a column of another table", "Bird"),
-])
+@pytest.mark.parametrize(
+    "subclass, what, base",
+    [
+        (Large, "an expression", "Parcel"),
+        (Chore, "an expression", "Task"),
+        (Eagle, "pets.kind, a column of another table", "Bird"),
+    ],
+)
 def test_a_subclass_whose_rows_an_event_cannot_tell_is_refused(registry, subclass, what, base):
     with pytest.raises(UsageError) as caught:
         registry.listen(subclass, "after_insert", print)
@@ -85,7 +88,8 @@ def test_a_subclass_whose_rows_an_event_cannot_tell_is_refused(registry, subclas
 
 
 def test_a_subclass_is_refused_where_the_column_that_tells_it_is_left_out(
-        database, session, registry):
+    database, session, registry
+):
     registry.listen(Dog, "after_insert", print)
     hub = Hub(database.url, registry)
     hub.watch(Pet, exclude=["kind"])
@@ -95,7 +99,8 @@ def test_a_subclass_is_refused_where_the_column_that_tells_it_is_left_out(
 
 
 def test_a_subclass_hears_of_its_own_rows_where_little_is_captured(
-        database, session, registry, heard):
+    database, session, registry, heard
+):
     registry.listen(Dog, ["after_insert", "after_delete"], heard)
     hub = Hub(database.url, registry)
     hub.watch(Pet, include=["name", "kind"], old=False)
@@ -110,7 +115,9 @@ def test_a_subclass_hears_of_its_own_rows_where_little_is_captured(
         assert hub.drain()
 
     assert [(event.operation, event.key) for event in heard.events] == [
-        ("insert", pets[1].id), ("delete", pets[1].id)]
+        ("insert", pets[1].id),
+        ("delete", pets[1].id),
+    ]
 
 
 def test_what_a_listener_compares_is_kept_of_deleted_rows(database, session, registry, heard):
@@ -129,7 +136,8 @@ def test_what_a_listener_compares_is_kept_of_deleted_rows(database, session, reg
 
 
 def test_a_row_that_lacks_what_tells_the_class_is_an_error_not_an_event(
-        database, session, registry, heard):
+    database, session, registry, heard
+):
     registry.listen(Dog, "after_insert", heard)
     told = []
 
@@ -148,5 +156,7 @@ def test_a_row_that_lacks_what_tells_the_class_is_an_error_not_an_event(
 def forget_the_kind(database):
     """Write a row into the log as one of 200 MB is written: its key alone."""
     log = "pgevents_log" if database.kind == "sqlite" else "pgevents.log"
-    database.execute(f"INSERT INTO {log} (topic, operation, new) SELECT topic, operation,"
-                     f" '{{\"id\": 9}}' FROM {log}")
+    database.execute(
+        f"INSERT INTO {log} (topic, operation, new) SELECT topic, operation,"
+        f" '{{\"id\": 9}}' FROM {log}"
+    )

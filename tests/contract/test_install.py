@@ -25,22 +25,28 @@ def objects(database):
         row
         for catalog in catalogs
         for row in database.execute(
-            "SELECT oid, xmin::text FROM {} WHERE oid >= 16384 ORDER BY oid".format(catalog))
+            "SELECT oid, xmin::text FROM {} WHERE oid >= 16384 ORDER BY oid".format(catalog)
+        )
     ]
     return found + database.execute(
         "SELECT objoid, xmin::text, description FROM pg_description WHERE objoid >= 16384"
-        " ORDER BY objoid")
+        " ORDER BY objoid"
+    )
 
 
 def names(database):
     """What is in the database, but for the application's tables."""
     if database.kind == "sqlite":
-        sql = ("SELECT name FROM sqlite_master WHERE name LIKE '%pgevents%'"
-               " OR sql LIKE '%pgevents%'")
+        sql = (
+            "SELECT name FROM sqlite_master WHERE name LIKE '%pgevents%'"
+            " OR sql LIKE '%pgevents%'"
+        )
     else:
-        sql = ("SELECT nspname FROM pg_namespace WHERE nspname = 'pgevents' UNION ALL"
-               " SELECT tgname FROM pg_trigger WHERE tgname LIKE '%pgevents%' UNION ALL"
-               " SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace('pgevents')")
+        sql = (
+            "SELECT nspname FROM pg_namespace WHERE nspname = 'pgevents' UNION ALL"
+            " SELECT tgname FROM pg_trigger WHERE tgname LIKE '%pgevents%' UNION ALL"
+            " SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace('pgevents')"
+        )
     return [row[0] for row in database.execute(sql)]
 
 
@@ -49,8 +55,10 @@ def triggers(database, table="orders"):
     if database.kind == "sqlite":
         sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s"
     else:
-        sql = ("SELECT tgname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
-               " WHERE NOT tgisinternal AND relname = %s")
+        sql = (
+            "SELECT tgname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
+            " WHERE NOT tgisinternal AND relname = %s"
+        )
     found = [row[0] for row in database.execute(sql, table)]
     operations = ("insert", "update", "delete", "truncate")
     return {o for o in operations for name in found if "_" + o in name}
@@ -190,8 +198,14 @@ def test_what_is_installed_is_told_with_its_state(orders):
     states = {table["table"]: table["state"] for table in hub.installed()}
 
     assert ok[0] == {
-        "table": topic(orders, "items"), "operations": ["insert"], "include": None,
-        "exclude": ["price"], "old": False, "services": ["default"], "state": "ok"}
+        "table": topic(orders, "items"),
+        "operations": ["insert"],
+        "include": None,
+        "exclude": ["price"],
+        "old": False,
+        "services": ["default"],
+        "state": "ok",
+    }
     assert ok[1]["operations"] == ["insert", "update", "delete"]
     assert states == {topic(orders): "outdated", topic(orders, "items"): "gone"}
 

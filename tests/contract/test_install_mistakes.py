@@ -121,7 +121,8 @@ def test_include_and_exclude_together_are_refused(orders):
 
 
 @pytest.mark.parametrize(
-    "schema", ["Shop", "a-b", "", "1a", "pg_events", "a" * 41, "a b", 'a"b', "a;b", "é", "log\n"])
+    "schema", ["Shop", "a-b", "", "1a", "pg_events", "a" * 41, "a b", 'a"b', "a;b", "é", "log\n"]
+)
 def test_a_schema_that_cannot_be_a_name_is_refused(orders, schema):
     with pytest.raises(UsageError, match="lower-case letters"):
         Hub(orders.url, Registry(), schema=schema)

@@ -79,7 +79,8 @@ def test_a_listener_cannot_drain_its_own_hub(orders, registry, heard, group):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_stop_inside_a_listener_returns_at_once_and_the_rest_is_handled(
-        orders, registry, heard, workers):
+    orders, registry, heard, workers
+):
     seconds = []
 
     def stop(event):
@@ -145,7 +146,9 @@ def test_poll_goes_on_after_a_lost_connection(postgres, registry, heard):
 
     postgres.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'pgevents' AND datname = %s", postgres.name)
+        " WHERE application_name = 'pgevents' AND datname = %s",
+        postgres.name,
+    )
     with pytest.raises(Unavailable):
         hub.poll()
     insert(postgres, "b")
@@ -156,7 +159,8 @@ def test_poll_goes_on_after_a_lost_connection(postgres, registry, heard):
 
 
 def test_started_and_polled_exclude_each_other_and_one_goes_on_for_the_other(
-        orders, registry, heard):
+    orders, registry, heard
+):
     registry.listen("orders", "after_insert", heard)
     hub = Hub(orders.url, registry)
     hub.poll()
@@ -252,15 +256,21 @@ def test_a_hub_s_repr_tells_its_database_and_its_state(orders, registry):
     assert during == before.replace("stopped", "listening")
 
 
-@pytest.mark.parametrize("url, words", [
-    ("postgresql://shop:secret@db.example.com:5433/shop", "postgresql://shop@db.example.com/shop"),
-    ("postgresql+psycopg://shop:secret@db/shop", "postgresql://shop@db/shop"),
-    ("postgresql:///shop?host=db&password=secret", "postgresql:///shop"),
-    ("postgresql+psycopg2://", "postgresql:///"),
-    ("postgresql://shop%3Asecret@db/shop", "postgresql://…@db/shop"),
-    ("postgresql://sh/op:secret@db/shop", "postgresql://sh/…"),
-    ("postgresql:///host=db password=secret", "postgresql:///…"),
-])
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        (
+            "postgresql://shop:secret@db.example.com:5433/shop",
+            "postgresql://shop@db.example.com/shop",
+        ),
+        ("postgresql+psycopg://shop:secret@db/shop", "postgresql://shop@db/shop"),
+        ("postgresql:///shop?host=db&password=secret", "postgresql:///shop"),
+        ("postgresql+psycopg2://", "postgresql:///"),
+        ("postgresql://shop%3Asecret@db/shop", "postgresql://…@db/shop"),
+        ("postgresql://sh/op:secret@db/shop", "postgresql://sh/…"),
+        ("postgresql:///host=db password=secret", "postgresql:///…"),
+    ],
+)
 def test_a_hub_s_repr_tells_no_password(url, words):
     assert reprs(url) == ["<Hub {} stopped>".format(words)] * 3
 

@@ -74,7 +74,8 @@ class Bird(Animal):
 def session(database):
     database.execute(
         "CREATE TABLE stock (shop_no int, product_no int, n int,"
-        " PRIMARY KEY (product_no, shop_no))")
+        " PRIMARY KEY (product_no, shop_no))"
+    )
     database.execute("CREATE TABLE notes (code text, body text)")
     database.execute("CREATE TABLE users (id int PRIMARY KEY, email text UNIQUE)")
     engine = database.engine()
@@ -110,21 +111,21 @@ def test_the_key_is_the_classes_whatever_the_order_in_the_database(session, told
 
 
 def test_a_table_without_a_key_is_loaded_by_the_classes(session, told):
-    event, = told(Note, Note(code="a", body="x"))
+    (event,) = told(Note, Note(code="a", body="x"))
 
     assert event.key is None
     assert event.load(session).body == "x"
 
 
 def test_the_classes_key_may_be_another_unique_column(session, told):
-    event, = told(User, User(number=5, email="ann@x"))
+    (event,) = told(User, User(number=5, email="ann@x"))
 
     assert event.key == 5
     assert event.load(session).email == "ann@x"
 
 
 def test_a_key_that_was_not_captured_is_an_error_that_names_it(session, told):
-    event, = told(User, User(number=5, email="ann@x"), exclude=["email"])
+    (event,) = told(User, User(number=5, email="ann@x"), exclude=["email"])
 
     with pytest.raises(UsageError, match="User is loaded by users.email, which the event does not"):
         event.load(session)
@@ -138,7 +139,7 @@ def test_a_uuid_that_was_read_without_the_class_is_decoded_by_it(session, told):
 
     Item.metadata.create_all(session.get_bind())
     item = Item(id=uuid.uuid4())
-    event, = told("items", item)
+    (event,) = told("items", item)
 
     for one in (event, Event.from_json(event.to_json())):
         assert one.load(session, Item) is item
@@ -146,7 +147,7 @@ def test_a_uuid_that_was_read_without_the_class_is_decoded_by_it(session, told):
 
 @pytest.mark.parametrize("target", ["tickets", Ticket, Ticket.__table__])
 def test_a_key_of_a_type_of_ones_own_is_decoded_once(session, told, target):
-    event, = told(target, Ticket(code="A7"))
+    (event,) = told(target, Ticket(code="A7"))
 
     for one in (event, Event.from_json(event.to_json())):
         assert one.load(session, Ticket).code == "A7"
@@ -164,7 +165,7 @@ def test_the_parts_of_a_joined_class_are_one_object(database, session, told, reg
 
 
 def test_a_class_of_another_table_is_refused_with_both_names(session, told):
-    event, = told(Note, Note(code="a"))
+    (event,) = told(Note, Note(code="a"))
 
     with pytest.raises(UsageError, match=r"Ticket is mapped to tickets, .*of (main|public)\.notes"):
         event.load(session, Ticket)

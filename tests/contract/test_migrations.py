@@ -35,10 +35,18 @@ def proposals(database, metadata=None, **options):
     """What Alembic would change: kind and name of each table or index."""
     if metadata is None:
         metadata = sqlalchemy.MetaData()
-        sqlalchemy.Table("orders", metadata, *[
-            sqlalchemy.Column(name, kind, primary_key=name == "id") for name, kind in (
-                ("id", sqlalchemy.Integer), ("item", sqlalchemy.Text),
-                ("status", sqlalchemy.Text))])
+        sqlalchemy.Table(
+            "orders",
+            metadata,
+            *[
+                sqlalchemy.Column(name, kind, primary_key=name == "id")
+                for name, kind in (
+                    ("id", sqlalchemy.Integer),
+                    ("item", sqlalchemy.Text),
+                    ("status", sqlalchemy.Text),
+                )
+            ],
+        )
     with database.engine().connect() as connection:
         found = compare_metadata(context_of(connection, **options), metadata)
     # What is a list is about a column: SQLite's keys may be NULL.
@@ -68,8 +76,10 @@ def test_autogenerate_lets_the_tables_of_any_log_be(orders, registry):
     registry.listen("orders", "after_insert", print)
     Hub(orders.url, registry, schema="shop_log").install()
 
-    assert proposals(
-        orders, include_schemas=True, include_object=include_object(schema="shop_log")) == []
+    assert (
+        proposals(orders, include_schemas=True, include_object=include_object(schema="shop_log"))
+        == []
+    )
     with pytest.raises(UsageError, match="lower-case"):
         include_object(schema="Shop")
 
@@ -97,14 +107,13 @@ def test_an_application_may_have_the_tables_in_its_own_migrations(orders, instal
     sqlalchemy.Table("orders", metadata, autoload_with=orders.engine())
 
     proposed = proposals(
-        orders, [metadata, ours], include_schemas=True, include_object=include_object())
+        orders, [metadata, ours], include_schemas=True, include_object=include_object()
+    )
 
     assert proposed == []
 
 
-def test_what_autogenerate_would_drop_comes_back_while_a_hub_runs(
-    orders, registry, heard, gaps
-):
+def test_what_autogenerate_would_drop_comes_back_while_a_hub_runs(orders, registry, heard, gaps):
     registry.listen("orders", "after_insert", heard)
 
     def insert():
@@ -155,9 +164,7 @@ def test_uninstalling_what_was_dropped_by_hand_lets_writes_be(orders, installed,
     assert installed.installed() == []
 
 
-def test_alembics_batch_mode_makes_a_table_anew_beside_a_running_hub(
-    orders, registry, heard, gaps
-):
+def test_alembics_batch_mode_makes_a_table_anew_beside_a_running_hub(orders, registry, heard, gaps):
     registry.listen("orders", "after_insert", heard)
 
     with Hub(orders.url, registry) as hub:
@@ -175,8 +182,9 @@ def test_alembics_batch_mode_makes_a_table_anew_beside_a_running_hub(
     assert gaps == []
 
 
-@pytest.mark.parametrize("alter, column", [
-    ("ADD COLUMN note text", "note"), ("RENAME COLUMN status TO note", "note")])
+@pytest.mark.parametrize(
+    "alter, column", [("ADD COLUMN note text", "note"), ("RENAME COLUMN status TO note", "note")]
+)
 def test_what_was_written_between_a_migration_and_the_next_start_is_whole_or_is_told(
     orders, registry, heard, gaps, alter, column
 ):

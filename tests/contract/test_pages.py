@@ -32,11 +32,14 @@ def sizes(monkeypatch):
             if rows:
                 found.append(sum(len(text or "") for row in rows for text in row[5:8]))
             return result
+
         return recorder
 
     for kind in (
-        pgevents.postgres.log.LogReader, pgevents.sqlite.log.LogReader,
-        pgevents.postgres.groups.PostgresGroupLog, pgevents.sqlite.groups.SqliteGroupLog,
+        pgevents.postgres.log.LogReader,
+        pgevents.sqlite.log.LogReader,
+        pgevents.postgres.groups.PostgresGroupLog,
+        pgevents.sqlite.groups.SqliteGroupLog,
     ):
         monkeypatch.setattr(kind, "read", recording(kind.read))
     return found
@@ -46,11 +49,14 @@ def insert_large(database):
     if database.kind == "sqlite":
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
-            " INSERT INTO orders (item) SELECT hex(zeroblob({})) FROM n".format(ROWS, ROW // 2))
+            " INSERT INTO orders (item) SELECT hex(zeroblob({})) FROM n".format(ROWS, ROW // 2)
+        )
     else:
         database.execute(
             "INSERT INTO orders (item) SELECT repeat('a', %s) FROM generate_series(1, %s)",
-            ROW, ROWS)
+            ROW,
+            ROWS,
+        )
 
 
 def in_few_bytes(sizes, most):
@@ -58,8 +64,7 @@ def in_few_bytes(sizes, most):
 
 
 @pytest.mark.parametrize("group", [None, "mailer"])
-def test_rows_that_compress_well_are_read_a_page_at_a_time(
-        orders, registry, heard, sizes, group):
+def test_rows_that_compress_well_are_read_a_page_at_a_time(orders, registry, heard, sizes, group):
     registry.listen("orders", "after_insert", heard, group=group)
 
     with Hub(orders.url, registry) as hub:
@@ -71,7 +76,8 @@ def test_rows_that_compress_well_are_read_a_page_at_a_time(
 
 
 def test_a_backfill_of_rows_that_compress_well_is_read_a_page_at_a_time(
-        orders, registry, heard, sizes):
+    orders, registry, heard, sizes
+):
     insert_large(orders)
     registry.listen("orders", "after_insert", heard, group="mailer")
 

@@ -60,7 +60,7 @@ def test_many_rows_go_though_not_in_one_transaction(orders, registry, heard):
     registry.listen("orders", "after_insert", heard, batch=True)
     series = {
         "sqlite": "INSERT INTO orders (item) WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL"
-                  " SELECT n + 1 FROM s WHERE n < 12000) SELECT n FROM s",
+        " SELECT n + 1 FROM s WHERE n < 12000) SELECT n FROM s",
         "postgresql": "INSERT INTO orders (item) SELECT n FROM generate_series(1, 12000) n",
     }
 

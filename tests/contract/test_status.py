@@ -41,10 +41,16 @@ def test_what_a_group_does_is_counted(orders, registry):
     assert status["read"] == counted["read"]
 
 
-@pytest.mark.parametrize("worker, name", [
-    (Housekeeper, "pgevents-housekeeper"), (Renewer, "pgevents-renewer"),
-    (Runner, "pgevents-group-mailer"), (Lane, "pgevents-dispatcher-2"),
-], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    "worker, name",
+    [
+        (Housekeeper, "pgevents-housekeeper"),
+        (Renewer, "pgevents-renewer"),
+        (Runner, "pgevents-group-mailer"),
+        (Lane, "pgevents-dispatcher-2"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_a_thread_that_ended_is_named_and_the_hub_has_failed(
     orders, registry, heard, monkeypatch, worker, name
 ):
@@ -58,10 +64,16 @@ def test_a_thread_that_ended_is_named_and_the_hub_has_failed(
     assert state == "failed"
 
 
-@pytest.mark.parametrize("worker, error", [
-    (Housekeeper, RuntimeError("a mistake")), (Renewer, SystemExit("good bye")),
-    (Runner, SystemExit("good bye")), (Lane, RuntimeError("a mistake")),
-], ids=lambda value: getattr(value, "__name__", type(value).__name__))
+@pytest.mark.parametrize(
+    "worker, error",
+    [
+        (Housekeeper, RuntimeError("a mistake")),
+        (Renewer, SystemExit("good bye")),
+        (Runner, SystemExit("good bye")),
+        (Lane, RuntimeError("a mistake")),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
 def test_a_thread_whose_work_raises_begins_again_and_it_is_told(
     orders, registry, heard, monkeypatch, worker, error
 ):
@@ -113,9 +125,7 @@ def test_a_renewal_that_raises_something_else_ends_no_renewals(
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_listener_or_a_receiver_that_ends_its_thread_ends_nothing(
-    orders, registry, heard, error
-):
+def test_a_listener_or_a_receiver_that_ends_its_thread_ends_nothing(orders, registry, heard, error):
     def leave(event):
         raise error()
 
@@ -135,9 +145,7 @@ def test_a_listener_or_a_receiver_that_ends_its_thread_ends_nothing(
     assert (status["state"], status["threads_ended"]) == ("listening", [])
 
 
-def test_a_mistake_of_ours_with_one_event_keeps_no_other_back(
-    orders, heard, monkeypatch
-):
+def test_a_mistake_of_ours_with_one_event_keeps_no_other_back(orders, heard, monkeypatch):
     registry = Registry()
     registry.listen("orders", "after_insert", heard)
     find, failed = registry.listeners, []

@@ -16,7 +16,9 @@ def log(database):
 def write(database, topic, operation):
     database.execute(
         "INSERT INTO {} (topic, operation, new) VALUES (%s, %s, '{{}}')".format(log(database)),
-        topic, operation)
+        topic,
+        operation,
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 3])

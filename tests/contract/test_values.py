@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session, declarative_base
 
 from pgevents import Event, Hub, UsageError
 
-
 # What SQLAlchemy 1.4 says of Numeric.
 pytestmark = pytest.mark.filterwarnings("ignore:Dialect sqlite")
 
@@ -59,10 +58,19 @@ class Thing(Base):
 
 
 FULL = {
-    "color": Color.green, "done": True, "shout": "TEA", "named": "x",
-    "data": {"a": [1, 2.5, None, "\u00e9"]}, "price": decimal.Decimal("123456789012.10"),
-    "ratio": 0.1, "at": DAY, "day": DAY.date(), "clock": DAY.time(),
-    "lasts": datetime.timedelta(days=3, seconds=4, microseconds=5), "raw": b"\0\xff", "big": 2**62,
+    "color": Color.green,
+    "done": True,
+    "shout": "TEA",
+    "named": "x",
+    "data": {"a": [1, 2.5, None, "\u00e9"]},
+    "price": decimal.Decimal("123456789012.10"),
+    "ratio": 0.1,
+    "at": DAY,
+    "day": DAY.date(),
+    "clock": DAY.time(),
+    "lasts": datetime.timedelta(days=3, seconds=4, microseconds=5),
+    "raw": b"\0\xff",
+    "big": 2**62,
 }
 
 
@@ -90,8 +98,13 @@ class Bird(Animal):
 
 class Pair(Base):
     __table__ = Table(
-        "pairs", Base.metadata, Column("a", Integer), Column("b", String),
-        Column("value", Integer), sqlalchemy.PrimaryKeyConstraint("b", "a"))
+        "pairs",
+        Base.metadata,
+        Column("a", Integer),
+        Column("b", String),
+        Column("value", Integer),
+        sqlalchemy.PrimaryKeyConstraint("b", "a"),
+    )
     v = __table__.c.value
 
 
@@ -146,7 +159,11 @@ def test_an_event_survives_json_and_pickle(database, session, registry, heard):
         for copy in (Event.from_json(event.to_json()), pickle.loads(pickle.dumps(event))):
             assert copy == event and repr(copy) == repr(event)
             assert (copy.new, copy.old, copy.key, copy.at) == (
-                event.new, event.old, event.key, event.at)
+                event.new,
+                event.old,
+                event.key,
+                event.at,
+            )
             assert (copy.changed, copy.context) == (event.changed, event.context)
             assert [type(v) for v in copy.new.values()] == [type(v) for v in event.new.values()]
             assert copy.to_json() == event.to_json()
@@ -156,15 +173,19 @@ def spoilt(text, **other):
     return json.dumps({**json.loads(text), **other})
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda text: None,
-    lambda text: text[:-1],
-    lambda text: "[]",
-    lambda text: spoilt(text, new=[1]),
-    lambda text: spoilt(text, new={"id": {"$decimal": "many"}}),
-    lambda text: spoilt(text, new={"id": {"$enum": []}}),
-    lambda text: spoilt(text, at=7),
-], ids=["None", "cut", "list", "row", "decimal", "enum", "time"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: None,
+        lambda text: text[:-1],
+        lambda text: "[]",
+        lambda text: spoilt(text, new=[1]),
+        lambda text: spoilt(text, new={"id": {"$decimal": "many"}}),
+        lambda text: spoilt(text, new={"id": {"$enum": []}}),
+        lambda text: spoilt(text, at=7),
+    ],
+    ids=["None", "cut", "list", "row", "decimal", "enum", "time"],
+)
 def test_what_is_no_event_in_json_is_one_clear_error(orders, registry, heard, spoil):
     registry.listen("orders", "after_insert", heard)
     with Hub(orders.url, registry):
@@ -176,7 +197,8 @@ def test_what_is_no_event_in_json_is_one_clear_error(orders, registry, heard, sp
 
 
 @pytest.mark.parametrize(
-    "target", [Thing, Thing.__table__, "things"], ids=["class", "Table", "name"])
+    "target", [Thing, Thing.__table__, "things"], ids=["class", "Table", "name"]
+)
 def test_columns_and_where_may_be_named_in_any_way(database, session, registry, heard, target):
     wheres = [{"other name": "y"}, {Thing.named: "y"}, {Thing.__table__.c["other name"]: "y"}]
     columns = ["other name", [Thing.named], [Thing.__table__.c["other name"]]]
@@ -228,8 +250,14 @@ def test_a_subclass_hears_of_its_own_rows_only(database, session, registry, hear
         assert hub.drain()
 
     assert heard.events == [
-        ("animal", "animal"), ("dog", "dog"), ("animal", "dog"), ("dog", "puppy"),
-        ("animal", "puppy"), ("animal", "bird"), ("bird", 2)]
+        ("animal", "animal"),
+        ("dog", "dog"),
+        ("animal", "dog"),
+        ("dog", "puppy"),
+        ("animal", "puppy"),
+        ("animal", "bird"),
+        ("bird", 2),
+    ]
 
 
 def test_a_composite_key_keeps_its_order_and_may_change(database, session, registry, heard):
@@ -295,8 +323,8 @@ def test_an_event_cannot_be_changed(orders, registry, heard):
 @pytest.mark.skipif(not hasattr(sqlalchemy, "Uuid"), reason="Uuid is of SQLAlchemy 2")
 def test_a_uuid_is_one_on_every_database(database, registry, heard):
     import uuid
-    table = Table(
-        "u", sqlalchemy.MetaData(), Column("id", sqlalchemy.Uuid, primary_key=True))
+
+    table = Table("u", sqlalchemy.MetaData(), Column("id", sqlalchemy.Uuid, primary_key=True))
     engine, value = database.engine(), uuid.uuid4()
     table.create(engine)
     registry.listen(table, "after_insert", heard)

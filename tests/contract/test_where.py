@@ -57,22 +57,65 @@ if hasattr(sqlalchemy, "Uuid"):
     Thing.number = Column(sqlalchemy.Uuid)
 
 NEVER = [
-    ("name", 5), ("name", ["a", "b"]), ("name", ("a", "b")), ("name", {"a"}), ("name", ID),
-    ("name", b"a"), ("name", Color.red),
-    ("id", "5"), ("id", 5.5), ("id", math.nan), ("id", math.inf), ("id", [5]),
-    ("color", "red"), ("color", 1), ("color", ["red"]), ("size", "small"),
-    ("done", 2), ("done", "true"), ("price", "9.90"), ("price", 9.9),
-    ("ratio", decimal.Decimal("0.1")), ("ratio", math.nan),
-    ("day", "2026-11-21"), ("day", NOON), ("at", "2026-11-21 12:00"), ("at", DAY),
-    ("at", NOON.replace(tzinfo=UTC)), ("raw", "a"), ("data", {1}), ("number", str(ID)),
+    ("name", 5),
+    ("name", ["a", "b"]),
+    ("name", ("a", "b")),
+    ("name", {"a"}),
+    ("name", ID),
+    ("name", b"a"),
+    ("name", Color.red),
+    ("id", "5"),
+    ("id", 5.5),
+    ("id", math.nan),
+    ("id", math.inf),
+    ("id", [5]),
+    ("color", "red"),
+    ("color", 1),
+    ("color", ["red"]),
+    ("size", "small"),
+    ("done", 2),
+    ("done", "true"),
+    ("price", "9.90"),
+    ("price", 9.9),
+    ("ratio", decimal.Decimal("0.1")),
+    ("ratio", math.nan),
+    ("day", "2026-11-21"),
+    ("day", NOON),
+    ("at", "2026-11-21 12:00"),
+    ("at", DAY),
+    ("at", NOON.replace(tzinfo=UTC)),
+    ("raw", "a"),
+    ("data", {1}),
+    ("number", str(ID)),
 ]
 SOMETIMES = [
-    ("name", "a"), ("name", None), ("id", 5), ("id", 5.0), ("id", decimal.Decimal(5)),
-    ("color", Color.red), ("size", "s"), ("size", Size.small), ("done", True), ("done", 0),
-    ("price", 9), ("price", 9.5), ("price", decimal.Decimal("9.90")), ("ratio", 0.1),
-    ("ratio", decimal.Decimal("0.5")), ("day", DAY), ("at", NOON), ("raw", b"a"),
-    ("raw", bytearray(b"a")), ("data", [1]), ("data", {"a": 1}), ("data", "a"), ("own", 5),
-    ("own", [1]), ("name", mock.ANY), ("id", mock.ANY), ("number", ID),
+    ("name", "a"),
+    ("name", None),
+    ("id", 5),
+    ("id", 5.0),
+    ("id", decimal.Decimal(5)),
+    ("color", Color.red),
+    ("size", "s"),
+    ("size", Size.small),
+    ("done", True),
+    ("done", 0),
+    ("price", 9),
+    ("price", 9.5),
+    ("price", decimal.Decimal("9.90")),
+    ("ratio", 0.1),
+    ("ratio", decimal.Decimal("0.5")),
+    ("day", DAY),
+    ("at", NOON),
+    ("raw", b"a"),
+    ("raw", bytearray(b"a")),
+    ("data", [1]),
+    ("data", {"a": 1}),
+    ("data", "a"),
+    ("own", 5),
+    ("own", [1]),
+    ("name", mock.ANY),
+    ("id", mock.ANY),
+    ("number", ID),
 ]
 
 
@@ -122,14 +165,27 @@ def test_a_table_by_name_has_the_types_of_the_database(things):
 def test_a_time_with_or_without_a_zone_is_known_by_the_databases_type(postgres):
     postgres.execute(
         "CREATE TABLE things (id uuid PRIMARY KEY, at timestamptz, naive timestamp, tags text[],"
-        " span int4range, color text, price numeric)")
+        " span int4range, color text, price numeric)"
+    )
 
     hub = Hub(postgres.url, Registry())
-    for name, value in (("at", NOON), ("naive", NOON.replace(tzinfo=UTC)), ("id", str(ID)),
-                        ("tags", ("a",)), ("price", 9.9), ("color", Color.red)):
+    for name, value in (
+        ("at", NOON),
+        ("naive", NOON.replace(tzinfo=UTC)),
+        ("id", str(ID)),
+        ("tags", ("a",)),
+        ("price", 9.9),
+        ("color", Color.red),
+    ):
         assert is_refused(hub, "things", name, value), name
-    for name, value in (("at", NOON.replace(tzinfo=UTC)), ("naive", NOON), ("id", ID),
-                        ("tags", ["a"]), ("span", "[1,5)"), ("color", "red")):
+    for name, value in (
+        ("at", NOON.replace(tzinfo=UTC)),
+        ("naive", NOON),
+        ("id", ID),
+        ("tags", ["a"]),
+        ("span", "[1,5)"),
+        ("color", "red"),
+    ):
         assert not is_refused(hub, "things", name, value), name
 
 

@@ -30,8 +30,9 @@ def failed(registry):
 
 
 @pytest.mark.parametrize("options", [{"columns": ["status"]}, {"where": {"status": "paid"}}])
-@pytest.mark.parametrize("alter, there", [
-    ("RENAME status TO state", ", state"), ("DROP status", "")])
+@pytest.mark.parametrize(
+    "alter, there", [("RENAME status TO state", ", state"), ("DROP status", "")]
+)
 def test_a_listener_whose_column_is_gone_is_reported(
     orders, registry, failed, options, alter, there
 ):
@@ -84,7 +85,9 @@ def test_a_row_that_is_told_by_its_key_alone_fails_nobody(orders, registry, fail
         # As a row of more than 200 MB is told.
         orders.execute(
             "INSERT INTO pgevents.log (topic, operation, new)"
-            " VALUES ('public.orders', %s, '{\"id\": 1}')", operation)
+            " VALUES ('public.orders', %s, '{\"id\": 1}')",
+            operation,
+        )
         assert hub.drain()
 
     assert (failed, hub.status()["failed"], hub.status()["handled"]) == ([], 0, 1)

@@ -11,9 +11,12 @@ ATTACH = "ALTER TABLE parent ATTACH PARTITION orders FOR VALUES FROM (0) TO (100
 #: How a table becomes a child, and what is written through the parent then.
 KIN = {
     "partition": (PARENT, ATTACH, "INSERT INTO parent VALUES (7, 'tea')", "insert"),
-    "child": ("CREATE TABLE parent (id int NOT NULL, item text)",
-              "ALTER TABLE orders INHERIT parent", "UPDATE parent SET item = 'tea' WHERE id = 1",
-              "update"),
+    "child": (
+        "CREATE TABLE parent (id int NOT NULL, item text)",
+        "ALTER TABLE orders INHERIT parent",
+        "UPDATE parent SET item = 'tea' WHERE id = 1",
+        "update",
+    ),
 }
 
 
@@ -34,9 +37,14 @@ def orders(postgres):
 
 def by_row(database, table="orders"):
     """Tell for each trigger of ours whether it fires for each row."""
-    return {row[0] for row in database.execute(
-        "SELECT tgtype & 1 = 1 FROM pg_trigger WHERE tgrelid = %s::regclass"
-        " AND tgname LIKE 'pgevents%%' AND tgname NOT LIKE '%%truncate%%'", table)}
+    return {
+        row[0]
+        for row in database.execute(
+            "SELECT tgtype & 1 = 1 FROM pg_trigger WHERE tgrelid = %s::regclass"
+            " AND tgname LIKE 'pgevents%%' AND tgname NOT LIKE '%%truncate%%'",
+            table,
+        )
+    }
 
 
 @pytest.mark.every_server
@@ -115,8 +123,10 @@ def test_a_trigger_that_is_disabled_on_one_partition_is_noticed_at_once(
     postgres, registry, heard, gaps
 ):
     postgres.execute(PARENT)
-    postgres.execute("CREATE TABLE low PARTITION OF parent FOR VALUES FROM (0) TO (10)"
-                     " PARTITION BY RANGE (id)")
+    postgres.execute(
+        "CREATE TABLE low PARTITION OF parent FOR VALUES FROM (0) TO (10)"
+        " PARTITION BY RANGE (id)"
+    )
     postgres.execute("CREATE TABLE lowest PARTITION OF low DEFAULT")
     registry.listen("parent", "after_insert", heard)
 
@@ -134,8 +144,12 @@ def test_what_does_not_concern_the_capture_is_no_gap(orders, registry, heard, ga
     registry.listen("orders", "after_insert", heard)
 
     with Hub(orders.url, registry) as hub:
-        for statement in ("ALTER TABLE orders SET UNLOGGED", "ALTER TABLE orders SET LOGGED",
-                          "CLUSTER orders USING orders_id", "ALTER TABLE orders RENAME item TO it"):
+        for statement in (
+            "ALTER TABLE orders SET UNLOGGED",
+            "ALTER TABLE orders SET LOGGED",
+            "CLUSTER orders USING orders_id",
+            "ALTER TABLE orders RENAME item TO it",
+        ):
             if "CLUSTER" in statement:
                 orders.execute("CREATE INDEX orders_id ON orders (id)")
             orders.execute(statement)

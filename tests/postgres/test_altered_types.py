@@ -15,13 +15,24 @@ LARGE = Decimal("12345678901234567890.123")
 #: The column before, a value for it; how it is altered, a value for it then; what is told of both.
 TYPES = {
     "date to timestamp": (
-        "date", "'2024-05-06'", "ALTER v TYPE timestamp", "'2024-05-06 07:08:09'", DAY, MOMENT),
+        "date",
+        "'2024-05-06'",
+        "ALTER v TYPE timestamp",
+        "'2024-05-06 07:08:09'",
+        DAY,
+        MOMENT,
+    ),
     "timestamp to date": (
-        "timestamp", "'2024-05-06 07:08:09'", "ALTER v TYPE date", "'2024-05-06'", MOMENT, DAY),
+        "timestamp",
+        "'2024-05-06 07:08:09'",
+        "ALTER v TYPE date",
+        "'2024-05-06'",
+        MOMENT,
+        DAY,
+    ),
     "float to numeric": ("float8", "1.5", "ALTER v TYPE numeric", str(LARGE), 1.5, LARGE),
     "numeric to float": ("numeric", str(LARGE), "ALTER v TYPE float8", "1.5", LARGE, 1.5),
-    "dropped and added": (
-        "bytea", "'abc'", "DROP v, ADD v date", "'2024-05-06'", b"abc", DAY),
+    "dropped and added": ("bytea", "'abc'", "DROP v, ADD v date", "'2024-05-06'", b"abc", DAY),
     "added": ("int", "1", "ADD w int, DROP v, ADD v numeric", "0.1", 1, Decimal("0.1")),
 }
 
@@ -31,9 +42,9 @@ def test_each_row_has_the_types_of_its_time(captured, of, former, alter, value, 
     table = captured.table("id serial PRIMARY KEY, v " + of)
     insert = "INSERT INTO {} (v) VALUES ({})"
 
-    first, = captured.write(insert.format(table, former))
+    (first,) = captured.write(insert.format(table, former))
     captured.execute("ALTER TABLE {} {}".format(table, alter))
-    second, = captured.write(insert.format(table, value))
+    (second,) = captured.write(insert.format(table, value))
 
     told = [first.new["v"], second.new["v"]]
     assert told == [before, after]
@@ -67,8 +78,10 @@ def test_a_group_reads_rows_from_before_it_was_started_by_the_types_of_now(
     with Hub(postgres.url, registry) as hub:
         hub.group("g").pause()
     postgres.execute("INSERT INTO t (v, w, x, y) VALUES ('no date', 'abc', 7, 1.5)")
-    postgres.execute("ALTER TABLE t DROP v, DROP w, DROP x, DROP y,"
-                     " ADD v date, ADD w uuid, ADD x bytea, ADD y numeric")
+    postgres.execute(
+        "ALTER TABLE t DROP v, DROP w, DROP x, DROP y,"
+        " ADD v date, ADD w uuid, ADD x bytea, ADD y numeric"
+    )
 
     with Hub(postgres.url, registry) as hub:
         hub.group("g").resume()

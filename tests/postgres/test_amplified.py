@@ -7,8 +7,11 @@ VALUES = {
     "jsonb": "('[' || repeat('1e131071,', 1600) || '1]')::jsonb",
     "numeric[]": "array_fill(1e131071::numeric, ARRAY[1600])",
 }
-CASES = [("jsonb", "plain", {}), ("numeric[]", "plain", {"exclude": ["n"]}),
-         ("jsonb", "partitioned", {})]
+CASES = [
+    ("jsonb", "plain", {}),
+    ("numeric[]", "plain", {"exclude": ["n"]}),
+    ("jsonb", "partitioned", {}),
+]
 
 
 @pytest.mark.parametrize("column, kind, wish", CASES)
@@ -27,6 +30,9 @@ def test_a_small_row_that_is_a_huge_text_is_written_and_reported_by_its_key(
     )
 
     assert [(event.operation, event.old, event.new and event.new["id"]) for event in events] == [
-        ("insert", None, 1), ("update", {"id": 1}, 2), ("delete", {"id": 2}, None),
-        ("insert", None, 3)]
+        ("insert", None, 1),
+        ("update", {"id": 1}, 2),
+        ("delete", {"id": 2}, None),
+        ("insert", None, 3),
+    ]
     assert "big" in events[-1].new

@@ -57,9 +57,13 @@ def items(events):
 
 def terminate(database):
     """End all connections of hubs; return how many there were."""
-    return len(database.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'pgevents' AND datname = %s", database.name))
+    return len(
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'pgevents' AND datname = %s",
+            database.name,
+        )
+    )
 
 
 def asleep(database):
@@ -67,7 +71,9 @@ def asleep(database):
     return database.execute(
         "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
         " AND l.objid = 2 AND l.mode = 'ShareLock' AND a.datname = %s AND a.state = 'idle'"
-        " AND a.state_change < clock_timestamp() - interval '20 ms'", database.name)
+        " AND a.state_change < clock_timestamp() - interval '20 ms'",
+        database.name,
+    )
 
 
 # Lost, and found again.
@@ -145,7 +151,8 @@ LARGE = """INSERT INTO orders (item) SELECT string_agg(md5(random()::text), '')
 
 
 def test_what_takes_longer_than_the_deadline_arrives_over_a_slow_link(
-        shop, proxy, listening, heard, monkeypatch):
+    shop, proxy, listening, heard, monkeypatch
+):
     monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 1.0)
 
     with Hub(shop.through(proxy), listening) as hub:
@@ -161,7 +168,8 @@ def test_what_takes_longer_than_the_deadline_arrives_over_a_slow_link(
 
 
 def test_a_link_that_falls_silent_in_the_middle_of_an_answer_is_noticed_in_time(
-        shop, proxy, listening, heard, monkeypatch):
+    shop, proxy, listening, heard, monkeypatch
+):
     monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 2.0)
 
     with Hub(shop.through(proxy), listening) as hub:
@@ -175,7 +183,8 @@ def test_a_link_that_falls_silent_in_the_middle_of_an_answer_is_noticed_in_time(
 
 
 def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
-        shop, listening, heard, monkeypatch):
+    shop, listening, heard, monkeypatch
+):
     over = threading.Event()
 
     def block():
@@ -183,7 +192,8 @@ def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
         connection = shop.connect()
         while not over.is_set():
             connection.cursor().execute(
-                "LOCK TABLE pgevents.log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.5)")
+                "LOCK TABLE pgevents.log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.5)"
+            )
             connection.commit()
 
     with Hub(shop.url, listening):
@@ -291,8 +301,7 @@ def test_a_start_does_not_wait_for_what_time_does_not_mend(shop, listening, wron
 
 
 @pytest.mark.parametrize("kind", ["url", "engine"])
-def test_a_start_that_does_not_wait_connects_later_by_itself(
-        shop, proxy, listening, heard, kind):
+def test_a_start_that_does_not_wait_connects_later_by_itself(shop, proxy, listening, heard, kind):
     proxy.refuse()
     hub = Hub(bound(shop.through(proxy), kind), listening)
 
@@ -346,11 +355,25 @@ class Standby(postgresql.Server):
 
     def _initdb(self, settings):
         self.installation.run(
-            "pg_basebackup", "-h", self._primary.host, "-p", self._primary.port, "-U", "postgres",
-            "-D", self.data, "-R", "-X", "stream", "-c", "fast")
+            "pg_basebackup",
+            "-h",
+            self._primary.host,
+            "-p",
+            self._primary.port,
+            "-U",
+            "postgres",
+            "-D",
+            self.data,
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        )
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write("port = {}\nunix_socket_directories = '{}'\n".format(
-                self.port, self.directory))
+            file.write(
+                "port = {}\nunix_socket_directories = '{}'\n".format(self.port, self.directory)
+            )
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["installed", "bare"])
@@ -382,13 +405,15 @@ class PgBouncer:
         file.write_text(
             "[databases]\n* = host={} port={} user=postgres\n"
             "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nauth_type = any\n"
-            "pool_mode = {}\nunix_socket_dir =\n".format(server.host, server.port, self.port, mode))
+            "pool_mode = {}\nunix_socket_dir =\n".format(server.host, server.port, self.port, mode)
+        )
         # It refuses to run as root, as PostgreSQL does.
         command = [program, "-q", str(file)]
         if postgresql.os.getuid() == 0:
             command[:0] = [sys.executable, "-I", "-S", "-c", postgresql.DEMOTE]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def __enter__(self):
         wait_for(self._answers)
@@ -401,8 +426,9 @@ class PgBouncer:
     def _answers(self):
         assert self._process.poll() is None, "PgBouncer has ended"
         try:
-            psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres",
-                             dbname="postgres").close()
+            psycopg2.connect(
+                host="127.0.0.1", port=self.port, user="postgres", dbname="postgres"
+            ).close()
         except psycopg2.OperationalError:
             return False
         return True
@@ -415,7 +441,9 @@ def test_a_pooler_in_transaction_mode_is_refused_in_one_clear_sentence(shop, lis
 
     locks = shop.execute(
         "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
-        " WHERE locktype = 'advisory' AND datname = %s", shop.name)
+        " WHERE locktype = 'advisory' AND datname = %s",
+        shop.name,
+    )
     assert locks == []
 
 
@@ -429,8 +457,9 @@ def test_a_pooler_in_session_mode_serves(shop, listening, heard):
 
 def test_writers_behind_a_pooler_in_transaction_mode_ring(shop, listening, heard):
     with PgBouncer(shop.server, "transaction") as pooler, Hub(shop.url, listening):
-        writer = psycopg2.connect(host="127.0.0.1", port=pooler.port, user="postgres",
-                                  dbname=shop.name)
+        writer = psycopg2.connect(
+            host="127.0.0.1", port=pooler.port, user="postgres", dbname=shop.name
+        )
         writer.autocommit = True
         for n in range(20):
             wait_for(lambda: asleep(shop))
@@ -442,15 +471,17 @@ def test_writers_behind_a_pooler_in_transaction_mode_ring(shop, listening, heard
 # Addresses.
 
 
-def test_every_form_of_a_url_leads_to_the_database(
-        shop, listening, heard, monkeypatch, tmp_path):
+def test_every_form_of_a_url_leads_to_the_database(shop, listening, heard, monkeypatch, tmp_path):
     server = shop.server
     user = server.create_user("p@ss%2F:word")
     shop.execute('GRANT CREATE ON DATABASE "{}" TO {}'.format(shop.name, user))
     shop.execute("ALTER TABLE orders OWNER TO {}".format(user))
     service = tmp_path / "services.conf"
-    service.write_text("[shop]\nhost=127.0.0.1\nport={}\ndbname={}\nuser={}\npassword={}\n".format(
-        server.port, shop.name, user, "p@ss%2F:word"))
+    service.write_text(
+        "[shop]\nhost=127.0.0.1\nport={}\ndbname={}\nuser={}\npassword={}\n".format(
+            server.port, shop.name, user, "p@ss%2F:word"
+        )
+    )
     monkeypatch.setenv("PGSERVICEFILE", str(service))
     direct = server.url(shop.name, user=user, password="p@ss%2F:word", driver="{}")
     urls = [
@@ -461,7 +492,8 @@ def test_every_form_of_a_url_leads_to_the_database(
         direct.format("postgresql") + "?sslmode=disable",
         direct.format("postgresql") + "?application_name=it%27s%20mine",
         "postgresql:///{}?host={}&port={}&user={}".format(
-            shop.name, server.socket_directory, server.port, user),
+            shop.name, server.socket_directory, server.port, user
+        ),
         "postgresql:///?service=shop",
     ]
 
@@ -474,8 +506,9 @@ def test_every_form_of_a_url_leads_to_the_database(
 def test_the_databases_default_for_transactions_does_not_matter(shop, listening, heard):
     listening.listen("orders", "after_insert", heard, group="stock")
     for default in ["isolation = 'serializable'", "deferrable = on", "read_only = on"]:
-        shop.server.execute("ALTER DATABASE {} SET default_transaction_{}".format(
-            shop.name, default))
+        shop.server.execute(
+            "ALTER DATABASE {} SET default_transaction_{}".format(shop.name, default)
+        )
     writer = shop.connect()
     writer.set_session(readonly=False)
 
@@ -489,16 +522,22 @@ def test_the_databases_default_for_transactions_does_not_matter(shop, listening,
             assert cursor.fetchone() == ("read committed",)
 
 
-def test_connections_of_ours_may_be_idle_for_as_long_as_they_like(
-        shop, listening, heard, caplog):
+def test_connections_of_ours_may_be_idle_for_as_long_as_they_like(shop, listening, heard, caplog):
     shop.server.execute("ALTER DATABASE {} SET idle_session_timeout = '50ms'".format(shop.name))
     listening.listen("orders", "after_insert", heard, group="stock")
 
     def rested():
-        return len(shop.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgevents' AND datname = %s"
-            " AND state = 'idle' AND state_change < clock_timestamp() - interval '0.3 s'",
-            shop.name)) >= 2
+        return (
+            len(
+                shop.execute(
+                    "SELECT 1 FROM pg_stat_activity"
+                    " WHERE application_name = 'pgevents' AND datname = %s"
+                    " AND state = 'idle' AND state_change < clock_timestamp() - interval '0.3 s'",
+                    shop.name,
+                )
+            )
+            >= 2
+        )
 
     with Hub(shop.url, listening) as hub:
         wait_for(rested)
@@ -529,7 +568,8 @@ def test_what_an_engine_adds_to_its_url_counts(shop, registry, heard):
     engines = [
         sqlalchemy.create_engine(shop.url, connect_args=options),
         sqlalchemy.create_engine(
-            "postgresql+psycopg2://", creator=lambda: shop.server.connect(shop.name, **options)),
+            "postgresql+psycopg2://", creator=lambda: shop.server.connect(shop.name, **options)
+        ),
     ]
 
     for number, engine in enumerate(engines):
@@ -604,8 +644,7 @@ def test_a_writer_that_is_cancelled_leaves_no_lock_with_its_session(shop, listen
 
     def cancel():
         while not over.wait(0.0002):
-            canceller.cursor().execute(
-                "SELECT pg_cancel_backend(%s)", (writer.info.backend_pid,))
+            canceller.cursor().execute("SELECT pg_cancel_backend(%s)", (writer.info.backend_pid,))
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -619,8 +658,13 @@ def test_a_writer_that_is_cancelled_leaves_no_lock_with_its_session(shop, listen
     thread.join()
 
     # No reader could lie down, or wake up, as long as this session lives.
-    assert shop.execute("SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND pid = %s",
-                        writer.info.backend_pid) == []
+    assert (
+        shop.execute(
+            "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND pid = %s",
+            writer.info.backend_pid,
+        )
+        == []
+    )
 
 
 def spy(database):
@@ -659,7 +703,8 @@ def test_no_commit_is_missed_while_the_reader_lies_down(shop, listening, heard, 
 
     late = []
     listening.listens_for("orders", "after_insert")(
-        lambda event: late.append(time.time() - event.at.timestamp()))
+        lambda event: late.append(time.time() - event.at.timestamp())
+    )
     with Hub(shop.url, listening):
         writers = [threading.Thread(target=write, args=(n,)) for n in range(4)]
         for writer in writers:
@@ -673,13 +718,15 @@ def test_no_commit_is_missed_while_the_reader_lies_down(shop, listening, heard, 
 
 
 def test_a_transaction_that_stays_open_costs_a_few_looks_a_second(
-        shop, listening, heard, monkeypatch):
+    shop, listening, heard, monkeypatch
+):
     monkeypatch.setattr(pgevents.postgres.log, "PROBE", 60.0)
     monkeypatch.setattr(pgevents.source, "IDLE", 60.0)
     statements = []
     run = Listening.run
     monkeypatch.setattr(
-        Listening, "run", lambda *args: statements.append(time.monotonic()) or run(*args))
+        Listening, "run", lambda *args: statements.append(time.monotonic()) or run(*args)
+    )
 
     with Hub(shop.url, listening):
         writer = shop.connect()
@@ -735,7 +782,8 @@ def test_without_the_bell_the_reader_looks_by_itself(shop, listening, heard):
 
 
 def test_a_backlog_is_read_in_pages_exactly_while_others_write(
-        shop, proxy, listening, heard, monkeypatch):
+    shop, proxy, listening, heard, monkeypatch
+):
     monkeypatch.setattr(pgevents.postgres.log, "PAGE_ROWS", 20)
     late = shop.connect()
 
@@ -755,7 +803,8 @@ def test_a_backlog_is_read_in_pages_exactly_while_others_write(
 
     found = [event.position for event in heard.rest()]
     assert sorted(found) == [
-        seq for seq, in shop.execute("SELECT seq FROM pgevents.log ORDER BY seq")]
+        seq for seq, in shop.execute("SELECT seq FROM pgevents.log ORDER BY seq")
+    ]
 
 
 def test_a_log_that_keeps_many_rows_is_read_as_fast(shop, listening, heard):
@@ -782,6 +831,7 @@ def test_a_notification_that_comes_with_an_answer_wakes_at_once(postgres):
     listening.run("LISTEN bell", None, 10)
     listening._cursor.execute("SELECT 'answered'")
     with socket.socket(fileno=os.dup(listening._connection.fileno())) as peeking:
+
         def arrived(word):
             there = select.select([peeking], [], [], 0)[0]
             return there and word in peeking.recv(65536, socket.MSG_PEEK)

@@ -81,8 +81,9 @@ def test_a_writers_encoding_does_not_matter(foreign, registry, heard, client_enc
     registry.listen("orders", "after_insert", heard)
 
     with Hub(foreign.url, registry):
-        foreign.execute("INSERT INTO orders (item) VALUES (%s)", "é",
-                        client_encoding=client_encoding)
+        foreign.execute(
+            "INSERT INTO orders (item) VALUES (%s)", "é", client_encoding=client_encoding
+        )
 
         assert heard.next().new["item"] == "é"
 
@@ -90,7 +91,8 @@ def test_a_writers_encoding_does_not_matter(foreign, registry, heard, client_enc
 @with_garbage
 @each_way
 def test_bytes_that_are_no_text_arrive_as_surrogates_and_stop_nobody(
-        foreign, registry, heard, group):
+    foreign, registry, heard, group
+):
     registry.listen("orders", "after_insert", heard, group=group)
 
     with Hub(foreign.url, registry) as hub:
@@ -106,7 +108,8 @@ def test_bytes_that_are_no_text_arrive_as_surrogates_and_stop_nobody(
 
 @with_garbage
 def test_a_listener_is_reconnected_and_goes_on_behind_bytes_that_are_no_text(
-        foreign, registry, heard):
+    foreign, registry, heard
+):
     registry.listen("orders", "after_insert", heard)
 
     with Hub(foreign.url, registry):
@@ -114,7 +117,8 @@ def test_a_listener_is_reconnected_and_goes_on_behind_bytes_that_are_no_text(
         heard.next()
         foreign.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         foreign.insert_garbage()
         foreign.execute("INSERT INTO orders (item) VALUES ('ok')")
 
@@ -129,7 +133,8 @@ def test_a_backlog_that_is_read_in_pages_may_hold_them_anywhere(foreign, registr
     with Hub(foreign.url, registry) as hub:
         foreign.execute(
             b"INSERT INTO orders (item) SELECT i || '%s' FROM generate_series(1, 1200) i"
-            % foreign.garbage)
+            % foreign.garbage
+        )
         events = heard.take(1200)
         assert hub.drain(30)
 
@@ -168,7 +173,7 @@ def test_they_may_become_a_dead_letter_and_be_tried_again(foreign, registry, hea
     with hub:
         foreign.insert_garbage()
         assert hub.drain(10)
-        letter, = group.dead_letters()
+        (letter,) = group.dead_letters()
         assert letter.event.new["item"] == "a" + foreign.as_read + "b"
         assert "ValueError" in letter.error and "ValueError" in letter.traceback
         broken[0] = False
@@ -178,11 +183,13 @@ def test_they_may_become_a_dead_letter_and_be_tried_again(foreign, registry, hea
 
 
 @pytest.mark.parametrize(
-    "group, wish", [(None, {}), ("g", {"include": True})], ids=["plain-all", "group-included"])
+    "group, wish", [(None, {}), ("g", {"include": True})], ids=["plain-all", "group-included"]
+)
 def test_tables_and_columns_may_have_any_letters(foreign, registry, heard, group, wish):
     table, column = "t" + foreign.letters, "c" + foreign.letters
-    foreign.execute('CREATE TABLE "{}" (id int PRIMARY KEY, "{}" text, other text)'.format(
-        table, column))
+    foreign.execute(
+        'CREATE TABLE "{}" (id int PRIMARY KEY, "{}" text, other text)'.format(table, column)
+    )
     foreign.execute('INSERT INTO "{}" VALUES (1, %s)'.format(table), foreign.letters)
     registry.listen(table, "after_change", heard, group=group)
     hub = Hub(foreign.url, registry, retention=1)
@@ -229,7 +236,8 @@ def test_a_table_whose_name_is_no_text_disturbs_nobody(foreign, registry, heard)
     with Hub(foreign.url, registry):
         foreign.execute(
             b'CREATE TRIGGER x AFTER INSERT ON "caf\xe9" REFERENCING NEW TABLE AS new_rows'
-            b' FOR EACH STATEMENT EXECUTE FUNCTION pgevents.capture_insert()')
+            b" FOR EACH STATEMENT EXECUTE FUNCTION pgevents.capture_insert()"
+        )
         foreign.execute(b'INSERT INTO "caf\xe9" VALUES (1)')
         foreign.execute("INSERT INTO orders (item) VALUES ('ok')")
 
@@ -242,7 +250,8 @@ def test_a_table_whose_name_is_no_text_disturbs_nobody(foreign, registry, heard)
 
 
 def test_a_transactional_listener_reads_and_writes_text_as_on_any_connection(
-        foreign, registry, heard):
+    foreign, registry, heard
+):
     letters, letter = foreign.letters, foreign.letters[0]
     foreign.execute("CREATE TYPE kind AS ENUM ('{}')".format(letter))
     foreign.execute("CREATE TABLE more (a varchar(9), b text[], c kind, d json, e bytea, f int)")
@@ -251,10 +260,20 @@ def test_a_transactional_listener_reads_and_writes_text_as_on_any_connection(
     def listener(event, connection):
         connection.execute(
             sqlalchemy.text("INSERT INTO more VALUES (:a, :b, :c, :d, '\\x00ff', :f)"),
-            [{"a": event.new["item"], "b": [letters, None], "c": letter, "f": number,
-              "d": json.dumps({"x": letter}, ensure_ascii=False)} for number in (1, 2)])
-        rows = connection.execute(sqlalchemy.text("SELECT * FROM more WHERE a = :a ORDER BY f"),
-                                  {"a": letters})
+            [
+                {
+                    "a": event.new["item"],
+                    "b": [letters, None],
+                    "c": letter,
+                    "f": number,
+                    "d": json.dumps({"x": letter}, ensure_ascii=False),
+                }
+                for number in (1, 2)
+            ],
+        )
+        rows = connection.execute(
+            sqlalchemy.text("SELECT * FROM more WHERE a = :a ORDER BY f"), {"a": letters}
+        )
         found.extend([*row[:4], bytes(row[4]), row[5]] for row in rows)
 
     registry.listen("orders", "after_insert", listener, group="g", transactional=True)
@@ -264,14 +283,15 @@ def test_a_transactional_listener_reads_and_writes_text_as_on_any_connection(
         assert hub.drain(10)
 
     assert found == [
-        [letters, [letters, None], letter, {"x": letter}, b"\x00\xff", number]
-        for number in (1, 2)]
+        [letters, [letters, None], letter, {"x": letter}, b"\x00\xff", number] for number in (1, 2)
+    ]
     assert foreign.execute("SELECT DISTINCT a FROM more") == [(letters,)]
 
 
 @each_way
 def test_the_encoding_that_an_application_uses_does_not_limit_ours(
-        postgres, registry, heard, group):
+    postgres, registry, heard, group
+):
     postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
     registry.listen("orders", "after_insert", heard, group=group)
 
@@ -303,8 +323,11 @@ def test_each_encoding_is_read_and_written_as_the_server_does(postgres):
     for name in set(_CODECS) - {"SQL_ASCII"}:
         encoding = Encoding(name)
         given = euc if name.startswith("EUC") else single
-        cursor.execute("SELECT known(given, %s) FROM unnest(%s) WITH ORDINALITY u (given, place)"
-                       " ORDER BY place", (name, given))
+        cursor.execute(
+            "SELECT known(given, %s) FROM unnest(%s) WITH ORDINALITY u (given, place)"
+            " ORDER BY place",
+            (name, given),
+        )
         for data, (text,) in zip(given, cursor.fetchall()):
             read = encoding.decode(data)
             assert text is None or read == text, (name, data)
@@ -374,13 +397,14 @@ def test_a_context_that_is_too_long_is_cut_between_two_characters(server, encodi
             database.execute(
                 "SELECT set_config('pgevents.context', repeat('x', 16379) || repeat({}, 1000000),"
                 " false); INSERT INTO orders VALUES (1); UPDATE orders SET id = 2;"
-                " DELETE FROM orders; TRUNCATE orders".format(letter))
+                " DELETE FROM orders; TRUNCATE orders".format(letter)
+            )
             contexts = {event.context for event in heard.take(4)}
         sizes = database.execute("SELECT max(octet_length(context)) FROM pgevents.log")
     finally:
         database.close()
 
-    cut, = contexts
+    (cut,) = contexts
     # SQL_ASCII counts bytes: 16,384 of them would end within a letter.
     letters = ("x" if encoding == "EUC_JP" else "\u00e9") * (2 if encoding == "SQL_ASCII" else 5)
     assert cut == "x" * 16_379 + letters + "... (cut)"

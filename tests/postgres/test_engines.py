@@ -23,12 +23,17 @@ def shop(postgres):
 def arguments(database, driver):
     """What a driver is given instead of a URL."""
     name = "database" if driver == "pg8000" else "dbname"
-    return {"host": "127.0.0.1", "port": database.server.port, "user": "postgres",
-            name: database.name}
+    return {
+        "host": "127.0.0.1",
+        "port": database.server.port,
+        "user": "postgres",
+        name: database.name,
+    }
 
 
 def look_into_sales(engine):
     """Set the search_path as SQLAlchemy's documentation does."""
+
     @event.listens_for(engine, "connect", insert=True)
     def set_search_path(connection, record):
         before, connection.autocommit = connection.autocommit, True
@@ -45,9 +50,11 @@ def write(engine, statement="INSERT INTO orders VALUES (1)"):
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_what_an_engines_connections_are_given_and_do_at_first_counts(
-        shop, registry, heard, driver):
+    shop, registry, heard, driver
+):
     engine = sqlalchemy.create_engine(
-        "postgresql+{}://".format(driver), connect_args=arguments(shop, driver))
+        "postgresql+{}://".format(driver), connect_args=arguments(shop, driver)
+    )
     look_into_sales(engine)
     registry.listen("orders", "after_insert", heard)
 
@@ -62,7 +69,8 @@ def test_what_an_engines_connections_are_given_and_do_at_first_counts(
 def test_the_options_in_connect_args_count(shop, registry, heard, driver):
     engine = sqlalchemy.create_engine(
         make_url(shop.url).set(drivername="postgresql+" + driver),
-        connect_args={"options": "-csearch_path=sales"})
+        connect_args={"options": "-csearch_path=sales"},
+    )
     registry.listen("orders", "after_insert", heard)
 
     with Hub(engine, registry):
@@ -75,8 +83,9 @@ def test_the_options_in_connect_args_count(shop, registry, heard, driver):
 def test_a_hook_that_changes_the_arguments_counts(shop, registry, heard):
     url = make_url(shop.url).set(drivername="postgresql+pg8000", database="elsewhere")
     engine = sqlalchemy.create_engine(url)
-    event.listen(engine, "do_connect", lambda dialect, record, args, given: given.update(
-        database=shop.name))
+    event.listen(
+        engine, "do_connect", lambda dialect, record, args, given: given.update(database=shop.name)
+    )
     registry.listen("orders", "after_insert", heard)
 
     with Hub(engine, registry):
@@ -93,7 +102,8 @@ def test_an_engine_that_writes_elsewhere_is_refused(shop, registry, heard):
         return pg8000.dbapi.connect(**arguments(shop, "pg8000"))
 
     engine = sqlalchemy.create_engine(
-        make_url(shop.server.url("postgres")).set(drivername="postgresql+pg8000"), creator=create)
+        make_url(shop.server.url("postgres")).set(drivername="postgresql+pg8000"), creator=create
+    )
     registry.listen("orders", "after_insert", heard)
 
     with pytest.raises(UsageError, match="'{}'.*'postgres'".format(shop.name)):
@@ -120,8 +130,9 @@ def test_a_restart_of_the_server_does_not_make_another_place_of_it(shop, registr
 def test_a_schema_translate_map_counts_for_names_and_tables(shop, registry, heard, schema):
     engine = sqlalchemy.create_engine(shop.url)
     mapped = engine.execution_options(schema_translate_map={schema: "sales"})
-    orders = sqlalchemy.Table("orders", sqlalchemy.MetaData(),
-                              sqlalchemy.Column("id", sqlalchemy.Integer), schema=schema)
+    orders = sqlalchemy.Table(
+        "orders", sqlalchemy.MetaData(), sqlalchemy.Column("id", sqlalchemy.Integer), schema=schema
+    )
     registry.listen(orders, "after_insert", heard)
     name = "tenant.orders" if schema else "orders"
     registry.listen(name, "after_insert", lambda event: heard(event))
@@ -141,7 +152,8 @@ def test_an_engine_that_cannot_connect_says_why_without_its_secrets(shop, regist
         raise KeyError("hunter2")
 
     refused = sqlalchemy.create_engine(
-        make_url(shop.url).set(drivername="postgresql+pg8000", port=1))
+        make_url(shop.url).set(drivername="postgresql+pg8000", port=1)
+    )
     broken = sqlalchemy.create_engine(shop.url, creator=create)
 
     for engine, words in (refused, "no connection to PostgreSQL"), (broken, "KeyError"):

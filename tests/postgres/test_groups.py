@@ -57,27 +57,35 @@ def retried(orders, registry):
     registry.listen("orders", "after_insert", print, group="g")
     with Hub(orders.url, registry) as hub:
         pass
-    seq, = orders.execute(
+    (seq,) = orders.execute(
         "INSERT INTO pgevents.log (topic, operation, new)"
-        " VALUES ('public.orders', 'insert', '{}') RETURNING seq")[0]
+        " VALUES ('public.orders', 'insert', '{}') RETURNING seq"
+    )[0]
     orders.execute(
         "INSERT INTO pgevents.dead (group_name, seq, event, attempts, error, traceback, at)"
-        " VALUES ('g', %s, '[]', 1, '', '', 0)", seq)
+        " VALUES ('g', %s, '[]', 1, '', '', 0)",
+        seq,
+    )
     other = orders.connect()
     with other.cursor() as cursor:
         cursor.execute("SELECT FROM pgevents.dead FOR UPDATE")
         cursor.execute(
             "INSERT INTO pgevents.leases (group_name, seqs, attempt, again, renewed, due)"
-            " VALUES ('g', %s, 1, false, 0, 0)", (seq,))
+            " VALUES ('g', %s, 1, false, 0, 0)",
+            (seq,),
+        )
         cursor.execute("DELETE FROM pgevents.dead")
 
     def meanwhile(act):
         answers = []
         thread = threading.Thread(target=lambda: answers.append(act(hub.group("g"))))
         thread.start()
-        wait_for(lambda: orders.execute(
-            "SELECT 1 FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+        wait_for(
+            lambda: orders.execute(
+                "SELECT 1 FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
         other.commit()
         thread.join()
         return answers, orders.execute("SELECT count(*) FROM pgevents.leases")[0][0]
@@ -104,7 +112,8 @@ def test_thousands_of_events_that_wait_for_their_time_hold_up_no_housekeeping(or
     orders.execute(
         "INSERT INTO pgevents.leases (group_name, seqs, attempt, again, renewed, due)"
         " SELECT 'g', seq::text, 2, false, 0, extract(epoch FROM now()) + 3600 FROM pgevents.log"
-        " ORDER BY seq LIMIT 20000")
+        " ORDER BY seq LIMIT 20000"
+    )
 
     with hub:
         wait_for(lambda: orders.execute("SELECT count(*) FROM pgevents.log") == [(20000,)])
@@ -122,12 +131,14 @@ def test_each_row_of_a_backlog_is_read_a_few_times_only(orders, registry, group)
 
     def sessions():
         return orders.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")[0][0]
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        )[0][0]
 
     wait_for(lambda: sessions() == 1)  # they tell when they end
-    read, = orders.execute(
+    (read,) = orders.execute(
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables"
-        " WHERE relid = 'pgevents.log'::regclass")[0]
+        " WHERE relid = 'pgevents.log'::regclass"
+    )[0]
     assert 20000 <= read <= 100000
 
 
@@ -167,8 +178,9 @@ def test_a_backlog_larger_than_a_page_is_handled_exactly(orders, registry):
     assert sorted(handled) == list(range(1, 6002))
 
 
-@pytest.mark.parametrize("act", [
-    lambda group: group.drop(), lambda group: group.rewind("now")], ids=["drop", "rewind"])
+@pytest.mark.parametrize(
+    "act", [lambda group: group.drop(), lambda group: group.rewind("now")], ids=["drop", "rewind"]
+)
 def test_a_claim_that_is_under_way_leaves_no_lease_behind(orders, registry, heard, act):
     registry.listen("orders", "after_insert", heard, group="mailer")
     with Hub(orders.url, registry):
@@ -180,11 +192,17 @@ def test_a_claim_that_is_under_way_leaves_no_lease_behind(orders, registry, hear
 
     acting = threading.Thread(target=act, args=(group,))
     acting.start()
-    wait_for(lambda: orders.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'") != [(0,)])
-    cursor.execute("INSERT INTO pgevents.leases (group_name, seqs, attempt, renewed, due)"
-                   " VALUES ('mailer', '1', 1, 0, 0)")
+    wait_for(
+        lambda: orders.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        != [(0,)]
+    )
+    cursor.execute(
+        "INSERT INTO pgevents.leases (group_name, seqs, attempt, renewed, due)"
+        " VALUES ('mailer', '1', 1, 0, 0)"
+    )
     claim.commit()
     acting.join()
 
@@ -213,8 +231,10 @@ def test_a_process_that_stands_by_writes_nothing(orders):
 
 
 def test_what_only_the_commit_refuses_is_that_events_failure(orders, registry):
-    orders.execute("ALTER TABLE effects ADD FOREIGN KEY (id) REFERENCES orders"
-                   " DEFERRABLE INITIALLY DEFERRED")
+    orders.execute(
+        "ALTER TABLE effects ADD FOREIGN KEY (id) REFERENCES orders"
+        " DEFERRABLE INITIALLY DEFERRED"
+    )
 
     def handle(event, connection):
         number = 99 if event.key == 2 else event.key
@@ -258,7 +278,8 @@ def test_a_group_begins_anew_when_the_log_was_dropped_under_it(orders, registry,
 def installed(database):
     return database.execute(
         "SELECT 1 FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgname = 'pgevents_insert'"
-        " AND to_regclass('pgevents.groups') IS NOT NULL")
+        " AND to_regclass('pgevents.groups') IS NOT NULL"
+    )
 
 
 def test_a_group_that_cannot_work_says_why(orders, registry, heard):

@@ -30,7 +30,8 @@ def effects(database):
 
 def write(event, connection):
     connection.execute(
-        sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]})
+        sqlalchemy.text("INSERT INTO effects VALUES (:item)"), {"item": event.new["item"]}
+    )
 
 
 def session_of(connection):
@@ -38,8 +39,9 @@ def session_of(connection):
 
 
 def wait_for_end(database, pid):
-    wait_for(lambda: not database.execute(
-        "SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid), TIMEOUT)
+    wait_for(
+        lambda: not database.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid), TIMEOUT
+    )
 
 
 def outwait(database, connection):
@@ -68,16 +70,24 @@ def raise_another(database, connection):
     raise ValueError("the shop is closed")
 
 
-@pytest.mark.parametrize("act, said, ordered", [
-    (outwait, "ended the session", True), (outwait, "ended the session", False),
-    (lose, "ended the session", True), (lose, "ended the session", False),
-    (overlook, "ended the session", True), (raise_another, "the shop is closed", False),
-], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    "act, said, ordered",
+    [
+        (outwait, "ended the session", True),
+        (outwait, "ended the session", False),
+        (lose, "ended the session", True),
+        (lose, "ended the session", False),
+        (overlook, "ended the session", True),
+        (raise_another, "the shop is closed", False),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_an_event_whose_session_is_ended_has_failed_and_holds_nobody_up(
     orders, registry, act, said, ordered
 ):
     orders.server.execute(
-        "ALTER DATABASE {} SET idle_in_transaction_session_timeout = '300ms'".format(orders.name))
+        "ALTER DATABASE {} SET idle_in_transaction_session_timeout = '300ms'".format(orders.name)
+    )
     calls = []
 
     def handle(event, connection):
@@ -88,8 +98,7 @@ def test_an_event_whose_session_is_ended_has_failed_and_holds_nobody_up(
 
     registry.listen("orders", "after_insert", handle, group="stock", transactional=True)
     hub = Hub(orders.url, registry)
-    group = hub.group(
-        "stock", ordered=ordered, max_attempts=2, backoff=(0.01, 0.02), lease=LEASE)
+    group = hub.group("stock", ordered=ordered, max_attempts=2, backoff=(0.01, 0.02), lease=LEASE)
     with hub:
         insert(orders, "tea", "slow", "milk", "salt")
         (letter,) = wait_for(group.dead_letters, TIMEOUT)
@@ -106,8 +115,7 @@ def test_a_transaction_that_lasts_too_long_for_the_server_is_the_failure_of_its_
 ):
     if orders.server.major < 17:
         pytest.skip("transaction_timeout is of PostgreSQL 17")
-    orders.server.execute(
-        "ALTER DATABASE {} SET transaction_timeout = '500ms'".format(orders.name))
+    orders.server.execute("ALTER DATABASE {} SET transaction_timeout = '500ms'".format(orders.name))
     calls = []
 
     def handle(event, connection):

@@ -51,7 +51,8 @@ class Starting:
 def waits_for_a_lock(database):
     return database.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event_type = 'Lock'") != [(0,)]
+        " AND wait_event_type = 'Lock'"
+    ) != [(0,)]
 
 
 def test_a_hub_that_finds_all_current_needs_no_lock_on_the_table(orders, heard):
@@ -170,7 +171,8 @@ def test_what_an_older_version_installed_is_replaced(orders, heard):
 
 def bell(database):
     return database.execute(
-        "SELECT encode(tgargs, 'escape') FROM pg_trigger WHERE tgname = 'pgevents_ring'")[0][0][:3]
+        "SELECT encode(tgargs, 'escape') FROM pg_trigger WHERE tgname = 'pgevents_ring'"
+    )[0][0][:3]
 
 
 def test_the_bell_is_taken_away_and_given_back(orders, heard):
@@ -198,7 +200,8 @@ def test_what_somebody_else_keeps_in_the_schema_stays(orders):
     hub.uninstall()
 
     left = orders.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'pgevents'::regnamespace")
+        "SELECT relname FROM pg_class WHERE relnamespace = 'pgevents'::regnamespace"
+    )
     assert left == [("mine",)]
     hub.install()
     assert hub.installed()[0]["state"] == "ok"
@@ -231,13 +234,18 @@ def test_a_partitioned_table_and_its_partitions_may_be_watched_together(postgres
 
 def enabled(database, table="orders"):
     """How the triggers of a table fire: O is usual, A always, D and R are not for us."""
-    return {row[0] for row in database.execute(
-        "SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass", table)}
+    return {
+        row[0]
+        for row in database.execute(
+            "SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = %s::regclass", table
+        )
+    }
 
 
 @pytest.mark.every_server
 @pytest.mark.parametrize(
-    "disable", ["DISABLE TRIGGER USER", "ENABLE REPLICA TRIGGER pgevents_insert"])
+    "disable", ["DISABLE TRIGGER USER", "ENABLE REPLICA TRIGGER pgevents_insert"]
+)
 def test_a_disabled_trigger_is_outdated_and_install_enables_it(orders, disable, heard):
     hub = hub_of(orders, listener=heard)
     hub.install()

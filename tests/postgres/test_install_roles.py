@@ -51,7 +51,8 @@ def run_printed(database, user, hub, role, **more):
 
 def insert_as(database, user, item):
     database.server.execute(
-        "INSERT INTO orders (item) VALUES (%s)", item, database=database.name, user=user)
+        "INSERT INTO orders (item) VALUES (%s)", item, database=database.name, user=user
+    )
 
 
 def log_size(database):
@@ -82,7 +83,9 @@ def test_what_was_printed_is_what_install_would_do(orders, owner, program, heard
 
     assert state["state"] == "ok"
     assert (state["operations"], state["exclude"]) == (
-        ["insert", "update", "delete", "truncate"], ["item"])
+        ["insert", "update", "delete", "truncate"],
+        ["item"],
+    )
     assert orders.execute("SELECT oid, xmin::text FROM pg_trigger ORDER BY oid") == before
 
 
@@ -132,8 +135,9 @@ def test_without_the_rights_to_install_it_is_denied_with_the_way_out(orders, pro
 
 def test_who_does_not_own_the_table_is_denied_with_the_way_out(orders, owner, program, heard):
     run_printed(orders, owner, hub_as(orders, owner, heard), program)
-    orders.execute(sql.SQL("GRANT INSERT, UPDATE ON pgevents.watch TO {}").format(
-        sql.Identifier(program)))
+    orders.execute(
+        sql.SQL("GRANT INSERT, UPDATE ON pgevents.watch TO {}").format(sql.Identifier(program))
+    )
 
     with pytest.raises(Denied) as caught:
         hub_as(orders, program, heard, "after_delete").start()
@@ -155,8 +159,9 @@ def test_a_log_of_somebody_else_is_denied_with_its_owner_and_the_way_out(
 ):
     hub_as(orders, "postgres", heard).install()
     if usage:
-        orders.execute(sql.SQL("GRANT USAGE ON SCHEMA pgevents TO {}").format(
-            sql.Identifier(owner)))
+        orders.execute(
+            sql.SQL("GRANT USAGE ON SCHEMA pgevents TO {}").format(sql.Identifier(owner))
+        )
 
     with pytest.raises(Denied) as caught:
         hub_as(orders, owner, heard, install=install).start()

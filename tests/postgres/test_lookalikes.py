@@ -77,6 +77,7 @@ def has_run(database):
 
 def live(database, url, heard):
     """Do all that a hub can do, by this URL; return what a group's listener got."""
+
     def fail(event):
         raise ValueError("bad")
 
@@ -109,14 +110,24 @@ def live(database, url, heard):
         hub._check_capture()
         hub._clean()
         assert hub.installed()[0]["state"] == "ok"
-    for command in (["status", url], ["sql", url, "orders"], ["groups", url], ["dead", url, "mail"],
-                    ["uninstall", url, "--everything", "--yes"]):
+    for command in (
+        ["status", url],
+        ["sql", url, "orders"],
+        ["groups", url],
+        ["dead", url, "mail"],
+        ["uninstall", url, "--everything", "--yes"],
+    ):
         run(*command)
 
 
 @pytest.mark.parametrize(
-    "path, schema", [("public", "public"), ("public,pg_catalog", "public"),
-                     ('"$user",pg_catalog,public', "postgres")])
+    "path, schema",
+    [
+        ("public", "public"),
+        ("public,pg_catalog", "public"),
+        ('"$user",pg_catalog,public', "postgres"),
+    ],
+)
 def test_nothing_that_looks_like_postgresqls_own_is_run(shop, heard, path, schema):
     mallory = shop.server.create_user()
     shop.execute("CREATE SCHEMA IF NOT EXISTS {}".format(schema))

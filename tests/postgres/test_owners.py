@@ -9,8 +9,14 @@ from pgevents import Denied, Hub, Registry, UsageError
 from ..waiting import wait_for
 from .test_install_roles import hub_as, insert_as, log_size, run_printed
 
-CAPTURE = ["capture_insert", "capture_update", "capture_delete", "capture_row",
-           "capture_truncate", "ring"]
+CAPTURE = [
+    "capture_insert",
+    "capture_update",
+    "capture_delete",
+    "capture_row",
+    "capture_truncate",
+    "ring",
+]
 
 
 @pytest.fixture
@@ -36,22 +42,25 @@ def as_user(database, user, *statements):
 def owner_of(database, what="log"):
     kind = "pg_class WHERE relname" if what == "log" else "pg_proc WHERE proname"
     owner = "relowner" if what == "log" else "proowner"
-    return database.execute(
-        "SELECT pg_get_userbyid({}) FROM {} = %s".format(owner, kind), what)[0][0]
+    return database.execute("SELECT pg_get_userbyid({}) FROM {} = %s".format(owner, kind), what)[0][
+        0
+    ]
 
 
 SQUATS = {
     "schema": ["CREATE SCHEMA pgevents"],
     "function": [
         "CREATE SCHEMA pgevents",
-        "CREATE FUNCTION pgevents.ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"],
+        "CREATE FUNCTION pgevents.ring() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    ],
     "table": [
         "CREATE SCHEMA pgevents",
         "CREATE TABLE pgevents.watch (service text, relation text, wish text)",
         "CREATE FUNCTION pgevents.evil() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM nextval('public.calls'); RETURN NEW; END $$",
         "CREATE TRIGGER evil BEFORE INSERT ON pgevents.watch FOR EACH ROW"
-        " EXECUTE FUNCTION pgevents.evil()"],
+        " EXECUTE FUNCTION pgevents.evil()",
+    ],
 }
 
 
@@ -71,13 +80,12 @@ def test_what_a_stranger_has_put_in_our_place_is_refused(orders, mallory, heard,
     assert way == "printed" or isinstance(caught.value, Denied)
     assert orders.execute("SELECT is_called FROM calls") == [(False,)]
     assert orders.execute("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'orders'::regclass") == [
-        (0,)]
+        (0,)
+    ]
 
 
 @pytest.mark.parametrize("way", ["install", "printed"])
-def test_a_table_that_a_stranger_has_put_into_our_schema_is_refused(
-    orders, mallory, heard, way
-):
+def test_a_table_that_a_stranger_has_put_into_our_schema_is_refused(orders, mallory, heard, way):
     orders.execute("CREATE SCHEMA pgevents; GRANT ALL ON SCHEMA pgevents TO {}".format(mallory))
     as_user(orders, mallory, "CREATE TABLE pgevents.log (seq int)")
     hub = hub_as(orders, "postgres", heard)
@@ -89,13 +97,19 @@ def test_a_table_that_a_stranger_has_put_into_our_schema_is_refused(
 def test_a_strangers_trigger_on_our_table_is_refused(orders, mallory, heard):
     hub = hub_as(orders, "postgres", heard)
     hub.install()
-    orders.execute("GRANT USAGE ON SCHEMA pgevents TO {0}; GRANT TRIGGER ON pgevents.log TO {0}"
-                   .format(mallory))
+    orders.execute(
+        "GRANT USAGE ON SCHEMA pgevents TO {0}; GRANT TRIGGER ON pgevents.log TO {0}".format(
+            mallory
+        )
+    )
     as_user(
-        orders, mallory, "CREATE SCHEMA hers",
+        orders,
+        mallory,
+        "CREATE SCHEMA hers",
         "CREATE FUNCTION hers.evil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER evil BEFORE INSERT ON pgevents.log FOR EACH ROW"
-        " EXECUTE FUNCTION hers.evil()")
+        " EXECUTE FUNCTION hers.evil()",
+    )
 
     with pytest.raises(Denied, match="function hers.evil.* of the table pgevents.log .*belongs to"):
         hub.install()
@@ -104,11 +118,11 @@ def test_a_strangers_trigger_on_our_table_is_refused(orders, mallory, heard):
 #: A trigger's name and what comes after it: what it calls is of its WHEN, and does not show there.
 HIDDEN = {
     "operator": "BEFORE INSERT ON pgevents.log FOR EACH ROW WHEN (NEW.topic OPERATOR(hers.@#@) 'x')"
-                " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     "domain": "BEFORE INSERT ON pgevents.groups FOR EACH ROW WHEN (NEW.name::hers.checked = 'x')"
-              " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     "pgevents_ring": "AFTER INSERT ON pgevents.log FOR EACH STATEMENT WHEN (1::text"
-                     " OPERATOR(hers.@#@) 'x') EXECUTE FUNCTION pgevents.ring('on')",
+    " OPERATOR(hers.@#@) 'x') EXECUTE FUNCTION pgevents.ring('on')",
 }
 
 
@@ -121,14 +135,18 @@ def test_a_trigger_on_our_tables_that_is_not_ours_is_refused_whatever_it_calls(
     orders.execute(
         "CREATE SEQUENCE calls; GRANT USAGE ON calls TO PUBLIC;"
         " GRANT USAGE ON SCHEMA pgevents TO {0}; GRANT TRIGGER ON ALL TABLES IN SCHEMA pgevents"
-        " TO {0}; GRANT EXECUTE ON FUNCTION pgevents.ring() TO {0}".format(mallory))
+        " TO {0}; GRANT EXECUTE ON FUNCTION pgevents.ring() TO {0}".format(mallory)
+    )
     as_user(
-        orders, mallory, "CREATE SCHEMA hers",
+        orders,
+        mallory,
+        "CREATE SCHEMA hers",
         "CREATE FUNCTION hers.evil(text, text) RETURNS bool LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM nextval('public.calls'); RETURN false; END $$",
         "CREATE OPERATOR hers.@#@ (leftarg = text, rightarg = text, function = hers.evil)",
         "CREATE DOMAIN hers.checked AS text CHECK (hers.evil(value, value))",
-        *("CREATE OR REPLACE TRIGGER {} {}".format(*item) for item in HIDDEN.items()))
+        *("CREATE OR REPLACE TRIGGER {} {}".format(*item) for item in HIDDEN.items()),
+    )
 
     with pytest.raises(Denied) as refused:
         hub.install()
@@ -153,13 +171,18 @@ def test_default_privileges_give_nobody_a_right(orders, mallory, heard):
     orders.execute(
         "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {0};"
         " ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {0};"
-        " ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO {0}".format(mallory))
+        " ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO {0}".format(mallory)
+    )
     hub_as(orders, "postgres", heard).install()
 
     as_user(orders, mallory, "CREATE SCHEMA hers", "CREATE TABLE hers.mine (id int)")
     with pytest.raises(Exception, match="permission denied for function"):
-        as_user(orders, mallory, "CREATE TRIGGER forge AFTER INSERT ON hers.mine FOR EACH ROW"
-                " EXECUTE FUNCTION pgevents.capture_row('{}', '{}', 'public.orders')")
+        as_user(
+            orders,
+            mallory,
+            "CREATE TRIGGER forge AFTER INSERT ON hers.mine FOR EACH ROW"
+            " EXECUTE FUNCTION pgevents.capture_row('{}', '{}', 'public.orders')",
+        )
     with pytest.raises(Exception, match="permission denied for table log"):
         as_user(orders, mallory, "INSERT INTO pgevents.log (topic, operation) VALUES ('x', 'y')")
     with pytest.raises(Exception, match="permission denied for schema"):
@@ -172,10 +195,15 @@ def test_grants_that_came_later_are_noticed_and_revoked_and_printed_ones_stay(
     """As after pg_dump -x -O and a restore, which give EXECUTE to everybody."""
     program = server.create_user()
     run_printed(orders, "postgres", hub_as(orders, "postgres", heard), program)
-    orders.execute("GRANT SELECT, INSERT ON orders TO {}; GRANT USAGE ON orders_id_seq TO {}"
-                   .format(program, program))
-    orders.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgevents TO PUBLIC, {};"
-                   " GRANT TRIGGER ON pgevents.log TO {}".format(mallory, mallory))
+    orders.execute(
+        "GRANT SELECT, INSERT ON orders TO {}; GRANT USAGE ON orders_id_seq TO {}".format(
+            program, program
+        )
+    )
+    orders.execute(
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgevents TO PUBLIC, {};"
+        " GRANT TRIGGER ON pgevents.log TO {}".format(mallory, mallory)
+    )
 
     with hub_as(orders, program, heard, install=False) as hub:
         warned = hub.status()["warnings"]
@@ -185,8 +213,11 @@ def test_grants_that_came_later_are_noticed_and_revoked_and_printed_ones_stay(
     assert "{} may trigger on pgevents.log".format(mallory) in warned[0]
     assert not orders.execute(
         "SELECT FROM unnest(%s) f WHERE has_function_privilege(%s, 'pgevents.' || f || '()',"
-        " 'EXECUTE') OR has_table_privilege(%s, 'pgevents.log', 'TRIGGER')", CAPTURE, mallory,
-        mallory)
+        " 'EXECUTE') OR has_table_privilege(%s, 'pgevents.log', 'TRIGGER')",
+        CAPTURE,
+        mallory,
+        mallory,
+    )
     orders.execute("INSERT INTO orders (item) VALUES ('tea')")
     hub = hub_as(orders, program, heard, install=False, group="g")
     hub.group("g", start="backfill")
@@ -201,7 +232,8 @@ def give_away(database, to, *kinds):
         database.execute(
             "DO $$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', schemaname, tablename)"
             " FROM pg_tables WHERE schemaname IN ('public', 'pgevents') LOOP EXECUTE"
-            " 'ALTER TABLE ' || t || ' OWNER TO {}'; END LOOP; END $$".format(to))
+            " 'ALTER TABLE ' || t || ' OWNER TO {}'; END LOOP; END $$".format(to)
+        )
 
 
 @pytest.fixture
@@ -248,7 +280,7 @@ def test_who_may_forge_events_is_said(orders, mallory, server, heard):
     orders.execute("GRANT INSERT ON pgevents.log TO {}".format(mallory))
 
     with hub_as(orders, program, heard, install=False) as hub:
-        warned, = hub.status()["warnings"]
+        (warned,) = hub.status()["warnings"]
 
     assert "{} may insert on pgevents.log".format(mallory) in warned
 
@@ -279,7 +311,8 @@ def test_a_log_that_has_changed_its_owner_as_a_whole_works_on(orders, owner, ser
         orders.execute(
             "ALTER SCHEMA pgevents OWNER TO {0}; DO $$ DECLARE f text; BEGIN FOR f IN SELECT"
             " oid::regprocedure FROM pg_proc WHERE pronamespace = 'pgevents'::regnamespace LOOP"
-            " EXECUTE 'ALTER FUNCTION ' || f || ' OWNER TO {0}'; END LOOP; END $$".format(other))
+            " EXECUTE 'ALTER FUNCTION ' || f || ' OWNER TO {0}'; END LOOP; END $$".format(other)
+        )
 
     with hub_as(orders, other, heard) as hub:
         insert_as(orders, other, "tea")
@@ -323,7 +356,8 @@ def test_the_triggers_run_with_the_rights_of_a_role_that_has_no_others(
     assert orders.execute(
         "SELECT rolsuper, rolcanlogin, has_schema_privilege(oid, 'pgevents', 'CREATE'),"
         " has_table_privilege(oid, 'pgevents.log', 'DELETE') FROM pg_roles WHERE rolname = %s",
-        runner) == [(False, False, False, False)]
+        runner,
+    ) == [(False, False, False, False)]
     # An ordinary install later leaves it so, and an upgrade, too.
     orders.execute("COMMENT ON SCHEMA pgevents IS 'pgevents 1 old'")
     hub_as(orders, user, heard, "after_delete").install()
@@ -341,8 +375,9 @@ ATTRIBUTES = ["LOGIN", "SUPERUSER", "CREATEROLE", "BYPASSRLS", "REPLICATION"]
 def test_a_role_that_somebody_could_become_does_not_get_the_functions(
     orders, mallory, heard, runner, way
 ):
-    orders.execute("CREATE ROLE {0} {1}; GRANT {0} TO {2}".format(
-        runner, " ".join(ATTRIBUTES), mallory))
+    orders.execute(
+        "CREATE ROLE {0} {1}; GRANT {0} TO {2}".format(runner, " ".join(ATTRIBUTES), mallory)
+    )
     hub = hub_as(orders, "postgres", heard)
 
     def install():
@@ -414,7 +449,7 @@ def test_what_is_lent_to_a_tables_owner_is_said(orders, owner, heard, caplog):
         hub_as(orders, "postgres", heard).install()
         hub_as(orders, "postgres", heard).install()
 
-    said, = [record.getMessage() for record in caplog.records]
+    (said,) = [record.getMessage() for record in caplog.records]
     assert "public.orders belongs to {}".format(owner) in said
     assert "rights of postgres, a superuser" in said
 

@@ -37,9 +37,13 @@ def orders(postgres):
 
 def notes(database):
     """Which tables have a trigger that notes when they are truncated."""
-    return {row[0] for row in database.execute(
-        "SELECT relname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
-        " JOIN pg_proc p ON p.oid = tgfoid WHERE proname = 'partition_truncated'")}
+    return {
+        row[0]
+        for row in database.execute(
+            "SELECT relname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
+            " JOIN pg_proc p ON p.oid = tgfoid WHERE proname = 'partition_truncated'"
+        )
+    }
 
 
 def test_the_truncation_of_a_partition_is_a_gap_and_no_event(orders, registry, heard, gaps):
@@ -58,9 +62,7 @@ def test_the_truncation_of_a_partition_is_a_gap_and_no_event(orders, registry, h
     assert heard.rest() == []
 
 
-def test_the_truncation_of_the_whole_table_is_one_event_and_no_gap(
-    orders, registry, heard, gaps
-):
+def test_the_truncation_of_the_whole_table_is_one_event_and_no_gap(orders, registry, heard, gaps):
     registry.listen("orders", "after_truncate", heard)
 
     with Hub(orders.url, registry) as hub:
@@ -175,7 +177,7 @@ def test_the_printed_sql_has_them_and_a_hub_without_rights_warns_of_new_ones(
         before = hub.status()["warnings"]
         orders.execute("CREATE TABLE new PARTITION OF orders FOR VALUES FROM (20) TO (30)")
         wait_until(lambda: hub.status()["warnings"])
-        warning, = hub.status()["warnings"]
+        (warning,) = hub.status()["warnings"]
 
     assert before == gaps == []
     assert "nobody would notice that public.new, a partition of public.orders, is tr" in warning

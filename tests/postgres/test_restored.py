@@ -38,7 +38,8 @@ def restore(database):
         cursor = dict(json.loads(text), since=snapshot)
         cursor["upto"] = cursor["upto"] and snapshot
         database.execute(
-            "UPDATE pgevents.groups SET cursor = %s WHERE name = %s", json.dumps(cursor), name)
+            "UPDATE pgevents.groups SET cursor = %s WHERE name = %s", json.dumps(cursor), name
+        )
 
 
 def items(heard):

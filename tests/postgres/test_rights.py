@@ -45,10 +45,12 @@ def called(evil):
 @pytest.fixture
 def tables(evil):
     """Make a table with such columns, captured."""
+
     def make(kind, wish={}):
         columns = ", ".join("c{} {}".format(n, column) for n, column in enumerate(COLUMNS))
-        table = evil.table("id int PRIMARY KEY, secret text, {}".format(columns), KINDS[kind],
-                           **wish)
+        table = evil.table(
+            "id int PRIMARY KEY, secret text, {}".format(columns), KINDS[kind], **wish
+        )
         if kind == "partitioned":
             evil.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
         return table
@@ -87,7 +89,13 @@ def test_no_cast_of_a_type_is_called(captured, evil, tables, kind, wish, isolati
     assert [event.operation for event in events][-1] == "delete"
     row = events[0].new
     assert [row["c{}".format(n)] for n in range(len(COLUMNS))] == [
-        "a", ["a"], "a", ["a"], {"e": "a", "many": ["a"]}, [{"e": "a", "many": ["a"]}]]
+        "a",
+        ["a"],
+        "a",
+        ["a"],
+        {"e": "a", "many": ["a"]},
+        [{"e": "a", "many": ["a"]}],
+    ]
 
 
 def test_an_enum_is_trusted_if_the_functions_owner_has_it_and_it_has_no_cast(captured, evil):
@@ -135,8 +143,7 @@ def test_a_column_that_is_added_after_the_snapshot_is_not_cast(captured, evil, k
 
     events = captured.events()
     assert not called(evil)
-    assert [event.new and event.new["was"] for event in events] == [
-        "a", None, "b", "b", None, None]
+    assert [event.new and event.new["was"] for event in events] == ["a", None, "b", "b", None, None]
 
 
 def test_a_backfill_calls_no_cast(captured, evil, tables):
@@ -164,13 +171,17 @@ def test_a_backfill_calls_no_cast_of_a_column_that_came_meanwhile(captured, evil
     hub.group(table, start="backfill")
     altering = captured.connect()
     altering.cursor().execute(
-        "ALTER TABLE {} DROP COLUMN was, ADD COLUMN was evil DEFAULT 'a'".format(table))
+        "ALTER TABLE {} DROP COLUMN was, ADD COLUMN was evil DEFAULT 'a'".format(table)
+    )
 
     hub.start(wait=False)
     try:
-        wait_for(lambda: captured.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", table)
-            != [(0,)])
+        wait_for(
+            lambda: captured.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", table
+            )
+            != [(0,)]
+        )
         altering.commit()
         event = heard.next()
     finally:
@@ -189,8 +200,11 @@ def test_a_value_of_such_a_type_is_told_as_the_driver_gives_it(captured, evil, k
     if kind == "partitioned":
         evil.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
 
-    events = captured.write(*(
-        "INSERT INTO {} VALUES ({}, repeat(md5('x'), {}), 'a', 1.10)".format(table, n, n)
-        for n in (1, 1000, 20000)))
+    events = captured.write(
+        *(
+            "INSERT INTO {} VALUES ({}, repeat(md5('x'), {}), 'a', 1.10)".format(table, n, n)
+            for n in (1, 1000, 20000)
+        )
+    )
 
     assert [(event.new["e"], str(event.new["d"])) for event in events] == [("a", "1.10")] * 3

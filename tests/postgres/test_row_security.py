@@ -61,13 +61,12 @@ def test_a_hub_from_which_the_log_is_hidden_does_not_start(orders, program, hear
 
 
 @pytest.mark.parametrize("table", ["log", "groups"])
-def test_status_tells_that_the_log_is_hidden_while_a_hub_runs(
-        orders, program, heard, table):
+def test_status_tells_that_the_log_is_hidden_while_a_hub_runs(orders, program, heard, table):
     alter = "ALTER TABLE pgevents.{} {{}} ROW LEVEL SECURITY".format(table)
 
     def trouble():
         status = hub.status()
-        return [status["error"], *status["warnings"]][status["error"] is None:]
+        return [status["error"], *status["warnings"]][status["error"] is None :]
 
     with hub_as(orders, program, heard, "mailer", install=False, retention=4) as hub:
         orders.execute(alter.format("ENABLE"))

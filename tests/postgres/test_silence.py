@@ -57,7 +57,8 @@ def hub_with(database_url, group, listener):
 
 
 def test_a_claim_that_fell_silent_holds_up_neither_its_group_nor_its_process(
-        shop, proxy, heard, impatient, monkeypatch):
+    shop, proxy, heard, impatient, monkeypatch
+):
     read = PostgresGroupLog.read
     frozen = threading.Event()
 
@@ -83,10 +84,14 @@ def test_a_claim_that_fell_silent_holds_up_neither_its_group_nor_its_process(
         wait_for(lambda: hanging.status()["groups"]["stock"]["error"] is None)
 
 
-@pytest.mark.parametrize("ask", [
-    lambda hub: hub.group("stock").lag(),
-    lambda hub: hub.installed(),
-], ids=["lag", "installed"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda hub: hub.group("stock").lag(),
+        lambda hub: hub.installed(),
+    ],
+    ids=["lag", "installed"],
+)
 def test_whatever_is_asked_of_a_silent_server_fails_in_time(shop, proxy, heard, impatient, ask):
     with hub_with(shop.url, "stock", heard):
         pass
@@ -99,12 +104,17 @@ def test_whatever_is_asked_of_a_silent_server_fails_in_time(shop, proxy, heard, 
     hub.stop()
 
 
-@pytest.mark.parametrize("owner, last", [
-    (pgevents.postgres.connection, "_connected"),
-    (Session, "settle"),
-], ids=["the login", "the settings"])
+@pytest.mark.parametrize(
+    "owner, last",
+    [
+        (pgevents.postgres.connection, "_connected"),
+        (Session, "settle"),
+    ],
+    ids=["the login", "the settings"],
+)
 def test_a_server_that_is_silent_while_we_connect_is_noticed(
-        server, proxy, impatient, monkeypatch, owner, last):
+    server, proxy, impatient, monkeypatch, owner, last
+):
     done = getattr(owner, last)
 
     def freeze_afterwards(*args, **more):
@@ -154,7 +164,8 @@ def with_a_role_of_its_own(database):
 @pytest.mark.parametrize("hide", [without_track_activities, with_a_role_of_its_own])
 @pytest.mark.every_server
 def test_a_statement_may_take_as_long_as_it_likes_where_a_server_hides_what_it_does(
-        shop, impatient, hide):
+    shop, impatient, hide
+):
     address = Address(make_url(hide(shop)))
     session, idle = connect(address), connect(address)
 
@@ -166,8 +177,7 @@ def test_a_statement_may_take_as_long_as_it_likes_where_a_server_hides_what_it_d
     idle.close()
 
 
-def test_a_statement_that_the_server_works_on_may_take_as_long_as_it_likes(
-        shop, proxy, impatient):
+def test_a_statement_that_the_server_works_on_may_take_as_long_as_it_likes(shop, proxy, impatient):
     session = connect(Address(make_url(shop.through(proxy))))
 
     session.cursor().execute("SELECT pg_sleep(%s)", (SILENCE * 4,))
@@ -187,7 +197,8 @@ def test_a_lock_of_a_transaction_whose_client_is_gone_is_given_back(shop, impati
 
 
 def test_a_transactional_listener_may_think_for_as_long_as_it_likes(
-        shop, registry, heard, impatient):
+    shop, registry, heard, impatient
+):
     over = threading.Event()
 
     def think(event, connection):

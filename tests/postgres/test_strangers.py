@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+import pgevents.source
 from pgevents import Hub, Registry
 from pgevents.postgres import capture, log, obstacles, retention
 from pgevents.testing import Recorder
-import pgevents.source
 
 from ..waiting import wait_for
 
@@ -39,7 +39,8 @@ class Stranger:
 
     def lock(self, *keys, mode=""):
         self.connection.cursor().execute(
-            "SELECT pg_advisory_lock{}({})".format(mode, ", ".join(map(str, keys))))
+            "SELECT pg_advisory_lock{}({})".format(mode, ", ".join(map(str, keys)))
+        )
 
     def let_go(self):
         self.connection.cursor().execute("SELECT pg_advisory_unlock_all()")
@@ -73,7 +74,8 @@ def write(database, numbers, before=""):
 @pytest.mark.parametrize("mode", ["", "_shared"], ids=["exclusive", "shared"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_stranger_who_holds_a_lock_of_the_bell_stops_no_write_and_delays_no_event(
-        orders, stranger, heard, monkeypatch, number, mode):
+    orders, stranger, heard, monkeypatch, number, mode
+):
     # What the bell misses would be found by the next look only: too late.
     monkeypatch.setattr(log, "PROBE", 60.0)
     monkeypatch.setattr(pgevents.source, "IDLE", 60.0)
@@ -97,11 +99,13 @@ def test_a_stranger_who_holds_a_lock_of_the_bell_stops_no_write_and_delays_no_ev
 
 
 def test_a_reader_that_a_stranger_keeps_awake_looks_a_few_times_a_second(
-        orders, stranger, heard, monkeypatch):
+    orders, stranger, heard, monkeypatch
+):
     statements = []
     run = log.Listening.run
     monkeypatch.setattr(
-        log.Listening, "run", lambda *args: statements.append(time.monotonic()) or run(*args))
+        log.Listening, "run", lambda *args: statements.append(time.monotonic()) or run(*args)
+    )
 
     with hub_of(orders, heard):
         oid = oid_of_the_log(orders)
@@ -117,14 +121,15 @@ def test_a_reader_that_a_stranger_keeps_awake_looks_a_few_times_a_second(
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_status_names_the_session_that_holds_a_lock_of_the_bell(
-        orders, stranger, heard, monkeypatch, number):
+    orders, stranger, heard, monkeypatch, number
+):
     monkeypatch.setattr(obstacles, "LOOK", 0.2)
 
     with hub_of(orders, heard) as hub:
         oid = oid_of_the_log(orders)
         stranger.lock(oid, number)
         write(orders, [0])
-        warning, = wait_for(lambda: hub.status()["warnings"])
+        (warning,) = wait_for(lambda: hub.status()["warnings"])
         stranger.let_go()
         wait_for(lambda: hub.status()["warnings"] == [])
 
@@ -169,7 +174,8 @@ def test_a_stranger_does_not_keep_the_house_from_being_kept(orders, stranger, he
 
 
 def test_status_tells_that_another_transaction_keeps_the_house_from_being_kept(
-        orders, heard, monkeypatch):
+    orders, heard, monkeypatch
+):
     monkeypatch.setattr(retention, "SUSPICIOUS", 0.5)
     holder = orders.connect()
 
@@ -177,7 +183,7 @@ def test_status_tells_that_another_transaction_keeps_the_house_from_being_kept(
         wait_for(lambda: orders.execute("SELECT 1 FROM pgevents.retention"))
         holder.cursor().execute("SELECT FROM pgevents.retention FOR UPDATE")
         write(orders, [0])
-        warning, = wait_for(lambda: hub.status()["warnings"])
+        (warning,) = wait_for(lambda: hub.status()["warnings"])
         holder.rollback()
         wait_for(lambda: hub.status()["warnings"] == [])
         wait_for(lambda: orders.execute("SELECT count(*) FROM pgevents.log") == [(0,)])
@@ -186,21 +192,27 @@ def test_status_tells_that_another_transaction_keeps_the_house_from_being_kept(
 
 
 def test_a_stranger_who_holds_the_lock_of_an_owner_keeps_nobody_from_listening(
-        orders, stranger, heard, monkeypatch):
+    orders, stranger, heard, monkeypatch
+):
     monkeypatch.setattr(log, "OWNING", 0.2)
     monkeypatch.setattr(pgevents.source, "IDLE", 0.5)
     with hub_of(orders, heard, group="mailer") as hub:
-        number, = [
-            key for key, in orders.execute(
+        (number,) = [
+            key
+            for key, in orders.execute(
                 "SELECT objid::int8 FROM pg_locks WHERE locktype = 'advisory'"
-                " AND mode = 'ShareLock' AND objid > 999")]
-        orders.execute("SELECT pg_terminate_backend(l.pid) FROM pg_locks l"
-                       " WHERE locktype = 'advisory' AND objid > 999")
+                " AND mode = 'ShareLock' AND objid > 999"
+            )
+        ]
+        orders.execute(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l"
+            " WHERE locktype = 'advisory' AND objid > 999"
+        )
         stranger.lock(oid_of_the_log(orders), number)
         wait_for(lambda: hub.status()["connects"] == 2, timeout=4)
         write(orders, [0])
         heard.next(timeout=4)
-        warning, = wait_for(lambda: hub.status()["warnings"])
+        (warning,) = wait_for(lambda: hub.status()["warnings"])
         stranger.let_go()
         wait_for(lambda: hub.status()["warnings"] == [])
 
@@ -208,7 +220,8 @@ def test_a_stranger_who_holds_the_lock_of_an_owner_keeps_nobody_from_listening(
 
 
 def test_a_stranger_who_holds_the_lock_of_installs_delays_them_at_the_most(
-        orders, stranger, heard, monkeypatch):
+    orders, stranger, heard, monkeypatch
+):
     monkeypatch.setattr(capture, "COURTESY", 0.5)
     stranger.lock("hashtextextended('pgevents install pgevents', 0)")
 
@@ -222,7 +235,8 @@ def test_a_stranger_who_holds_the_lock_of_installs_delays_them_at_the_most(
 
 
 def test_processes_that_install_together_need_no_lock_that_a_stranger_could_hold(
-        orders, stranger, monkeypatch):
+    orders, stranger, monkeypatch
+):
     monkeypatch.setattr(capture, "COURTESY", 0.0)
     stranger.lock("hashtextextended('pgevents install pgevents', 0)")
     moments = ["after_insert", "after_update", "after_delete"] * 2
@@ -245,7 +259,7 @@ def test_processes_that_install_together_need_no_lock_that_a_stranger_could_hold
         thread.join()
 
     assert failed == []
-    state, = hubs[0].installed()
+    (state,) = hubs[0].installed()
     assert state["operations"] == ["insert", "update", "delete"]
     assert len(state["services"]) == 6
     assert state["state"] == "ok"

@@ -22,32 +22,71 @@ SAME = {
     "smallint": ["-32768"],
     "bigint": ["9223372036854775807", "-9223372036854775808"],
     "boolean": ["true", "false"],
-    "text": ["", "it's \"quoted\" \\ back", "\u2028 ü 🐘", "a\tb\nc\x01\x1f", "null"],
+    "text": ["", 'it\'s "quoted" \\ back', "\u2028 ü 🐘", "a\tb\nc\x01\x1f", "null"],
     "varchar(9)": ["tea"],
     "char(5)": ["ab"],
     '"char"': ["x"],
     "name": ["tea"],
     "oid": ["4294967295"],
     "regclass": ["pg_class"],
-    "numeric": ["12345678901234567890.10", "-0.000000000000000000000000000001", "1e30", "0.00",
-                "NaN", "Infinity", "-Infinity", "1" + "0" * 5000, "1e-400"],
+    "numeric": [
+        "12345678901234567890.10",
+        "-0.000000000000000000000000000001",
+        "1e30",
+        "0.00",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1" + "0" * 5000,
+        "1e-400",
+    ],
     "numeric(10,2)": ["1.5", "100"],
     "real": ["0.1", "1e-38", "NaN", "-Infinity", "16777217"],
-    "double precision": ["0.1", "0.30000000000000004", "1e308", "5e-324", "NaN", "Infinity",
-                         "-Infinity", "123456789012345678"],
+    "double precision": [
+        "0.1",
+        "0.30000000000000004",
+        "1e308",
+        "5e-324",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "123456789012345678",
+    ],
     "money": ["12.50", "-1234567.89"],
-    "json": ['{"a": [1.50, 1e400, "\\u0000", null, "\\ud83d\\ude00"], "a": 2}', '"x"', "null",
-             "12345678901234567890.10", '"\\ud800"', "[]"],
+    "json": [
+        '{"a": [1.50, 1e400, "\\u0000", null, "\\ud83d\\ude00"], "a": 2}',
+        '"x"',
+        "null",
+        "12345678901234567890.10",
+        '"\\ud800"',
+        "[]",
+    ],
     "jsonb": ['{"a": [1.50, {"b": 12345678901234567890.10}]}', "null", "1", '"\\u00e9"'],
     "date": ["2024-02-29", "0001-01-01", "9999-12-31", "infinity", "-infinity"],
     "time": ["00:00", "23:59:59.999999", "12:30:00.5"],
     "timetz": ["12:30:00.5+02", "00:00-05:30", "12:00+01:02:03"],
-    "timestamp": ["2024-02-29 12:30:00.5", "0001-01-01 00:00", "9999-12-31 23:59:59.999999",
-                  "infinity", "-infinity"],
-    "timestamptz": ["2024-02-29 12:30:00.5+02", "9999-12-31 23:59:59.999999+00",
-                    "1890-01-01 00:00:00+00", "infinity", "-infinity"],
-    "interval": ["1 day 02:03:04.5", "-1 day", "1 year 2 mons", "-00:00:01.5", "0",
-                 "1 mon -1 day +01:00:00"],
+    "timestamp": [
+        "2024-02-29 12:30:00.5",
+        "0001-01-01 00:00",
+        "9999-12-31 23:59:59.999999",
+        "infinity",
+        "-infinity",
+    ],
+    "timestamptz": [
+        "2024-02-29 12:30:00.5+02",
+        "9999-12-31 23:59:59.999999+00",
+        "1890-01-01 00:00:00+00",
+        "infinity",
+        "-infinity",
+    ],
+    "interval": [
+        "1 day 02:03:04.5",
+        "-1 day",
+        "1 year 2 mons",
+        "-00:00:01.5",
+        "0",
+        "1 mon -1 day +01:00:00",
+    ],
     "bytea": ["\\x", "\\x0001ff", "\\xdeadbeef"],
     "inet": ["10.0.0.1", "10.0.0.0/8", "::1"],
     "cidr": ["10.0.0.0/8"],
@@ -58,7 +97,7 @@ SAME = {
     "varbit": ["10101"],
     "tsvector": ["'a':1A 'cat':2"],
     "tsquery": ["'a' & 'b'"],
-    "xml": ["<a b=\"c\">d</a>"],
+    "xml": ['<a b="c">d</a>'],
     "pg_lsn": ["16/B374D848"],
     "jsonpath": ["$.a[*]"],
     "int4range": ["[1,5)", "empty", "(,)", "[1,)", "(,5)"],
@@ -69,7 +108,7 @@ SAME = {
     "tstzrange": ["[2024-01-01 10:00+00,2024-01-01 11:00+00]", "empty"],
     "int4multirange": ["{[1,3),[5,7)}"],
     "int[]": ["{1,NULL,3}", "{}", "{{1,2},{3,4}}"],
-    "text[]": ['{a,NULL,"NULL","a,b","q\\"x","{}"}', '{{a,b},{c,NULL}}'],
+    "text[]": ['{a,NULL,"NULL","a,b","q\\"x","{}"}', "{{a,b},{c,NULL}}"],
     "numeric[]": ["{1.10,NaN,NULL,12345678901234567890.10}"],
     "float8[]": ["{0.1,NaN,Infinity,NULL}"],
     "boolean[]": ["{t,f,NULL}"],
@@ -128,14 +167,14 @@ def read(captured, sql):
     cursor = connection.cursor()
     cursor.execute("SET timezone = 'UTC'")
     cursor.execute(sql)
-    row, = cursor.fetchall()
+    (row,) = cursor.fetchall()
     connection.close()
     return row[0]
 
 
 @pytest.mark.parametrize("kind", SAME)
 def test_a_value_is_what_psycopg2_gives(captured, types, kind):
-    table = captured.table('id int PRIMARY KEY, v {}'.format(kind))
+    table = captured.table("id int PRIMARY KEY, v {}".format(kind))
 
     for number, value in enumerate(SAME[kind]):
         try:
@@ -168,27 +207,41 @@ def test_a_value_that_python_cannot_hold_is_the_logs_text(captured, kind, value,
     table = captured.table("id int, v {}, w numeric".format(kind))
 
     captured.execute("INSERT INTO {} VALUES (1, %s, 1.10)".format(table), value)
-    event, = captured.events()
+    (event,) = captured.events()
 
     assert event.new == {"id": 1, "v": wanted, "w": decimal.Decimal("1.10")}
 
 
 STRUCTURED = [
-    ("thing", "(1,1.10,2024-01-01,\"{a,b}\")",
-     {"id": 1, "price": decimal.Decimal("1.10"), "at": datetime.date(2024, 1, 1),
-      "tags": ["a", "b"]}),
-    ("nested", "(\"(7,,,)\",t,\"{\"\"a\"\": 1.5}\",\"{t,NULL}\",\"[1,5)\")",
-     {"t": {"id": 7, "price": None, "at": None, "tags": None}, "ok": True, "doc": {"a": 1.5},
-      "oks": [True, None], "r": psycopg2.extras.NumericRange(1, 5)}),
+    (
+        "thing",
+        '(1,1.10,2024-01-01,"{a,b}")',
+        {
+            "id": 1,
+            "price": decimal.Decimal("1.10"),
+            "at": datetime.date(2024, 1, 1),
+            "tags": ["a", "b"],
+        },
+    ),
+    (
+        "nested",
+        '("(7,,,)",t,"{""a"": 1.5}","{t,NULL}","[1,5)")',
+        {
+            "t": {"id": 7, "price": None, "at": None, "tags": None},
+            "ok": True,
+            "doc": {"a": 1.5},
+            "oks": [True, None],
+            "r": psycopg2.extras.NumericRange(1, 5),
+        },
+    ),
     ("nothing", "()", {}),
-    ("mood[]", "{happy,\"so so\",NULL}", ["happy", "so so", None]),
-    ("mood[]", "[0:1][3:4]={{happy,NULL},{\"so so\",happy}}",
-     [["happy", None], ["so so", "happy"]]),
+    ("mood[]", '{happy,"so so",NULL}', ["happy", "so so", None]),
+    ("mood[]", '[0:1][3:4]={{happy,NULL},{"so so",happy}}', [["happy", None], ["so so", "happy"]]),
     ("moods", "{happy}", ["happy"]),
     ("rating", "5", 5),
     ("rating[]", "{5,NULL}", [5, None]),
     ("price[]", "{1.10}", [decimal.Decimal("1.10")]),
-    ("int4range[]", "{\"[1,5)\"}", [psycopg2.extras.NumericRange(1, 5)]),
+    ("int4range[]", '{"[1,5)"}', [psycopg2.extras.NumericRange(1, 5)]),
     ("floatrange", "[1.5,2.5)", "[1.5,2.5)"),
 ]
 
@@ -198,19 +251,19 @@ def test_values_that_psycopg2_leaves_as_text(captured, types, kind, value, wante
     table = captured.table("id int, v {}".format(kind))
 
     captured.execute("INSERT INTO {} VALUES (1, %s)".format(table), value)
-    event, = captured.events()
+    (event,) = captured.events()
 
     assert event.new["v"] == wanted
 
 
 def test_whatever_stands_in_an_array_of_composite_values_comes_back(captured, types):
     table = captured.table("id int, v thing[]")
-    texts = ["", "x \\ y", 'a "b" \'c\'', "{,}", "(;)", "NULL", "two\nlines", None]
+    texts = ["", "x \\ y", "a \"b\" 'c'", "{,}", "(;)", "NULL", "two\nlines", None]
 
     captured.execute(
-        "INSERT INTO {} VALUES (1, ARRAY[ROW(1, NULL, NULL, %s)::thing, NULL])".format(table),
-        texts)
-    event, = captured.events()
+        "INSERT INTO {} VALUES (1, ARRAY[ROW(1, NULL, NULL, %s)::thing, NULL])".format(table), texts
+    )
+    (event,) = captured.events()
 
     assert event.new["v"] == [{"id": 1, "price": None, "at": None, "tags": texts}, None]
 
@@ -227,15 +280,22 @@ def test_extensions_types_come_as_before(captured):
 
     captured.execute(
         "INSERT INTO {} VALUES (1, {h}, ARRAY[{h}, NULL], 'Tea', '{{Tea,NULL}}')".format(
-            table, h=hstore), *[[*pairs], [*pairs.values()]] * 2)
+            table, h=hstore
+        ),
+        *[[*pairs], [*pairs.values()]] * 2,
+    )
     captured.execute(
         "INSERT INTO pgevents.log (topic, operation, new) SELECT 'public.' || %s, 'insert', %s",
-        table, json.dumps({"id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea",
-                           "cs": ["Tea", None]}))
+        table,
+        json.dumps({"id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea", "cs": ["Tea", None]}),
+    )
     now, before = captured.events()
 
-    assert now.new == before.new == {
-        "id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea", "cs": ["Tea", None]}
+    assert (
+        now.new
+        == before.new
+        == {"id": 1, "h": pairs, "hs": [pairs, None], "c": "Tea", "cs": ["Tea", None]}
+    )
 
 
 def test_an_array_of_enums_is_what_the_orm_gives(captured, types, registry, heard):
@@ -246,14 +306,19 @@ def test_an_array_of_enums_is_what_the_orm_gives(captured, types, registry, hear
     table = captured.table("id int PRIMARY KEY, m mood, ms mood[], cs text[]")
     moods = sqlalchemy.Enum("happy", "so so", name="mood")
     declared = sqlalchemy.Table(
-        table, sqlalchemy.MetaData(), sqlalchemy.Column("id", sqlalchemy.Integer),
-        sqlalchemy.Column("m", moods), sqlalchemy.Column("ms", ARRAY(moods)),
-        sqlalchemy.Column("cs", ARRAY(sqlalchemy.Enum(Mood, native_enum=False))))
+        table,
+        sqlalchemy.MetaData(),
+        sqlalchemy.Column("id", sqlalchemy.Integer),
+        sqlalchemy.Column("m", moods),
+        sqlalchemy.Column("ms", ARRAY(moods)),
+        sqlalchemy.Column("cs", ARRAY(sqlalchemy.Enum(Mood, native_enum=False))),
+    )
     registry.listen(declared, "after_insert", heard)
     with Hub(captured.database.url, registry):
         captured.execute(
             "INSERT INTO {} VALUES (1, 'so so', %s, '{{sad}}')".format(table),
-            '{happy,"so so",NULL}')
+            '{happy,"so so",NULL}',
+        )
         new = heard.next().new
 
     assert new["ms"] == ["happy", "so so", None]
@@ -272,12 +337,17 @@ excluded = pytest.mark.parametrize("wish", [{}, {"exclude": ["item"]}], ids=["al
 def write_generated(captured, stored, partitions, wish):
     table = captured.table(
         "id int GENERATED ALWAYS AS IDENTITY, n int, item text,"
-        " twice int GENERATED ALWAYS AS (n * 2) {}".format(stored), partitions, **wish)
+        " twice int GENERATED ALWAYS AS (n * 2) {}".format(stored),
+        partitions,
+        **wish,
+    )
     if partitions:
         captured.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
     return captured.write(
-        "INSERT INTO {} (n) VALUES (1)".format(table), "UPDATE {} SET n = 2".format(table),
-        "DELETE FROM {}".format(table))
+        "INSERT INTO {} (n) VALUES (1)".format(table),
+        "UPDATE {} SET n = 2".format(table),
+        "DELETE FROM {}".format(table),
+    )
 
 
 @parted
@@ -294,7 +364,8 @@ def test_stored_generated_columns_and_identities_are_told(captured, partitions, 
 @parted
 @excluded
 def test_virtual_generated_columns_are_none_since_triggers_do_not_see_them(
-        captured, partitions, wish):
+    captured, partitions, wish
+):
     if captured.major < 18:
         pytest.skip("PostgreSQL 18 brought virtual columns")
 
@@ -302,15 +373,20 @@ def test_virtual_generated_columns_are_none_since_triggers_do_not_see_them(
 
     assert [event.operation for event in events] == ["insert", "update", "delete"]
     assert [(row["n"], row["twice"]) for row in (events[0].new, events[1].new, events[2].old)] == [
-        (1, None), (2, None), (2, None)]
+        (1, None),
+        (2, None),
+        (2, None),
+    ]
 
 
 def test_an_event_survives_its_own_json(captured):
     table = captured.table("id uuid PRIMARY KEY, a numeric, b timestamptz, c bytea, d jsonb")
 
-    captured.execute("INSERT INTO {} VALUES (%s, 1.10, 'infinity', '\\x00', '[1.5]')".format(table),
-                     str(uuid.UUID(int=1)))
-    event, = captured.events()
+    captured.execute(
+        "INSERT INTO {} VALUES (%s, 1.10, 'infinity', '\\x00', '[1.5]')".format(table),
+        str(uuid.UUID(int=1)),
+    )
+    (event,) = captured.events()
 
     assert type(event).from_json(event.to_json()).new == event.new
     assert json.loads(event.to_json())["table"] == table

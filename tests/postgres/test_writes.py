@@ -27,13 +27,16 @@ def operations(events):
     return [event.operation for event in events]
 
 
-@pytest.mark.parametrize("columns, key, wanted", [
-    ("k uuid PRIMARY KEY", "'{}'".format(uuid.UUID(int=1)), uuid.UUID(int=1)),
-    ("k text PRIMARY KEY", "'it''s {a} \"key\"'", 'it\'s {a} "key"'),
-    ("k bigint PRIMARY KEY", "9223372036854775807", 2 ** 63 - 1),
-    ("k int, l text, PRIMARY KEY (l, k)", "1, 'x'", ("x", 1)),
-    ("k int, l text", "1, 'x'", None),
-])
+@pytest.mark.parametrize(
+    "columns, key, wanted",
+    [
+        ("k uuid PRIMARY KEY", "'{}'".format(uuid.UUID(int=1)), uuid.UUID(int=1)),
+        ("k text PRIMARY KEY", "'it''s {a} \"key\"'", 'it\'s {a} "key"'),
+        ("k bigint PRIMARY KEY", "9223372036854775807", 2**63 - 1),
+        ("k int, l text, PRIMARY KEY (l, k)", "1, 'x'", ("x", 1)),
+        ("k int, l text", "1, 'x'", None),
+    ],
+)
 @pytest.mark.parametrize("wish", [{}, {"old": False}], ids=["all", "keys_of_old"])
 def test_a_table_has_any_key_or_none(captured, columns, key, wanted, wish):
     table = captured.table(columns + ", item text", **wish)
@@ -41,10 +44,14 @@ def test_a_table_has_any_key_or_none(captured, columns, key, wanted, wish):
     events = captured.write(
         "INSERT INTO {} VALUES ({}, 'tea')".format(table, key),
         "UPDATE {} SET item = 'milk'".format(table),
-        "DELETE FROM {}".format(table))
+        "DELETE FROM {}".format(table),
+    )
 
     assert [(e.operation, e.key) for e in events] == [
-        ("insert", wanted), ("update", wanted), ("delete", wanted)]
+        ("insert", wanted),
+        ("update", wanted),
+        ("delete", wanted),
+    ]
 
 
 @kinds
@@ -52,13 +59,32 @@ def test_a_table_has_any_key_or_none(captured, columns, key, wanted, wish):
 def test_a_row_may_be_large(captured, kind, size):
     table = make(captured, "id int, item text", kind)
 
-    event, = captured.write("INSERT INTO {} VALUES (1, repeat('x', {}))".format(table, size))
+    (event,) = captured.write("INSERT INTO {} VALUES (1, repeat('x', {}))".format(table, size))
 
     assert len(event.new["item"]) == size
 
 
-NAMES = ["Users", "order", "group", "it's", "two words", 'a"quote', "100%", "%s", "{}", "%1$s",
-         "camelCase", "x" * 63, "a.dot", "back\\slash", "ünï", "$$", ":name", "new_rows", "log"]
+NAMES = [
+    "Users",
+    "order",
+    "group",
+    "it's",
+    "two words",
+    'a"quote',
+    "100%",
+    "%s",
+    "{}",
+    "%1$s",
+    "camelCase",
+    "x" * 63,
+    "a.dot",
+    "back\\slash",
+    "ünï",
+    "$$",
+    ":name",
+    "new_rows",
+    "log",
+]
 
 
 @pytest.mark.parametrize("kind, schema", [("plain", "public"), ("partitioned", "Shop-1")])
@@ -80,12 +106,16 @@ def test_tables_and_columns_have_any_name(captured, name, schema, kind):
         "INSERT INTO {} VALUES (1, 'tea')".format(table),
         "UPDATE {} SET {} = 'milk'".format(table, quoted(name)),
         "DELETE FROM {}".format(table),
-        "TRUNCATE {}".format(table))
+        "TRUNCATE {}".format(table),
+    )
     captured.execute("DROP TABLE {}".format(table))
 
     assert [(e.operation, e.schema, e.table, e.new) for e in events] == [
-        ("insert", schema, name, {name: "tea"}), ("update", schema, name, {name: "milk"}),
-        ("delete", schema, name, None), ("truncate", schema, name, None)]
+        ("insert", schema, name, {name: "tea"}),
+        ("update", schema, name, {name: "milk"}),
+        ("delete", schema, name, None),
+        ("truncate", schema, name, None),
+    ]
 
 
 COLUMNS = """n o i r x row place kept new old tg_op tg_argv tg_relid tg_table_name tg_nargs new_rows
@@ -104,7 +134,8 @@ def test_columns_may_bear_the_names_that_the_capture_uses(captured, wish, kind):
     events = captured.write(
         "INSERT INTO {} VALUES ({})".format(table, values),
         "UPDATE {} SET {}".format(table, ", ".join('"{0}" = "{0}" + 100'.format(n) for n in names)),
-        "DELETE FROM {}".format(table))
+        "DELETE FROM {}".format(table),
+    )
 
     seen = [n for n in wish.get("include", names) if n not in wish.get("exclude", ())]
     before = {name: names.index(name) for name in seen}
@@ -119,8 +150,9 @@ def test_columns_may_bear_the_names_that_the_capture_uses(captured, wish, kind):
 @pytest.mark.parametrize("name", ["n", "o", "r", "x", "row", "new_rows", "pgevents_columns"])
 def test_a_table_may_be_called_like_its_column(captured, name, wish, kind):
     table = '"{}"'.format(name)
-    captured.execute("CREATE TABLE {0} (id int, item text, secret text, {0} int) {1}".format(
-        table, KINDS[kind]))
+    captured.execute(
+        "CREATE TABLE {0} (id int, item text, secret text, {0} int) {1}".format(table, KINDS[kind])
+    )
     if kind == "partitioned":
         captured.execute("CREATE TABLE part PARTITION OF {} DEFAULT".format(table))
     captured.watch(name, **wish)
@@ -128,7 +160,8 @@ def test_a_table_may_be_called_like_its_column(captured, name, wish, kind):
     events = captured.write_together(
         "INSERT INTO {} VALUES (1, 'tea', 's', 2)".format(table),
         "UPDATE {} SET item = 'milk'".format(table),
-        "DELETE FROM {}".format(table))
+        "DELETE FROM {}".format(table),
+    )
     captured.execute("DROP TABLE {}".format(table))
 
     assert operations(events) == ["insert", "update", "delete"]

@@ -5,9 +5,9 @@ import pytest
 from .test_writes import WISHES, kinds, make, operations
 
 wishes = pytest.mark.parametrize(
-    "wish", [WISHES["all"], WISHES["excluded_keys_of_old"]], ids=["all", "excluded"])
-WRITES = ["INSERT INTO {0} (id) VALUES (1), (2)", "UPDATE {0} SET id = id + 10",
-          "DELETE FROM {0}"]
+    "wish", [WISHES["all"], WISHES["excluded_keys_of_old"]], ids=["all", "excluded"]
+)
+WRITES = ["INSERT INTO {0} (id) VALUES (1), (2)", "UPDATE {0} SET id = id + 10", "DELETE FROM {0}"]
 ALTERATIONS = {
     "added": "ALTER TABLE {0} ADD more int DEFAULT 7",
     "added_by_expression": "ALTER TABLE {0} ADD at timestamptz DEFAULT clock_timestamp()",
@@ -16,9 +16,9 @@ ALTERATIONS = {
     "dropped_and_added": "ALTER TABLE {0} DROP item, ADD item int DEFAULT 3",
     "renamed": "ALTER TABLE {0} RENAME item TO thing",
     "renamed_key": "ALTER TABLE {0} RENAME id TO id2; ALTER TABLE {0} ADD id int,"
-                   " ALTER id2 SET DEFAULT random() * 1000000",
+    " ALTER id2 SET DEFAULT random() * 1000000",
     "retyped": "ALTER TABLE {0} ALTER item DROP DEFAULT,"
-               " ALTER item TYPE jsonb USING to_jsonb(item)",
+    " ALTER item TYPE jsonb USING to_jsonb(item)",
     "retyped_key": "ALTER TABLE {0} ALTER id TYPE bigint",
     "without_key": "ALTER TABLE {0} DROP CONSTRAINT IF EXISTS {0}_pkey",
     "all_dropped": "ALTER TABLE {0} DROP item, DROP secret",
@@ -46,7 +46,8 @@ def test_a_session_that_wrote_before_goes_on_after_the_alteration(captured, kind
     table = make(captured, COLUMNS, kind, **wish)
 
     events = captured.write_together(
-        *writes(table), alteration_of(kind, alteration, table), *writes(table))
+        *writes(table), alteration_of(kind, alteration, table), *writes(table)
+    )
 
     assert operations(events) == SIX * 2
 
@@ -77,7 +78,8 @@ def test_the_row_is_the_one_after_the_alteration(captured, wish):
     before, after = captured.write_together(
         "INSERT INTO {} (id) VALUES (1)".format(table),
         "ALTER TABLE {} DROP item, ADD more int DEFAULT 7".format(table),
-        "UPDATE {} SET id = 2".format(table))
+        "UPDATE {} SET id = 2".format(table),
+    )
 
     assert {"id": 1, "item": "tea"}.items() <= before.new.items()
     assert {"id": 2, "more": 7}.items() <= after.new.items()

@@ -29,12 +29,14 @@ def test_copy(captured, kind):
 @kinds
 def test_on_conflict_do_update_is_an_update_where_there_was_a_row(captured, kind):
     table = make(captured, "id int PRIMARY KEY, item text", kind)
-    upsert = ("INSERT INTO {} VALUES (1, '{}') ON CONFLICT (id)"
-              " DO UPDATE SET item = excluded.item")
+    upsert = (
+        "INSERT INTO {} VALUES (1, '{}') ON CONFLICT (id)" " DO UPDATE SET item = excluded.item"
+    )
     nothing = "INSERT INTO {} VALUES (1, 'x') ON CONFLICT DO NOTHING"
 
     events = captured.write(
-        upsert.format(table, "tea"), upsert.format(table, "milk"), nothing.format(table))
+        upsert.format(table, "tea"), upsert.format(table, "milk"), nothing.format(table)
+    )
 
     assert told(events) == [("insert", None, 1), ("update", 1, 1)]
     assert events[1].changed == ("item",)
@@ -50,26 +52,37 @@ def test_merge(captured, kind):
     events = captured.write(
         "MERGE INTO {} t USING (VALUES (1), (2), (3)) s (id) ON s.id = t.id"
         " WHEN MATCHED AND s.id = 1 THEN UPDATE SET item = 'new' WHEN MATCHED THEN DELETE"
-        " WHEN NOT MATCHED THEN INSERT VALUES (s.id, 'c')".format(table))
+        " WHEN NOT MATCHED THEN INSERT VALUES (s.id, 'c')".format(table)
+    )
 
     assert sorted(told(events), key=str) == [
-        ("delete", 2, None), ("insert", None, 3), ("update", 1, 1)]
+        ("delete", 2, None),
+        ("insert", None, 3),
+        ("update", 1, 1),
+    ]
 
 
 @kinds
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "SET DEFAULT"])
 def test_a_foreign_keys_action(captured, kind, action):
     parent = captured.table("id int PRIMARY KEY", old=False)
-    child = make(captured, "id int, parent int DEFAULT NULL REFERENCES {} ON DELETE {}".format(
-        parent, action), kind)
-    captured.write("INSERT INTO {} VALUES (1), (2)".format(parent),
-                   "INSERT INTO {} VALUES (5, 1), (6, 2), (7, 1)".format(child))
+    child = make(
+        captured,
+        "id int, parent int DEFAULT NULL REFERENCES {} ON DELETE {}".format(parent, action),
+        kind,
+    )
+    captured.write(
+        "INSERT INTO {} VALUES (1), (2)".format(parent),
+        "INSERT INTO {} VALUES (5, 1), (6, 2), (7, 1)".format(child),
+    )
 
     events = captured.write("DELETE FROM {} WHERE id = 1".format(parent))
 
     wanted = "delete" if action == "CASCADE" else "update"
     assert [(e.operation, e.old["id"]) for e in events if e.table == child] == [
-        (wanted, 5), (wanted, 7)]
+        (wanted, 5),
+        (wanted, 7),
+    ]
     assert [(e.operation, e.key) for e in events if e.table == parent] == [("delete", 1)]
 
 
@@ -77,15 +90,21 @@ def test_a_foreign_keys_action(captured, kind, action):
 def test_a_rule_a_function_a_view_and_a_trigger_of_the_application(captured, kind):
     table = make(captured, "id int, item text", kind)
     other = captured.table("id int")
-    captured.execute("CREATE RULE copy_{0} AS ON INSERT TO {1} DO ALSO INSERT INTO {0}"
-                     " VALUES (new.id + 10)".format(table, other))
-    captured.execute("CREATE FUNCTION add_{0}(n int) RETURNS void LANGUAGE plpgsql AS"
-                     " $$ BEGIN INSERT INTO {0} VALUES (n); END $$".format(table))
+    captured.execute(
+        "CREATE RULE copy_{0} AS ON INSERT TO {1} DO ALSO INSERT INTO {0}"
+        " VALUES (new.id + 10)".format(table, other)
+    )
+    captured.execute(
+        "CREATE FUNCTION add_{0}(n int) RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO {0} VALUES (n); END $$".format(table)
+    )
     captured.execute("CREATE VIEW v_{0} AS SELECT * FROM {0}".format(table))
 
     events = captured.write(
-        "INSERT INTO {} VALUES (1)".format(other), "SELECT add_{}(2)".format(table),
-        "INSERT INTO v_{} VALUES (3)".format(table))
+        "INSERT INTO {} VALUES (1)".format(other),
+        "SELECT add_{}(2)".format(table),
+        "INSERT INTO v_{} VALUES (3)".format(table),
+    )
 
     assert [e.new["id"] for e in events if e.table == table] == [11, 2, 3]
 
@@ -99,10 +118,15 @@ def test_statements_with_data_modifying_queries(captured, kind):
     events = captured.write(
         "WITH gone AS (DELETE FROM {0} WHERE id = 1 RETURNING id),"
         " more AS (INSERT INTO {0} VALUES (3)), changed AS (UPDATE {0} SET item = 'x' WHERE id = 2)"
-        " INSERT INTO {1} SELECT id FROM gone".format(table, other))
+        " INSERT INTO {1} SELECT id FROM gone".format(table, other)
+    )
 
     assert sorted(told(events), key=str) == [
-        ("delete", 1, None), ("insert", None, 1), ("insert", None, 3), ("update", 2, 2)]
+        ("delete", 1, None),
+        ("insert", None, 1),
+        ("insert", None, 3),
+        ("update", 2, 2),
+    ]
 
 
 @kinds
@@ -122,12 +146,21 @@ def test_three_updates_are_three_events_and_an_idle_one_is_none(captured, kind):
     update = "UPDATE {} SET item = '{}'"
 
     events = captured.write_together(
-        "INSERT INTO {} VALUES (1, 'a')".format(table), update.format(table, "b"),
-        update.format(table, "c"), update.format(table, "c"), update.format(table, "b"),
-        "UPDATE {} SET id = 2".format(table))
+        "INSERT INTO {} VALUES (1, 'a')".format(table),
+        update.format(table, "b"),
+        update.format(table, "c"),
+        update.format(table, "c"),
+        update.format(table, "b"),
+        "UPDATE {} SET id = 2".format(table),
+    )
 
     assert [(e.old and e.old["item"], e.new["item"]) for e in events] == [
-        (None, "a"), ("a", "b"), ("b", "c"), ("c", "b"), ("b", "b")]
+        (None, "a"),
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "b"),
+        ("b", "b"),
+    ]
     assert events[-1].key_changed and events[-1].old["id"] == 1 and events[-1].key == 2
 
 
@@ -155,7 +188,8 @@ def test_a_hundred_thousand_rows_arrive_in_order(captured):
     table = captured.table("id int PRIMARY KEY, item text")
 
     events = captured.write(
-        "INSERT INTO {} SELECT i, 'tea' FROM generate_series(1, 100000) i".format(table))
+        "INSERT INTO {} SELECT i, 'tea' FROM generate_series(1, 100000) i".format(table)
+    )
 
     assert [event.key for event in events] == list(range(1, 100001))
 
@@ -197,7 +231,8 @@ def test_prepared_transactions_with_the_bell_off(captured, end, wanted):
 
     before = captured.write_together(
         *(statement.format(table) for statement in PREPARED),
-        "PREPARE TRANSACTION '{}'".format(name))
+        "PREPARE TRANSACTION '{}'".format(name),
+    )
     after = captured.write("{} PREPARED '{}'".format(end, name))
 
     assert (len(before), len(after)) == (0, wanted)
@@ -247,6 +282,8 @@ def test_what_is_written_through_a_parent_is_told_of_its_child(captured, wish):
 
     events = captured.write(
         "INSERT INTO {}_child VALUES (1, 'tea')".format(parent),
-        "UPDATE {} SET item = 'milk'".format(parent), "DELETE FROM {}".format(parent))
+        "UPDATE {} SET item = 'milk'".format(parent),
+        "DELETE FROM {}".format(parent),
+    )
 
     assert operations([e for e in events if e.table != parent]) == ["insert", "update", "delete"]

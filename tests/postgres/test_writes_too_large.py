@@ -34,7 +34,9 @@ def test_a_row_that_is_too_large_for_the_log_is_told_by_its_key(captured, kind):
     )
 
     assert sorted(told(events[:2]), key=str) == [
-        ("insert", None, {"id": 1}), ("insert", None, {"id": 2, "a": b"tea"})]
+        ("insert", None, {"id": 1}),
+        ("insert", None, {"id": 2, "a": b"tea"}),
+    ]
     assert told(events[2:]) == [("update", {"id": 1}, {"id": 1, "a": b"milk"})]
 
 
@@ -57,9 +59,11 @@ def test_a_small_array_that_is_a_gigabyte_of_json_is_told_as_text(captured):
     captured.write_together(
         "SET pgevents.capture = 'off'",
         "INSERT INTO {} SELECT 1, array_agg(ROW({})::wide) FROM generate_series(1, 120000)".format(
-            table, ", ".join(["NULL"] * len(names))))
+            table, ", ".join(["NULL"] * len(names))
+        ),
+    )
 
-    event, = captured.write("UPDATE {} SET id = 2".format(table))
+    (event,) = captured.write("UPDATE {} SET id = 2".format(table))
 
     assert (event.operation, event.new["id"]) == ("update", 2)
 
@@ -70,7 +74,8 @@ def test_a_row_of_a_megabyte_is_told_whole_and_compared(captured, kind):
 
     events = captured.write(
         "INSERT INTO {} SELECT i, repeat('x', i * 1000000) FROM generate_series(0, 2) i".format(
-            table),
+            table
+        ),
         "UPDATE {} SET a = a".format(table),
         "UPDATE {} SET a = a || 'y'".format(table),
         "DELETE FROM {}".format(table),
@@ -101,5 +106,8 @@ def test_a_backfill_tells_such_rows_the_same_way(captured):
     with hub:
         told_by_backfill = {event.key: event.new for event in heard.take(2)}
 
-    assert told_by_backfill == told_by_triggers == {1: {"id": 1}, 2: {
-        "id": 2, "a": b"tea", "s": "curve"}}
+    assert (
+        told_by_backfill
+        == told_by_triggers
+        == {1: {"id": 1}, 2: {"id": 2, "a": b"tea", "s": "curve"}}
+    )

@@ -7,10 +7,14 @@ import pytest
 
 from .test_writes import KINDS, WISHES, kinds, make, operations, wishes
 
-COLUMNS = ("id int PRIMARY KEY, secret int, at timestamptz, day date, span interval,"
-           " number float8, raw bytea, cost money")
-ROW = ("1, 2, '2024-05-06 07:08:09.123456+00', DATE '2024-05-06',"
-       " INTERVAL '1 day 02:03:04', 0.1::float8 + 0.2, decode('00ff', 'hex'), 5::money")
+COLUMNS = (
+    "id int PRIMARY KEY, secret int, at timestamptz, day date, span interval,"
+    " number float8, raw bytea, cost money"
+)
+ROW = (
+    "1, 2, '2024-05-06 07:08:09.123456+00', DATE '2024-05-06',"
+    " INTERVAL '1 day 02:03:04', 0.1::float8 + 0.2, decode('00ff', 'hex'), 5::money"
+)
 SETTINGS = {
     "search_path": "''",
     "DateStyle": "'German, DMY'",
@@ -42,12 +46,14 @@ def test_a_writers_settings_neither_break_its_write_nor_reach_the_log(captured, 
         *("SET {} = {}".format(*setting) for setting in SETTINGS.items()),
         "INSERT INTO public.{} SELECT {}".format(table, ROW),
         "UPDATE public.{} SET id = 2".format(table),
-        "DELETE FROM public.{}".format(table))
+        "DELETE FROM public.{}".format(table),
+    )
 
     assert operations(events) == ["insert", "update", "delete"]
     for row in (events[0].new, events[1].new, events[2].old):
         assert row["at"] == datetime.datetime(
-            2024, 5, 6, 7, 8, 9, 123456, tzinfo=datetime.timezone.utc)
+            2024, 5, 6, 7, 8, 9, 123456, tzinfo=datetime.timezone.utc
+        )
         assert row["day"] == datetime.date(2024, 5, 6)
         assert row["span"] == datetime.timedelta(1, 7384)
         assert row["number"] == 0.1 + 0.2
@@ -65,8 +71,12 @@ def role(captured):
     captured.execute("DROP ROLE {}".format(role))
 
 
-WRITES = ["INSERT INTO {0} (id) VALUES (1)", "UPDATE {0} SET id = 2", "DELETE FROM {0}",
-          "TRUNCATE {0}"]
+WRITES = [
+    "INSERT INTO {0} (id) VALUES (1)",
+    "UPDATE {0} SET id = 2",
+    "DELETE FROM {0}",
+    "TRUNCATE {0}",
+]
 
 
 @kinds
@@ -77,13 +87,15 @@ def test_a_role_needs_no_rights_on_the_log(captured, role, wish, kind):
 
     for statement in WRITES:
         captured.database.server.execute(
-            statement.format(table), database=captured.database.name, user=role)
+            statement.format(table), database=captured.database.name, user=role
+        )
     captured.write_together(
-        "SET ROLE {}".format(role), "SET search_path = ''",
-        *(statement.format("public." + table) for statement in WRITES))
+        "SET ROLE {}".format(role),
+        "SET search_path = ''",
+        *(statement.format("public." + table) for statement in WRITES),
+    )
 
-    assert operations(captured.heard.events[-8:]) == [
-        "insert", "update", "delete", "truncate"] * 2
+    assert operations(captured.heard.events[-8:]) == ["insert", "update", "delete", "truncate"] * 2
 
 
 @kinds
@@ -98,7 +110,8 @@ def test_row_level_security_of_the_table_does_not_hinder(captured, role, wish, k
         captured.execute("ALTER TABLE {} FORCE ROW LEVEL SECURITY".format(table))
 
     events = captured.write_together(
-        "SET ROLE {}".format(role), *(statement.format(table) for statement in WRITES[:3]))
+        "SET ROLE {}".format(role), *(statement.format(table) for statement in WRITES[:3])
+    )
 
     assert operations(events) == ["insert", "update", "delete"]
     assert events[0].new["id"] == 1

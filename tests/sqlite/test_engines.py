@@ -20,8 +20,10 @@ def create_by(shop):
 
 
 def other_file(shop):
-    return {"url": "sqlite:///{}.other".format(shop.path),
-            "creator": lambda: sqlite3.connect(str(shop.path))}
+    return {
+        "url": "sqlite:///{}.other".format(shop.path),
+        "creator": lambda: sqlite3.connect(str(shop.path)),
+    }
 
 
 @pytest.mark.parametrize("options", [create_by, other_file])
@@ -40,8 +42,11 @@ def test_the_file_is_the_one_that_the_engine_opens(shop, registry, heard, option
 
 def test_a_hook_that_changes_the_file_counts(shop, registry, heard):
     engine = sqlalchemy.create_engine("sqlite:///{}.other".format(shop.path))
-    event.listen(engine, "do_connect", lambda dialect, record, args, given: args.__setitem__(
-        0, str(shop.path)))
+    event.listen(
+        engine,
+        "do_connect",
+        lambda dialect, record, args, given: args.__setitem__(0, str(shop.path)),
+    )
     registry.listen("orders", "after_insert", heard)
 
     with Hub(engine, registry):

@@ -33,8 +33,11 @@ def test_a_process_whose_end_nobody_has_noticed_yet_is_dead(sqlite, registry, he
     sqlite.execute(
         "INSERT INTO pgevents_leases (group_name, seqs, attempt, owner, renewed, due)"
         " VALUES ('mailer', %s, 1, %s, %s, %s)",
-        str(first.position), "{}:{}:1".format(socket.gethostname(), dead.pid),
-        time.time() - 2, time.time() + 3600)
+        str(first.position),
+        "{}:{}:1".format(socket.gethostname(), dead.pid),
+        time.time() - 2,
+        time.time() + 3600,
+    )
 
     with hub:
         event = heard.next(20)
@@ -70,5 +73,5 @@ def test_a_backfill_keeps_each_values_type_whatever_the_columns_before_it_are(
     with hub:
         event = heard.next()
 
-    kept, = sqlite.execute("SELECT * FROM t")
+    (kept,) = sqlite.execute("SELECT * FROM t")
     assert repr(tuple(event.new.values())) == repr(kept)

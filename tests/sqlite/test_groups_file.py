@@ -97,8 +97,9 @@ def test_a_group_is_defined_again_in_a_file_that_does_not_know_it(
         insert(orders, "a")
         heard.next()
         replace(orders, empty)
-        wait_for(lambda: hub.status()["connects"] > 1 and hub.status()["state"] == "listening",
-                 TIMEOUT)
+        wait_for(
+            lambda: hub.status()["connects"] > 1 and hub.status()["state"] == "listening", TIMEOUT
+        )
         wait_for(lambda: orders.execute("SELECT name FROM pgevents_groups") == [("mailer",)])
         insert(orders, "b")
         event = heard.next(TIMEOUT)

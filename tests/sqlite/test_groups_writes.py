@@ -65,7 +65,9 @@ def writes(database):
     # In a process of its own: to close the file drops this one's locks.
     out = subprocess.run(
         [sys.executable, "-c", WRITES, str(database.path)],
-        stdout=subprocess.PIPE, encoding="utf-8", check=True,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
     ).stdout
     return int(out)
 
@@ -125,7 +127,9 @@ def test_requests_that_read_and_then_write_do_not_fail_beside_a_group(
     with Hub(orders.url, registry):
         out = subprocess.run(
             [sys.executable, "-c", REQUESTS, str(orders.path)],
-            stdout=subprocess.PIPE, encoding="utf-8", check=True,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            check=True,
         ).stdout
         done = int(out)
         events = heard.take(done, 30)
@@ -188,7 +192,11 @@ def leave(database, seqs, cursor):
     database.execute(
         "INSERT INTO pgevents_leases (group_name, seqs, attempt, owner, renewed, due)"
         " VALUES ('mailer', %s, 1, %s, %s, %s)",
-        seqs, "{}:{}:1".format(socket.gethostname(), dead.pid), time.time() - 5, time.time() + 60)
+        seqs,
+        "{}:{}:1".format(socket.gethostname(), dead.pid),
+        time.time() - 5,
+        time.time() + 60,
+    )
 
 
 def test_what_a_dead_process_may_have_handled_unnamed_comes_again_and_says_so(

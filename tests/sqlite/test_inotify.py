@@ -79,9 +79,7 @@ def test_a_hub_that_does_not_look_hears_from_the_kernel(orders, registry, heard,
 
 
 @needs_inotify
-def test_a_kernel_that_tells_nothing_is_not_relied_on(
-    orders, registry, heard, monkeypatch, caplog
-):
+def test_a_kernel_that_tells_nothing_is_not_relied_on(orders, registry, heard, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "pgevents")
     monkeypatch.setattr(Inotify, "renew", lambda self: None)
     monkeypatch.setattr(log, "DEAF_AFTER", 0.0)

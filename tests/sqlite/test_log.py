@@ -104,8 +104,14 @@ def test_vacuum_and_checkpoints_disturb_nothing(orders, registry, heard):
     assert [event.key for event in events] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("form", ["sqlite:///{path}", "sqlite:///file:{quoted}?uri=true",
-                                  "sqlite:///file://{quoted}?mode=rw&uri=true"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "sqlite:///{path}",
+        "sqlite:///file:{quoted}?uri=true",
+        "sqlite:///file://{quoted}?mode=rw&uri=true",
+    ],
+)
 def test_a_file_may_be_named_as_sqlite_names_it(tmp_path, registry, heard, form):
     path = tmp_path / "my shop.db"
     url = form.format(path=path, quoted=urllib.parse.quote(str(path)))

@@ -7,28 +7,29 @@ import pytest
 from pgevents import ANY, Hub
 
 
-@pytest.mark.parametrize("definition, key", [
-    ("id INTEGER PRIMARY KEY, v TEXT) STRICT", 1),
-    ("id INTEGER PRIMARY KEY, v ANY) STRICT", 1),
-    ("id TEXT PRIMARY KEY, v) WITHOUT ROWID", "1"),
-    ("id, v)", None),
-    ("id, v, PRIMARY KEY (v, id))", ("tea", 1)),
-    ("id, v, PRIMARY KEY (v, id)) WITHOUT ROWID", ("tea", 1)),
-    ("id INTEGER PRIMARY KEY DESC, v)", 1),
-])
+@pytest.mark.parametrize(
+    "definition, key",
+    [
+        ("id INTEGER PRIMARY KEY, v TEXT) STRICT", 1),
+        ("id INTEGER PRIMARY KEY, v ANY) STRICT", 1),
+        ("id TEXT PRIMARY KEY, v) WITHOUT ROWID", "1"),
+        ("id, v)", None),
+        ("id, v, PRIMARY KEY (v, id))", ("tea", 1)),
+        ("id, v, PRIMARY KEY (v, id)) WITHOUT ROWID", ("tea", 1)),
+        ("id INTEGER PRIMARY KEY DESC, v)", 1),
+    ],
+)
 def test_a_table_of_any_kind_is_captured(sqlite, told, definition, key):
     sqlite.execute("CREATE TABLE t ({}".format(definition))
 
-    events = told(
-        "t", "INSERT INTO t VALUES (1, 'tea')", "UPDATE t SET id = id", "DELETE FROM t")
+    events = told("t", "INSERT INTO t VALUES (1, 'tea')", "UPDATE t SET id = id", "DELETE FROM t")
 
     assert [event.operation for event in events] == ["insert", "delete"]
     assert [event.key for event in events] == [key, key]
 
 
 def test_generated_columns_are_told(sqlite, told):
-    sqlite.execute(
-        "CREATE TABLE t (v, twice AS (v * 2), thrice AS (v * 3) STORED)")
+    sqlite.execute("CREATE TABLE t (v, twice AS (v * 2), thrice AS (v * 3) STORED)")
 
     events = told("t", "INSERT INTO t VALUES (1)", "UPDATE t SET v = 2")
 
@@ -39,11 +40,12 @@ def test_generated_columns_are_told(sqlite, told):
 def test_a_replaced_row_is_inserted_again(sqlite, told):
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
 
-    events = told(
-        "t", "INSERT INTO t VALUES (1, 'a')", "REPLACE INTO t VALUES (1, 'b')")
+    events = told("t", "INSERT INTO t VALUES (1, 'a')", "REPLACE INTO t VALUES (1, 'b')")
 
     assert [(event.operation, event.new["v"]) for event in events] == [
-        ("insert", "a"), ("insert", "b")]
+        ("insert", "a"),
+        ("insert", "b"),
+    ]
 
 
 def test_a_replaced_row_is_deleted_first_where_triggers_recurse(sqlite, registry, heard):
@@ -85,13 +87,17 @@ def test_what_the_applications_triggers_write_is_told(sqlite, told):
     sqlite.execute("CREATE TABLE audit (id INTEGER PRIMARY KEY, v)")
     sqlite.execute(
         "CREATE TRIGGER mine AFTER INSERT ON t BEGIN"
-        " INSERT INTO audit (v) VALUES (NEW.v); UPDATE t SET v = upper(v) WHERE id = NEW.id; END")
+        " INSERT INTO audit (v) VALUES (NEW.v); UPDATE t SET v = upper(v) WHERE id = NEW.id; END"
+    )
 
     events = told(["t", "audit"], "INSERT INTO t VALUES (1, 'tea')")
 
     told_by_table = sorted((event.table, event.operation, event.new["v"]) for event in events)
     assert told_by_table == [
-        ("audit", "insert", "tea"), ("t", "insert", "tea"), ("t", "update", "TEA")]
+        ("audit", "insert", "tea"),
+        ("t", "insert", "tea"),
+        ("t", "update", "TEA"),
+    ]
 
 
 def test_what_a_cascade_deletes_is_told(sqlite, registry, heard):
@@ -112,21 +118,31 @@ def test_what_a_cascade_deletes_is_told(sqlite, registry, heard):
 
 
 @pytest.mark.parametrize(
-    "alter", ["ADD COLUMN more DEFAULT 5", "RENAME COLUMN v TO w", "RENAME TO renamed"])
+    "alter", ["ADD COLUMN more DEFAULT 5", "RENAME COLUMN v TO w", "RENAME TO renamed"]
+)
 def test_a_table_is_altered_while_it_is_captured(sqlite, told, alter):
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
     name = "renamed" if "renamed" in alter else "t"
 
     events = told(
-        "t", "INSERT INTO t VALUES (1, 'a')", "ALTER TABLE t " + alter,
-        "INSERT INTO {} (id) VALUES (2)".format(name), "DELETE FROM {}".format(name))
+        "t",
+        "INSERT INTO t VALUES (1, 'a')",
+        "ALTER TABLE t " + alter,
+        "INSERT INTO {} (id) VALUES (2)".format(name),
+        "DELETE FROM {}".format(name),
+    )
 
     assert [(event.operation, event.key) for event in events] == [
-        ("insert", 1), ("insert", 2), ("delete", 1), ("delete", 2)]
+        ("insert", 1),
+        ("insert", 2),
+        ("delete", 1),
+        ("delete", 2),
+    ]
 
 
-@pytest.mark.parametrize("alter, column", [
-    ("ADD COLUMN more DEFAULT 5", "more"), ("RENAME COLUMN v TO w", "w")])
+@pytest.mark.parametrize(
+    "alter, column", [("ADD COLUMN more DEFAULT 5", "more"), ("RENAME COLUMN v TO w", "w")]
+)
 def test_an_altered_table_is_told_as_it_is_from_the_next_start_on(
     sqlite, registry, heard, alter, column
 ):
@@ -159,14 +175,16 @@ def test_a_captured_column_can_be_dropped_after_uninstalling(sqlite, registry, h
     assert event.new == {"id": 1}
 
 
-@pytest.mark.parametrize("wish, new, old, changed", [
-    ({"include": ["a"]}, {"id": 1, "a": 2}, {"id": 1, "a": 1}, ("a",)),
-    ({"exclude": ["a"]}, {"id": 1, "b": 2}, {"id": 1, "b": 1}, ("b",)),
-    ({"old": False}, {"id": 1, "a": 2, "b": 2}, {"id": 1}, ()),
-], ids=str)
-def test_only_what_is_wished_for_is_captured(
-    sqlite, registry, heard, wish, new, old, changed
-):
+@pytest.mark.parametrize(
+    "wish, new, old, changed",
+    [
+        ({"include": ["a"]}, {"id": 1, "a": 2}, {"id": 1, "a": 1}, ("a",)),
+        ({"exclude": ["a"]}, {"id": 1, "b": 2}, {"id": 1, "b": 1}, ("b",)),
+        ({"old": False}, {"id": 1, "a": 2, "b": 2}, {"id": 1}, ()),
+    ],
+    ids=str,
+)
+def test_only_what_is_wished_for_is_captured(sqlite, registry, heard, wish, new, old, changed):
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)")
     registry.listen(ANY, "after_update", heard)
     hub = Hub(sqlite.url, registry)

@@ -14,8 +14,10 @@ VALUES = [None, 1, 1.0, "1", "1.0", "a", "A", b"1", b"", "", 2**62, 0.1, -5e-324
 
 
 def trigger_texts(sqlite):
-    return [row[0] for row in sqlite.execute(
-        "SELECT sql FROM sqlite_master WHERE type IN ('trigger', 'view')")]
+    return [
+        row[0]
+        for row in sqlite.execute("SELECT sql FROM sqlite_master WHERE type IN ('trigger', 'view')")
+    ]
 
 
 def listening(sqlite, *tables, **options):
@@ -70,8 +72,7 @@ def test_no_column_changes_the_values_of_another_by_its_type(sqlite, told, width
     columns = ["c{} {}".format(n, kind) for n, kind in enumerate(kinds)]
     sqlite.execute("CREATE TABLE t ({})".format(", ".join(columns)))
     rows = [[VALUES[(n + m) % len(VALUES)] for m in range(width)] for n in range(len(VALUES))]
-    statements = [
-        ("INSERT INTO t VALUES ({})".format(", ".join("?" * width)), row) for row in rows]
+    statements = [("INSERT INTO t VALUES ({})".format(", ".join("?" * width)), row) for row in rows]
 
     told("t", *statements)
 
@@ -83,8 +84,19 @@ def test_no_column_changes_the_values_of_another_by_its_type(sqlite, told, width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("before, after", [
-    (1, 1.0), ("1", 1), ("a", "A"), (b"1", "1"), (None, 0), ("", b""), ("a\0b", "a\0c"), (0, None)])
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (1, 1.0),
+        ("1", 1),
+        ("a", "A"),
+        (b"1", "1"),
+        (None, 0),
+        ("", b""),
+        ("a\0b", "a\0c"),
+        (0, None),
+    ],
+)
 def test_each_difference_is_a_change_in_a_table_of_any_width(sqlite, told, width, before, after):
     more = "".join(", c{} INTEGER".format(n) for n in range(2, width))
     sqlite.execute("CREATE TABLE t (c0 INTEGER, v COLLATE NOCASE{})".format(more))
@@ -104,8 +116,12 @@ def test_names_with_quotes_and_cases_are_right_in_a_table_of_any_width(sqlite, t
     sqlite.execute("CREATE TABLE t ({})".format(", ".join(quoted)))
     row = dict(zip(names, range(width)))
 
-    events = told("t", "INSERT INTO t VALUES ({})".format(", ".join(map(str, range(width)))),
-                  "UPDATE t SET {} = -1".format(quoted[1]), "DELETE FROM t")
+    events = told(
+        "t",
+        "INSERT INTO t VALUES ({})".format(", ".join(map(str, range(width)))),
+        "UPDATE t SET {} = -1".format(quoted[1]),
+        "DELETE FROM t",
+    )
 
     assert (events[0].new, events[1].old) == (row, row)
     assert events[1].new == events[2].old == {**row, names[1]: -1}
@@ -117,8 +133,13 @@ def test_old_rows_are_kept_by_their_key_alone_in_a_table_of_any_width(sqlite, to
     sqlite.execute("CREATE TABLE t ({}, PRIMARY KEY (c2, c1))".format(", ".join(columns)))
     values = ", ".join(map(str, range(width)))
 
-    events = told("t", "INSERT INTO t VALUES ({})".format(values),
-                  "UPDATE t SET c0 = -1", "DELETE FROM t", old=False)
+    events = told(
+        "t",
+        "INSERT INTO t VALUES ({})".format(values),
+        "UPDATE t SET c0 = -1",
+        "DELETE FROM t",
+        old=False,
+    )
 
     assert [event.operation for event in events] == ["insert", "update", "delete"]
     assert events[1].old == events[2].old == {"c1": 1, "c2": 2}
@@ -131,7 +152,7 @@ def test_of_a_row_that_is_too_large_the_small_values_are_told_at_any_width(sqlit
     sqlite.execute("CREATE TABLE t ({})".format(columns))
     sql = "INSERT INTO t (c0, c1, c2, c3) VALUES (zeroblob(80000000), 'tea', 1.5, 'x')"
 
-    event, = told("t", sql)
+    (event,) = told("t", sql)
 
     assert event.new["c0"] == "(left out of the log: 80000000 bytes)"
     assert (event.new["c1"], event.new["c2"], event.new["c4"]) == ("tea", 1.5, None)
@@ -160,8 +181,12 @@ def test_a_context_is_kept_up_to_its_limit_and_cut_beyond(sqlite, told, text):
     sqlite.execute("CREATE TABLE t (v)")
 
     def write(context):
-        event, = told("t", ("INSERT INTO pgevents_settings VALUES ('context', ?)", (context,)),
-                      "INSERT INTO t VALUES (1)", "DELETE FROM pgevents_settings")
+        (event,) = told(
+            "t",
+            ("INSERT INTO pgevents_settings VALUES ('context', ?)", (context,)),
+            "INSERT INTO t VALUES (1)",
+            "DELETE FROM pgevents_settings",
+        )
         return event.context
 
     kept, cut = write(text), write(text + "y")
@@ -174,7 +199,8 @@ def test_the_triggers_of_a_later_release_are_left_alone(sqlite):
     sqlite.execute("CREATE TABLE t (v)")
     hub = listening(sqlite, "t")
     name, text = sqlite.execute(
-        "SELECT name, sql FROM sqlite_master WHERE name = 'pgevents_insert_t'")[0]
+        "SELECT name, sql FROM sqlite_master WHERE name = 'pgevents_insert_t'"
+    )[0]
     later = text.replace("pgevents {} ".format(VERSION), "pgevents {} ".format(VERSION + 1))
     sqlite.execute("DROP TRIGGER pgevents_insert_t")
     sqlite.execute(later)
