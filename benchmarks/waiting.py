@@ -5,7 +5,7 @@ import time
 from typing import Any, Callable
 
 import pgevents
-from pgevents.ledger import Ledger
+from pgevents.groups.ledger import Ledger
 
 from .backlog import Backlog, PostgresBacklog, SqliteBacklog
 from .members import GROUP
@@ -72,7 +72,7 @@ def _claimer(ledger: Ledger) -> Callable[[], None]:
     assert found is not None
     topics = sorted(found["definition"]["topics"])
     definition = json.dumps(found["definition"], ensure_ascii=False)
-    options = pgevents.runner.Options(ordered=False, batch_size=1)
+    options = pgevents.groups.runner.Options(ordered=False, batch_size=1)
 
     def claim() -> None:
         claimed = ledger.claim(GROUP, definition, "bench:1:1", topics, options)

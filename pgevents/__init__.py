@@ -6,8 +6,9 @@
     dispatcher     a thread; takes from the queue, calls who listens
     your listener  def send_receipt(event): …
 
-The modules in reading order; each imports only what stands above it. The two
-rooms do not see each other.
+The modules and folders in reading order; each imports only what stands above it. A
+folder's own map is in its ``__init__``, and counts in the same way. The two rooms,
+postgres and sqlite, do not see each other.
 
     errors         what is raised
     display        text that is safe to show
@@ -16,46 +17,24 @@ rooms do not see each other.
     retry          how often and how soon again
     metrics        what a hub counts
     warnings       what works, but not as it should
-    kinds          of which type a column's values are, and what they can equal
-    values         rows: from the log's text to Python values
-    tagged         values outside JSON, as JSON with tags
-    envelope       the JSON of an event: its fields, checked
-    identity       which object of a mapped class a row is
-    event          a change, as a listener is told it
-    notes          rows of the log that are no events
-    target         what somebody listens to
-    columns        what a listener names as a column
-    signals        what a hub tells about itself
-    registry       who listens to what
-    changes        the same through sqlalchemy.event
+    signals        what a hub reports about itself
+    threads        threads that can be woken and end when asked to
     tables         every table of ours, declared once
-    migrations     which tables Alembic is to let be
-    grouplog       a log as groups read it
-    standing       a lease that is kept, so that a group writes seldom
-    ledger         what is written down of groups: cursors, leases, dead letters
-    threads        threads that can be woken and end when told to
-    writers        the Session or Connection that an application writes with
-    backend        what a database must be able to do
-    source         the thread that reads
-    topics         what a hub knows of the tables in its log
-    strangers      rows of a newer release, which are skipped
-    delivery       how listeners are called
-    dispatcher     the threads that call them, and the queue before
-    calls          how a group's listeners are called, and what is kept of a failure
-    runner         the thread in which a group's listeners are called
+    migrations     which tables Alembic leaves alone
+    events         what an event is: its values, its key, its JSON
+    listening      who listens to what
+    database       what a database must be able to do
+    delivery       from a row of the log to one call of a listener
     groups         groups: one process of many gets each event
-    housekeeper    the thread that cleans
-    wishes         what a hub wants captured
-    upkeep         sees to it that it is, and stays so
+    capture        what is wanted of a database, and that it stays so
     postgres       the room for PostgreSQL
     sqlite         the room for SQLite
-    bind           which room a URL or an Engine means
+    backends       which room a URL or an Engine means
     hub            the house: where all of it comes together
     testing        for the tests of applications
     cli            the command
 """
 
-from .changes import changes
 from .errors import (
     DatabaseError,
     Denied,
@@ -65,11 +44,12 @@ from .errors import (
     Unsupported,
     UsageError,
 )
-from .event import Event
+from .events.event import Event
 from .hub import Hub
-from .registry import Registry, contains, listen, listens_for, remove
+from .listening.registry import Registry, contains, listen, listens_for, remove
+from .listening.sqlalchemy_events import changes
+from .listening.target import ANY
 from .retry import Retry
-from .target import ANY
 
 __version__ = "0.2.0"
 

@@ -13,26 +13,26 @@ from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional
 from sqlalchemy.engine import URL, Engine
 
 from . import checks, signals
-from .backend import Reader
-from .bind import address_of, backend_for
-from .delivery import Delivery
-from .dispatcher import QUEUE_SIZE, Dispatcher
+from .backends import address_of, backend_for
+from .capture.housekeeper import Housekeeper
+from .capture.upkeep import Upkeep
+from .database.notes import gap_of, noted_topic, without_notes
+from .database.reader import Reader
+from .database.writers import connection_of
+from .delivery.delivery import Delivery
+from .delivery.dispatcher import QUEUE_SIZE, Dispatcher
+from .delivery.source import Source, TooLate
+from .delivery.strangers import Strangers
+from .delivery.topics import Topics
 from .errors import Unavailable, UsageError
-from .event import Event, LogRow
-from .groups import Group, Groups
-from .housekeeper import Housekeeper
+from .events.event import Event, LogRow
+from .groups.group import Group, Groups
+from .listening.registry import Listener, Registry
+from .listening.registry import default as default_registry
+from .listening.target import as_target
 from .metrics import Metrics
-from .notes import gap_of, noted_topic, without_notes
-from .registry import Listener, Registry
-from .registry import default as default_registry
 from .retry import Retry
-from .source import Source, TooLate
-from .strangers import Strangers
-from .target import as_target
 from .threads import Worker
-from .topics import Topics
-from .upkeep import Upkeep
-from .writers import connection_of
 
 logger = logging.getLogger("pgevents")
 
@@ -302,7 +302,7 @@ class Hub:
         captured. Raises UsageError, in ``start()`` for columns that there are
         not, and for the key's in ``exclude``.
         """
-        self._upkeep.wishes.watch(target, moments, include, exclude, old)
+        self._upkeep.specs.watch(target, moments, include, exclude, old)
 
     def install(
         self,
@@ -323,7 +323,7 @@ class Hub:
         self._notice_fork()
         with self._backend.session():
             if sql_only:
-                wanted = self._upkeep.wishes.all()
+                wanted = self._upkeep.specs.all()
                 return self._backend.install_sql(self._service, wanted, role, owner)
             self._upkeep.install(owner)
         return ""

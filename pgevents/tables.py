@@ -175,7 +175,7 @@ class Tables:
         return [
             Column("service", Text, primary_key=True),
             Column("relation", Text, primary_key=True),
-            Column("wish", Text, nullable=False),  # JSON: see capture.Wish
+            Column("wish", Text, nullable=False),  # JSON: see database.spec
         ]
 
     def _add_groups(self, number: Any, prefix: str = "", **options: Any) -> None:

@@ -1,4 +1,7 @@
-"""The front door is the map: its list of modules is the order in which they may import."""
+"""The front door is the map: its list is the order in which modules and folders may import.
+
+Each folder's ``__init__`` is the map of that folder, by the same law.
+"""
 
 import ast
 import pathlib
@@ -10,24 +13,26 @@ import pgevents
 
 PACKAGE = pathlib.Path(pgevents.__file__).parent
 
-#: What only some modules may import, or call.
+#: What only some modules, or whole folders, may import.
 RESERVED = {
     "psycopg2": ("postgres",),
     "sqlite3": ("sqlite", "cli"),
-    "blinker": ("registry", "signals"),
+    "blinker": ("listening.registry", "signals"),
     "click": ("cli",),
     "rich": ("cli",),
     "flask": ("contrib",),
     "django": ("contrib",),
     "celery": ("contrib",),
 }
-THREAD_MAKERS = ("threads", "dispatcher")
+THREAD_MAKERS = ("threads", "delivery.dispatcher")
 CONNECTORS = ("postgres.connection", "sqlite.connection")
 
 
-def the_list():
-    """The modules that the front door names, in its order."""
-    return re.findall(r"^    ([a-z_]+) {2,}\S", pgevents.__doc__.split("rooms do not see")[1], re.M)
+def the_list(folder=""):
+    """The modules that the map of a folder names, in its order; without one, the front door's."""
+    source = PACKAGE.joinpath(folder, "__init__.py").read_text(encoding="utf-8")
+    table = ast.get_docstring(ast.parse(source)).split("stands above it")[-1]
+    return re.findall(r"^    ([a-z_]+) {2,}\S", table, re.M)
 
 
 def sources():
@@ -56,21 +61,32 @@ def imports(name, text, is_package):
     return found
 
 
-def violations(name, text, order, is_package=False):
+def is_among(name, places):
+    """Whether a module is one of these, or in one of these folders."""
+    return any(name == place or name.startswith(place + ".") for place in places)
+
+
+def violations(name, text, is_package=False):
     """Each rule of the house that a module breaks, as a sentence."""
-    room = name.split(".")[0]
+    room, _, own = name.partition(".")
+    order = the_list()
     found = []
     for imported in imports(name, text, is_package):
         first, _, rest = imported.partition(".")
-        if first in RESERVED and room not in RESERVED[first]:
+        if first in RESERVED and not is_among(name, RESERVED[first]):
             found.append(f"{name} imports {first}, which is for {RESERVED[first]}")
         if first != "pgevents":
             continue
-        other = rest.split(".")[0]
+        other, _, inner = rest.partition(".")
         if not other:
             found.append(f"{name} imports the front door")
         elif other == room:
-            continue
+            inside = the_list(room)
+            inner = inner.split(".")[0]
+            if own and not inner:
+                found.append(f"{name} imports the map of its own folder")
+            elif own and inside.index(inner) > inside.index(own):
+                found.append(f"{name} imports {inner}, which stands below it in {room}")
         elif {room, other} == {"postgres", "sqlite"}:
             found.append(f"{name} looks into the other room: {other}")
         elif order.index(other) > order.index(room):
@@ -90,10 +106,20 @@ def violations(name, text, order, is_package=False):
     return found
 
 
-def test_the_front_door_names_every_module_once():
+FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def test_the_front_door_names_every_module_and_folder_once():
     names = [name.split(".")[0] for name, _ in sources()]
 
     assert sorted(the_list()) == sorted(set(names))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_map_of_a_folder_names_every_module_in_it_once(folder):
+    names = [name.split(".")[1] for name, _ in sources() if name.startswith(folder + ".")]
+
+    assert sorted(the_list(folder)) == sorted(names)
 
 
 def test_the_front_door_holds_no_code():
@@ -107,13 +133,8 @@ def test_every_public_name_is_there():
 
 
 def test_a_module_imports_only_what_stands_above_it():
-    order = the_list()
-    packages = {path.parent.name for path in PACKAGE.rglob("__init__.py")}
-
     broken = [
-        sentence
-        for name, text in sources()
-        for sentence in violations(name, text, order, name in packages)
+        sentence for name, text in sources() for sentence in violations(name, text, name in FOLDERS)
     ]
 
     assert broken == []
@@ -122,18 +143,37 @@ def test_a_module_imports_only_what_stands_above_it():
 @pytest.mark.parametrize(
     "name, text",
     [
-        ("event", "from .hub import Hub"),
-        ("event", "from . import hub"),
+        ("events.event", "from ..hub import Hub"),
+        ("events.event", "from .. import hub"),
+        ("events.event", "from ..delivery import source"),
+        ("events.kinds", "from .event import Event"),
+        ("events.kinds", "from . import event"),
+        ("tables", "from .hub import Hub"),
         ("sqlite.log", "from ..postgres.log import LogReader"),
+        ("sqlite.catalog", "from .backend import SqliteBackend"),
         ("hub", "import psycopg2"),
-        ("source", "from blinker import Signal"),
-        ("source", "from pgevents import Hub"),
-        ("delivery", "import threading\nthreading.Thread(target=print)"),
+        ("delivery.source", "from blinker import Signal"),
+        ("listening.target", "from blinker import Signal"),
+        ("delivery.source", "from pgevents import Hub"),
+        ("delivery.delivery", "import threading\nthreading.Thread(target=print)"),
         ("hub", "def f():\n    import sqlite3"),
     ],
 )
 def test_a_violation_is_noticed(name, text):
-    assert violations(name, text, the_list()) != []
+    assert violations(name, text) != []
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("events.event", "from ..errors import UsageError\nfrom .kinds import Kind"),
+        ("listening.registry", "from blinker import Signal"),
+        ("sqlite.connection", "import sqlite3"),
+        ("hub", "from .sqlite.backend import SqliteBackend"),
+    ],
+)
+def test_what_the_map_allows_is_no_violation(name, text):
+    assert violations(name, text) == []
 
 
 def test_every_module_opens_with_a_sentence():

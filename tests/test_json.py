@@ -11,7 +11,7 @@ import types
 import pytest
 
 from pgevents import Event, UsageError
-from pgevents.values import Shape
+from pgevents.events.values import Shape
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 

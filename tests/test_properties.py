@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from pgevents import Event, Hub, Registry
-from pgevents.backend import Wish
+from pgevents.database.spec import Spec
+from pgevents.events.tagged import from_tagged, to_tagged
+from pgevents.listening.target import OPERATIONS, Target, as_target
 from pgevents.postgres.snapshot import Snapshot
-from pgevents.tagged import from_tagged, to_tagged
-from pgevents.target import OPERATIONS, Target, as_target
 
 bounded = functools.partial(
     settings,
@@ -249,8 +249,8 @@ def test_snapshots_compare_as_the_sets_of_what_they_see(one, other, more):
 
 
 columns = st.sampled_from("abcd")
-wishes = st.builds(
-    Wish,
+specs = st.builds(
+    Spec,
     st.sets(st.sampled_from(OPERATIONS)),
     st.none() | st.sets(columns),
     st.sets(columns),
@@ -260,27 +260,27 @@ wishes = st.builds(
 
 
 @bounded(max_examples=500)
-@given(wishes, wishes, wishes)
-def test_the_union_of_wishes_serves_each_in_any_order(one, two, three):
+@given(specs, specs, specs)
+def test_the_union_of_specs_serves_each_in_any_order(one, two, three):
     assert one | two == two | one
     assert (one | two) | three == one | (two | three)
     assert one | one == one and (one | two) | two == one | two
-    assert Wish(**json.loads(json.dumps((one | two).as_dict()))) == one | two
+    assert Spec(**json.loads(json.dumps((one | two).as_dict()))) == one | two
     union = one | two
-    for wish in (one, two):
-        assert union.serves(wish, "abcde") and union.settled().serves(wish, "abcde")
-        assert set(union.of("abcde")) >= wish.insists_on("abcde")
+    for spec in (one, two):
+        assert union.serves(spec, "abcde") and union.settled().serves(spec, "abcde")
+        assert set(union.of("abcde")) >= spec.insists_on("abcde")
     if not union.open:
         assert union.insists_on("abcde") == one.insists_on("abcde") | two.insists_on("abcde")
     assert union.settled().insists_on("abcde") == set(union.of("abcde"))
 
 
 @bounded(max_examples=300)
-@given(wishes)
-def test_a_wish_without_an_opinion_yields_to_one_with_an_opinion(wish):
-    silent = Wish(wish.operations, open=True, old=None)
+@given(specs)
+def test_a_spec_without_an_opinion_yields_to_one_with_an_opinion(spec):
+    silent = Spec(spec.operations, open=True, old=None)
 
-    assert silent | wish == wish
+    assert silent | spec == spec
 
 
 @bounded(max_examples=300)

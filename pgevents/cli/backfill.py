@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..display import shown
-from ..groups import Group
+from ..groups.group import Group
 from . import options
 from .groups import named
 from .say import say

@@ -14,10 +14,10 @@ from typing import IO, List, Tuple
 import click
 from sqlalchemy.engine import URL
 
-from ..event import Event
+from ..events.event import Event
 from ..hub import Hub
-from ..registry import Registry
-from ..target import MOMENTS
+from ..listening.registry import Registry
+from ..listening.target import MOMENTS
 from . import shop
 from .lines import line
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UsageError
-from ..groups import Group
+from ..groups.group import Group
 from ..hub import Hub
-from ..registry import Registry
+from ..listening.registry import Registry
 from . import options
 from .say import ask, cell, say
 

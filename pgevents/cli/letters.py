@@ -6,8 +6,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import click
 
 from ..errors import UsageError
-from ..event import Event
-from ..groups import DeadLetter, Group
+from ..events.event import Event
+from ..groups.group import DeadLetter, Group
 from . import options
 from .groups import counted, hub_of, named
 from .say import ask, say, say_lines

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from ..display import shown
-from ..event import Event
-from ..values import Row
+from ..events.event import Event
+from ..events.values import Row
 
 LONGEST = 60  # characters of a value; the rest is for --json
 _PLAIN = (int, float, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)

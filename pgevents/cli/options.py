@@ -7,8 +7,8 @@ from typing import Any, Callable, List, Optional, Tuple, TypeVar
 import click
 
 from ..hub import Hub
-from ..registry import Registry
-from ..target import MOMENTS
+from ..listening.registry import Registry
+from ..listening.target import MOMENTS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

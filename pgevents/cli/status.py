@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..hub import Hub
-from ..registry import Registry
+from ..listening.registry import Registry
 from . import options
 from .say import cell, say
 

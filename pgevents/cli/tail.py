@@ -7,11 +7,11 @@ from typing import Any, Dict, List, Optional, Tuple
 import click
 
 from ..errors import DatabaseError, NotInstalled
-from ..event import Event
+from ..events.event import Event
 from ..hub import Hub
-from ..registry import Registry
+from ..listening.registry import Registry
+from ..listening.target import MOMENTS
 from ..retry import Retry
-from ..target import MOMENTS
 from . import options
 from .lines import line
 from .say import say

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List
 import click
 
 from ..errors import NotInstalled
-from ..groups import Group
+from ..groups.group import Group
 from ..hub import Hub
 from . import options
 from .groups import belongings, hub_of

@@ -1,1 +1,25 @@
-"""The room for PostgreSQL."""
+"""The room for PostgreSQL.
+
+In reading order; each imports only what stands above it:
+
+    snapshot       what a transaction could see, and a cursor made of it
+    literals       text of values that are made of others: arrays, composite values
+    encoding       text of databases that are not in UTF-8
+    translation    what psycopg2's errors mean, in our own
+    watchdog       the thread that notices statements to which no answer comes
+    session        a session of ours on the server
+    address        where a URL or an Engine leads
+    connection     connections: made, waited for, lost
+    catalog        what the catalog says of a table
+    values         from the JSON in the log to what the ORM would give
+    alterations    noticing that a table was made anew or altered
+    partitions     noting that a partition was truncated
+    rights         who owns what is ours, and who may use it
+    capture        installing: the tables, the functions, the triggers
+    obstacles      who is in the way of the bell
+    pages          how much of the log is read at once
+    log            reading the log: the cursor is a snapshot
+    groups         the log as groups read it
+    retention      old log rows go
+    backend        PostgreSQL, as a hub sees it
+"""

@@ -12,7 +12,7 @@ triggers of foreign keys, 2 ms for 300 tables.
 import time
 from typing import Any, Callable, List, Optional
 
-from ..backend import Relation
+from ..database.relation import Relation
 from ..tables import Tables
 
 LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its probe

@@ -9,13 +9,16 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..backend import Backend, Reader, Relation, Wish, union_of
+from ..database.backend import Backend
+from ..database.grouplog import Captured, GroupLog
+from ..database.reader import Reader
+from ..database.relation import Relation
+from ..database.spec import Spec, union_of
+from ..database.writers import refuse_autocommit, require_transaction
 from ..errors import DatabaseError, UsageError
-from ..grouplog import Captured, GroupLog
+from ..events.values import Shape
+from ..listening.target import Target
 from ..tables import Tables
-from ..target import Target
-from ..values import Shape
-from ..writers import refuse_autocommit, require_transaction
 from . import catalog, retention
 from .address import WHERE, Address, is_same
 from .alterations import missed_between
@@ -100,33 +103,33 @@ class PostgreSQL(Backend):
     def install(
         self,
         service: str,
-        wishes: List[Tuple[Relation, Wish]],
+        specs: List[Tuple[Relation, Spec]],
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
     ) -> None:
         with self.connection() as connection:
-            self._capture.install(connection, service, wishes, deadline, owner)
+            self._capture.install(connection, service, specs, deadline, owner)
 
     def install_sql(
         self,
         service: str,
-        wishes: List[Tuple[Relation, Wish]],
+        specs: List[Tuple[Relation, Spec]],
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
-        return self._capture.script(service, wishes, role, owner)
+        return self._capture.script(service, specs, role, owner)
 
-    def missing(self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+    def missing(self, service: Optional[str], specs: List[Tuple[Relation, Spec]]) -> List[str]:
         with self._cursor() as cursor:
             self._look_at_rights(cursor)
         with self._cursor() as cursor, one_view(cursor):
-            return self._capture.missing(cursor, service, wishes)
+            return self._capture.missing(cursor, service, specs)
 
-    def unheard(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+    def unheard(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
         with self._cursor() as cursor:
             self._look_at_rights(cursor)
         with self._cursor() as cursor, one_view(cursor):
-            return self._capture.unheard(cursor, wishes)
+            return self._capture.unheard(cursor, specs)
 
     def _look_at_rights(self, cursor: Any) -> None:
         """Warn of rights that somebody has and should not have."""
@@ -166,17 +169,17 @@ class PostgreSQL(Backend):
     def reader(self) -> Reader:
         return LogReader(self._address, self.tables, self._poll_interval, self.warnings, self.marks)
 
-    def watched(self, topic: str) -> Dict[str, Wish]:
+    def watched(self, topic: str) -> Dict[str, Spec]:
         with self._cursor() as cursor:
             return self._capture.watched(cursor, topic)
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self._cursor() as cursor:
             relation = catalog.find_topic(cursor, topic)
-            wish = union_of(self._capture.watched(cursor, topic).values())
+            spec = union_of(self._capture.watched(cursor, topic).values())
         if relation is None:
             return None
-        return Captured(relation, wish.with_key(relation.key).of(relation.columns))
+        return Captured(relation, spec.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return PostgresGroupLog(self._address, self.tables, self.marks)

@@ -1,6 +1,6 @@
 """Installing on PostgreSQL: the tables, the functions, a trigger for each operation.
 
-    watch row (service, relation, wish) ─┐
+    watch row (service, relation, spec) ─┐
     watch row (another service, …)      ─┴─ union ─ triggers of the relation
 
 A trigger's definition is remembered, as a hash, in its COMMENT (an idea of
@@ -21,7 +21,8 @@ import psycopg2.errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..backend import Relation, Wish, is_served, union_of
+from ..database.relation import Relation
+from ..database.spec import Spec, Specs, is_served, union_of
 from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
@@ -44,8 +45,6 @@ _TRANSITION = {
     "delete": "REFERENCING OLD TABLE AS old_rows",
 }
 
-Wishes = List[Tuple[Relation, Wish]]
-
 
 class Capture:
     """What is captured in one database, for one log."""
@@ -61,48 +60,48 @@ class Capture:
 
     # Finding out.
 
-    def missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
+    def missing(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
         """Name what is not there, a sentence each.
 
-        With a ``service`` its own wishes must be written down, too; without,
+        With a ``service`` its own specs must be written down, too; without,
         it is enough that somebody's cover them.
         """
-        found = self._missing(cursor, service, wishes)
+        found = self._missing(cursor, service, specs)
         if self._current(cursor):
-            found += self._untold(cursor, wishes)
+            found += self._untold(cursor, specs)
         return found
 
-    def _missing(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
+    def _missing(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
         self._refuse_hidden(cursor)
         if not self._current(cursor):
             return [f"the log {self.tables.name('log')} is not installed, or outdated"]
-        return self.rights.broken(cursor) or self._not_captured(cursor, service, wishes)
+        return self.rights.broken(cursor) or self._not_captured(cursor, service, specs)
 
-    def _not_captured(self, cursor: Any, service: Optional[str], wishes: Wishes) -> List[str]:
+    def _not_captured(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
         found = []
         watched = self._watched(cursor)
-        for relation, wish in wishes:
+        for relation, spec in specs:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
-            if not is_served(wish, relation.columns, known, service):
-                found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
+            if not is_served(spec, relation.columns, known, service):
+                found.append(f"{relation.topic} is not watched for {', '.join(spec.operations)}")
             elif not self._up_to_date(cursor, relation, union):
                 found.append(f"a trigger of {relation.topic} is missing, disabled or outdated")
         return found
 
-    def unheard(self, cursor: Any, wishes: Wishes) -> List[str]:
+    def unheard(self, cursor: Any, specs: Specs) -> List[str]:
         """Name of what is missing that by which changes are not captured, a sentence each.
 
         Triggers for each row, of a table that was detached, do until they are replaced; a
         partition that is new was not truncated yet.
         """
-        by_row = [(_by_row(relation), wish) for relation, wish in wishes]
+        by_row = [(_by_row(relation), spec) for relation, spec in specs]
         deaf = set(self._missing(cursor, None, by_row))
-        return [sentence for sentence in self._missing(cursor, None, wishes) if sentence in deaf]
+        return [sentence for sentence in self._missing(cursor, None, specs) if sentence in deaf]
 
-    def _untold(self, cursor: Any, wishes: Wishes) -> List[str]:
+    def _untold(self, cursor: Any, specs: Specs) -> List[str]:
         """Name the partitions whose truncation nobody would notice, a sentence each."""
-        tables = {relation.topic: relation for relation, _ in wishes}
+        tables = {relation.topic: relation for relation, _ in specs}
         return [
             f"nobody would notice that {tables[topic].more['partitions'][oid]}, a partition of"
             f" {topic}, is truncated"
@@ -135,7 +134,7 @@ class Capture:
             )
         return result
 
-    def watched(self, cursor: Any, topic: str) -> Dict[str, Wish]:
+    def watched(self, cursor: Any, topic: str) -> Dict[str, Spec]:
         """Return what each service wants captured of a table."""
         watched = self._watched(cursor) if self._exists(cursor) else {}
         return watched.get(topic, {})
@@ -146,7 +145,7 @@ class Capture:
         self,
         connection: Any,
         service: str,
-        wishes: Wishes,
+        specs: Specs,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
     ) -> None:
@@ -157,26 +156,26 @@ class Capture:
         our place; Unavailable without a lock.
         """
         with connection.cursor() as cursor, self.advised(cursor, "may not install"):
-            oids = [relation.oid for relation, _ in wishes]
+            oids = [relation.oid for relation, _ in specs]
             self.rights.refuse_strangers(cursor, self._marked(cursor), oids)
-            if self._sound(cursor, owner) and not self.missing(cursor, service, wishes):
+            if self._sound(cursor, owner) and not self.missing(cursor, service, specs):
                 return
             with self._in_turn(cursor, deadline):
                 self._install_log(cursor, deadline, owner, oids)
-                for relation, wish in wishes:
-                    if self._not_captured(cursor, service, [(relation, wish)]):
+                for relation, spec in specs:
+                    if self._not_captured(cursor, service, [(relation, spec)]):
                         self.rights.lent(cursor, relation.topic, relation.oid)
                         self._retry(
                             cursor,
                             relation.topic,
-                            lambda: self._watch(cursor, service, relation, wish),
+                            lambda: self._watch(cursor, service, relation, spec),
                             deadline,
                         )
                     self._note_truncations(cursor, relation, deadline)
                 self._remove_orphans(cursor, deadline)
 
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
-        """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
+        """Take this service's specs back; what nobody needs then goes, with ``everything`` all."""
         with connection.cursor() as cursor:
             if not self._anything(cursor):
                 return
@@ -196,7 +195,7 @@ class Capture:
     def script(
         self,
         service: str,
-        wishes: Wishes,
+        specs: Specs,
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
@@ -209,14 +208,14 @@ class Capture:
         parts += [self._functions.strip(), self.rights.sql(self._rights_sql, owner).strip()]
         # Once more: somebody may have come between.
         parts += [self.rights.guard_sql(), *self._log_sql()]
-        for relation, wish in wishes:
-            parts.append(self._watch_sql(service, relation.topic, wish))
-            parts += [trigger + ";" for _, trigger in self._triggers(relation, wish)]
+        for relation, spec in specs:
+            parts.append(self._watch_sql(service, relation.topic, spec))
+            parts += [trigger + ";" for _, trigger in self._triggers(relation, spec)]
             parts += [
                 _comment_sql(name, relation, trigger) + ";"
-                for name, trigger in self._triggers(relation, wish)
+                for name, trigger in self._triggers(relation, spec)
             ]
-            parts += [trigger + ";" for trigger in self._notes(relation, wish).values()]
+            parts += [trigger + ";" for trigger in self._notes(relation, spec).values()]
         if role is not None:
             parts.append(self._grants(role))
         return "\n".join([*parts, "COMMIT;", ""])
@@ -385,24 +384,24 @@ class Capture:
 
     # The tables that are watched.
 
-    def _watched(self, cursor: Any) -> Dict[str, Dict[str, Wish]]:
-        """Return topic → service → wish."""
+    def _watched(self, cursor: Any) -> Dict[str, Dict[str, Spec]]:
+        """Return topic → service → spec."""
         cursor.execute(f"SELECT relation, service, wish FROM {self.tables.name('watch')}")
-        found: Dict[str, Dict[str, Wish]] = {}
-        for topic, service, wish in cursor.fetchall():
-            found.setdefault(topic, {})[service] = Wish(**json.loads(wish))
+        found: Dict[str, Dict[str, Spec]] = {}
+        for topic, service, spec in cursor.fetchall():
+            found.setdefault(topic, {})[service] = Spec(**json.loads(spec))
         return found
 
-    def _watch(self, cursor: Any, service: str, relation: Relation, wish: Wish) -> None:
-        """Write the wish down, in union with the service's former one, and make the triggers."""
+    def _watch(self, cursor: Any, service: str, relation: Relation, spec: Spec) -> None:
+        """Write the spec down, in union with the service's former one, and make the triggers."""
         former = self._watched(cursor).get(relation.topic, {}).get(service)
         # In union: a web process and a worker of the same service may each
         # know only some of its listeners.
-        cursor.execute(self._watch_sql(service, relation.topic, former | wish if former else wish))
+        cursor.execute(self._watch_sql(service, relation.topic, former | spec if former else spec))
         self._apply(cursor, relation)
 
     def _unwatch(self, cursor: Any, services: List[str], topic: str) -> None:
-        """Take the wishes of services back, and with them what nobody else wants."""
+        """Take the specs of services back, and with them what nobody else wants."""
         cursor.execute(
             f"DELETE FROM {self.tables.name('watch')} WHERE relation = %s AND service = ANY (%s)",
             (topic, services),
@@ -411,8 +410,8 @@ class Capture:
         if relation is not None:
             self._apply(cursor, relation)
 
-    def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
-        wanted = _json(wish.as_dict())
+    def _watch_sql(self, service: str, topic: str, spec: Spec) -> str:
+        wanted = _json(spec.as_dict())
         values = ", ".join(literal(text) for text in (service, topic, wanted))
         return (
             f"INSERT INTO {self.tables.name('watch')} (service, relation, wish) VALUES ({values})"
@@ -438,8 +437,8 @@ class Capture:
             elif fires == "D":
                 cursor.execute(f"{alter} TRIGGER {name}")
 
-    def _up_to_date(self, cursor: Any, relation: Relation, wish: Wish) -> bool:
-        wanted = {n: _trigger_mark(t) for n, t in self._triggers(relation, wish)}
+    def _up_to_date(self, cursor: Any, relation: Relation, spec: Spec) -> bool:
+        wanted = {n: _trigger_mark(t) for n, t in self._triggers(relation, spec)}
         there = self._there(cursor, relation)
         return wanted == {name: mark for name, (mark, fires) in there.items() if fires != "D"}
 
@@ -463,18 +462,18 @@ class Capture:
         )
         return {name: (comment, fires) for name, comment, fires in cursor.fetchall()}
 
-    def _triggers(self, relation: Relation, wish: Wish) -> List[Tuple[str, str]]:
-        """Return name and definition of each trigger that a wish needs."""
-        wish = wish.settled().with_key(relation.key)
-        limited = wish.include is not None or bool(wish.exclude)
-        columns = {"include": wish.include, "exclude": wish.exclude} if limited else {}
+    def _triggers(self, relation: Relation, spec: Spec) -> List[Tuple[str, str]]:
+        """Return name and definition of each trigger that a spec needs."""
+        spec = spec.settled().with_key(relation.key)
+        limited = spec.include is not None or bool(spec.exclude)
+        columns = {"include": spec.include, "exclude": spec.exclude} if limited else {}
         careful = {"careful": True} if relation.more["risky"] else {}
         new = _json({**columns, **careful})
         # With the keys alone, an event still says which row it was.
-        old = new if wish.old else _json({"keys": True, **careful})
+        old = new if spec.old else _json({"keys": True, **careful})
         quick = new == old == "{}"
         found = []
-        for operation in wish.operations:
+        for operation in spec.operations:
             name = f"{self.schema}_{operation}"
             head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
             on = f"ON {_quoted(relation)}"
@@ -499,10 +498,10 @@ class Capture:
 
     # Their partitions.
 
-    def _notes(self, relation: Relation, wish: Wish) -> Dict[Trigger, str]:
+    def _notes(self, relation: Relation, spec: Spec) -> Dict[Trigger, str]:
         """Return the triggers that note when a partition is truncated."""
         name = f"{self.schema}_truncate_{_hash(relation.topic)[:8]}"
-        return self._truncations.wanted(relation, wish, name, literal(relation.topic))
+        return self._truncations.wanted(relation, spec, name, literal(relation.topic))
 
     def _unnoted(self, cursor: Any, relation: Relation) -> Dict[Trigger, str]:
         """Return those that are not there."""

@@ -3,9 +3,9 @@
 import difflib
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
-from ..backend import Relation
+from ..database.relation import Relation
 from ..errors import UsageError
-from ..target import Target
+from ..listening.target import Target
 
 #: A number that is another one when the columns of a table ``c``, their types or its key are.
 _MARK = """

@@ -12,11 +12,11 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
 
-from ..backend import Relation
+from ..database.grouplog import Captured, GroupLog, backfill_topic
+from ..database.notes import note_topics
+from ..database.relation import Relation
 from ..errors import Denied, Unavailable
-from ..event import LogRow
-from ..grouplog import Captured, GroupLog, backfill_topic
-from ..notes import note_topics
+from ..events.event import LogRow
 from ..tables import Tables
 from . import pages
 from .address import Address
@@ -287,10 +287,10 @@ class PostgresGroupLog(GroupLog):
             )
         )
 
-    def _row_sql(self, connection: Connection, relation: Any, **wish: Any) -> str:
+    def _row_sql(self, connection: Connection, relation: Any, **spec: Any) -> str:
         """Return SQL for the JSON of a row r, as the triggers make it: it must not fail, either."""
         function = f"{self._schema}.row_sql(%(oid)s, %(wish)s)"
-        values = {"oid": relation.oid, "wish": json.dumps(wish, ensure_ascii=False)}
+        values = {"oid": relation.oid, "wish": json.dumps(spec, ensure_ascii=False)}
         return str(self._one(connection, f"SELECT {function}", **values))
 
     def _backfilled(

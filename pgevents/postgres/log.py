@@ -14,9 +14,9 @@ import logging
 import time
 from typing import Any, Dict, List, Optional, Set
 
-from ..backend import Reader, new_owner
+from ..database.reader import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
-from ..event import LogRow
+from ..events.event import LogRow
 from ..tables import Tables
 from ..threads import Waker
 from ..warnings import Warnings

@@ -2,12 +2,13 @@
 
 A trigger for TRUNCATE is not copied to partitions as those for rows are. So each
 partition gets one for each watched table that it belongs to. It writes no event
-of the table, whose other rows are still there, but a note: see notes.py.
+of the table, whose other rows are still there, but a note: see database/notes.py.
 """
 
 from typing import Any, Dict, List, Set, Tuple
 
-from ..backend import Relation, Wish
+from ..database.relation import Relation
+from ..database.spec import Spec
 from .catalog import quoted
 
 #: A trigger on a partition: the partition's oid, the trigger's name.
@@ -20,9 +21,9 @@ class Truncations:
     def __init__(self, schema: str) -> None:
         self.schema = schema
 
-    def wanted(self, relation: Relation, wish: Wish, name: str, topic: str) -> Dict[Trigger, str]:
+    def wanted(self, relation: Relation, spec: Spec, name: str, topic: str) -> Dict[Trigger, str]:
         """Return the definitions, if truncation is captured at all; ``topic`` is a literal."""
-        if "truncate" not in wish.operations:
+        if "truncate" not in spec.operations:
             return {}
         return {
             (oid, name): f"CREATE OR REPLACE TRIGGER {name} AFTER TRUNCATE ON"

@@ -11,7 +11,7 @@ import contextlib
 import time
 from typing import Any, Iterator, Optional
 
-from ..grouplog import BACKFILL_SQL
+from ..database.grouplog import BACKFILL_SQL
 from ..tables import Tables
 from ..warnings import Warnings
 

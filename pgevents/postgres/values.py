@@ -12,8 +12,8 @@ from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import HSTORE
 from sqlalchemy.engine import Dialect
 
-from ..kinds import SCALAR, Kind, declared
-from ..values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
+from ..events.kinds import SCALAR, Kind, declared
+from ..events.values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
 from . import literals
 from .catalog import Type
 

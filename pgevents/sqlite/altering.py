@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from typing import Any, Iterator, List
 
-from ..target import Target
+from ..listening.target import Target
 from . import catalog
 from .capture import Capture
 from .connection import autocommits, translated

@@ -10,27 +10,21 @@ from sqlalchemy import MetaData, Table, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..backend import Backend, Reader, Relation, Wish, union_of
+from ..database.backend import Backend
+from ..database.grouplog import Captured, GroupLog
+from ..database.reader import Reader
+from ..database.relation import Relation
+from ..database.spec import Spec, union_of
+from ..database.writers import connection_of, refuse_autocommit, require_transaction
 from ..errors import UsageError
-from ..grouplog import Captured, GroupLog
+from ..events.values import Shape
+from ..listening.target import Target
 from ..tables import Tables
-from ..target import Target
 from ..threads import Gate
-from ..values import Shape
-from ..writers import connection_of, refuse_autocommit, require_transaction
 from . import catalog, numbers, retention
 from .altering import altering
 from .capture import Capture
-from .connection import (
-    BUSY,
-    autocommits,
-    connect,
-    engine,
-    one_view,
-    path_of,
-    same_file,
-    translated,
-)
+from .connection import BUSY, autocommits, connect, engine, one_view, path_of, same_file, translated
 from .groups import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
@@ -90,34 +84,34 @@ class SQLite(Backend):
     def install(
         self,
         service: str,
-        wishes: List[Tuple[Relation, Wish]],
+        specs: List[Tuple[Relation, Spec]],
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
     ) -> None:
         _refuse_roles(owner=owner)
         with self.connection() as connection:
-            self._capture.install(connection, service, wishes, deadline)
+            self._capture.install(connection, service, specs, deadline)
             numbers.heal(connection, self.tables, deadline)
 
     def install_sql(
         self,
         service: str,
-        wishes: List[Tuple[Relation, Wish]],
+        specs: List[Tuple[Relation, Spec]],
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
         _refuse_roles(role=role, owner=owner)
-        return self._capture.script(service, wishes)
+        return self._capture.script(service, specs)
 
-    def missing(self, service: Optional[str], wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+    def missing(self, service: Optional[str], specs: List[Tuple[Relation, Spec]]) -> List[str]:
         with self.connection() as connection, one_view(connection):
             if service is None:
-                self._warn_of_former(self._capture.former(connection, wishes))
-            return self._capture.missing(connection, service, wishes)
+                self._warn_of_former(self._capture.former(connection, specs))
+            return self._capture.missing(connection, service, specs)
 
-    def lacking(self, wishes: List[Tuple[Relation, Wish]]) -> List[str]:
+    def lacking(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
         with self.connection() as connection:
-            return self._capture.lacking(connection, wishes)
+            return self._capture.lacking(connection, specs)
 
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
@@ -136,17 +130,17 @@ class SQLite(Backend):
         self._readers.add(reader)
         return reader
 
-    def watched(self, topic: str) -> Dict[str, Wish]:
+    def watched(self, topic: str) -> Dict[str, Spec]:
         with self.connection() as connection:
             return self._capture.watched(connection, topic)
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self.connection() as connection:
             relation = catalog.find_topic(connection, topic)
-            wish = union_of(self._capture.watched(connection, topic).values())
+            spec = union_of(self._capture.watched(connection, topic).values())
         if relation is None:
             return None
-        return Captured(relation, wish.with_key(relation.key).of(relation.columns))
+        return Captured(relation, spec.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings, self._marks)

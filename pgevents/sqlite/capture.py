@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..backend import Relation, Wish, is_served, union_of
+from ..database.relation import Relation
+from ..database.spec import Spec, Specs, is_served, union_of
 from ..tables import Tables
 from .catalog import SCHEMA, find_topic, quoted
 from .connection import writing
@@ -18,7 +19,6 @@ from .values import name_literal
 
 logger = logging.getLogger("pgevents")
 
-Wishes = List[Tuple[Relation, Wish]]
 
 PATIENCE = 60.0  # seconds for which a migration that does not come back keeps its tables
 
@@ -33,7 +33,7 @@ class Capture:
         self._triggers = Triggers(tables)
 
     def missing(
-        self, connection: sqlite3.Connection, service: Optional[str], wishes: Wishes
+        self, connection: sqlite3.Connection, service: Optional[str], specs: Specs
     ) -> List[str]:
         """Name what is not there, a sentence each.
 
@@ -46,32 +46,32 @@ class Capture:
             return [f"the log's table {', '.join(gone)} is gone"]
         found = []
         watched, altered = self._watched(connection), self._altered(connection)
-        for relation, wish in wishes:
+        for relation, spec in specs:
             known = watched.get(relation.topic, {})
             union = union_of(known.values())
             if relation.topic in altered:
                 found.append(f"{relation.topic} is being altered, and has no triggers meanwhile")
-            elif not is_served(wish, relation.columns, known, service):
-                found.append(f"{relation.topic} is not watched for {', '.join(wish.operations)}")
+            elif not is_served(spec, relation.columns, known, service):
+                found.append(f"{relation.topic} is not watched for {', '.join(spec.operations)}")
             elif not self._current(connection, relation, union) and not (
                 service is None and self._former_serves(connection, relation, union)
             ):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")
         return found
 
-    def former(self, connection: sqlite3.Connection, wishes: Wishes) -> List[str]:
+    def former(self, connection: sqlite3.Connection, specs: Specs) -> List[str]:
         """Return the topics of tables whose triggers an earlier release has made."""
         return [
             relation.topic
-            for relation, _ in wishes
+            for relation, _ in specs
             if any(map(self._triggers.is_former, self._there(connection, relation).values()))
         ]
 
-    def lacking(self, connection: sqlite3.Connection, wishes: Wishes) -> List[str]:
+    def lacking(self, connection: sqlite3.Connection, specs: Specs) -> List[str]:
         """Name the columns that triggers which are there do not capture: a sentence each."""
         found = []
         watched = {} if self._gone(connection) else self._watched(connection)
-        for relation, _ in wishes:
+        for relation, _ in specs:
             union = union_of(watched.get(relation.topic, {}).values())
             there = self._there(connection, relation)
             columns = {
@@ -105,7 +105,7 @@ class Capture:
             )
         return result
 
-    def watched(self, connection: Any, topic: str) -> Dict[str, Wish]:
+    def watched(self, connection: Any, topic: str) -> Dict[str, Spec]:
         """Return what each service wants captured of a table."""
         return self._watched(connection).get(topic, {})
 
@@ -113,28 +113,28 @@ class Capture:
         self,
         connection: sqlite3.Connection,
         service: str,
-        wishes: Wishes,
+        specs: Specs,
         deadline: Optional[float] = None,
     ) -> None:
         """Create and replace what is missing; wait for other writers until ``deadline``."""
-        if not self.missing(connection, service, wishes) and self._indexed(connection):
+        if not self.missing(connection, service, specs) and self._indexed(connection):
             return
         with writing(connection, deadline):
             for statement in self._tables_sql():
                 connection.execute(statement)
             altered = self._altered(connection)
-            for relation, wish in wishes:
+            for relation, spec in specs:
                 former = self._watched(connection).get(relation.topic, {}).get(service)
                 # In union: a web process and a worker of the same service may
                 # each know only some of its listeners.
-                wish = former | wish if former else wish
-                connection.execute(self._watch_sql(service, relation.topic, wish))
+                spec = former | spec if former else spec
+                connection.execute(self._watch_sql(service, relation.topic, spec))
                 if relation.topic not in altered:
                     self._apply(connection, relation)
             self._remove_orphans(connection)
 
     def uninstall(self, connection: sqlite3.Connection, service: str, everything: bool) -> None:
-        """Take this service's wishes back; what nobody needs then goes, with ``everything`` all."""
+        """Take this service's specs back; what nobody needs then goes, with ``everything`` all."""
         if not self._anything(connection):
             return
         watch = self.tables.name("watch")
@@ -201,16 +201,16 @@ class Capture:
         found = {} if row is None else json.loads(row[0])
         return set(found["topics"]) if found and found["until"] > time.time() else set()
 
-    def script(self, service: str, wishes: Wishes) -> str:
+    def script(self, service: str, specs: Specs) -> str:
         """Return as SQL what ``install`` would do on a file without us."""
         parts = ["BEGIN IMMEDIATE"] + self._tables_sql()
         views = {}
-        for relation, wish in wishes:
-            views.update(self._triggers.views(relation, wish))
+        for relation, spec in specs:
+            views.update(self._triggers.views(relation, spec))
         parts += [statement for pair in views.values() for statement in pair]
-        for relation, wish in wishes:
-            parts.append(self._watch_sql(service, relation.topic, wish))
-            parts += self._triggers.of(relation, wish).values()
+        for relation, spec in specs:
+            parts.append(self._watch_sql(service, relation.topic, spec))
+            parts += self._triggers.of(relation, spec).values()
         return ";\n".join([*parts, "COMMIT", ""])
 
     def _gone(self, connection: sqlite3.Connection) -> List[str]:
@@ -250,34 +250,34 @@ class Capture:
             ]
         return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
-    def _watched(self, connection: sqlite3.Connection) -> Dict[str, Dict[str, Wish]]:
-        """Return topic → service → wish."""
-        found: Dict[str, Dict[str, Wish]] = {}
+    def _watched(self, connection: sqlite3.Connection) -> Dict[str, Dict[str, Spec]]:
+        """Return topic → service → spec."""
+        found: Dict[str, Dict[str, Spec]] = {}
         if self.tables.name("watch") in self._gone(connection):
             return found
-        for topic, service, wish in connection.execute(
+        for topic, service, spec in connection.execute(
             f"SELECT relation, service, wish FROM {self.tables.name('watch')}"
         ):
-            found.setdefault(topic, {})[service] = Wish(**json.loads(wish))
+            found.setdefault(topic, {})[service] = Spec(**json.loads(spec))
         return found
 
-    def _watch_sql(self, service: str, topic: str, wish: Wish) -> str:
-        wanted = json.dumps(wish.as_dict(), sort_keys=True)
+    def _watch_sql(self, service: str, topic: str, spec: Spec) -> str:
+        wanted = json.dumps(spec.as_dict(), sort_keys=True)
         values = ", ".join(f"'{name_literal(text)}'" for text in (service, topic, wanted))
         return (
             f"INSERT OR REPLACE INTO {self.tables.name('watch')} (service, relation, wish)"
             f" VALUES ({values})"
         )
 
-    def _current(self, connection: sqlite3.Connection, relation: Relation, wish: Wish) -> bool:
-        """Tell whether a table's triggers, and the views they write to, are what a wish needs."""
-        there, wanted = self._there(connection, relation), self._triggers.of(relation, wish)
+    def _current(self, connection: sqlite3.Connection, relation: Relation, spec: Spec) -> bool:
+        """Tell whether a table's triggers, and the views they write to, are what a spec needs."""
+        there, wanted = self._there(connection, relation), self._triggers.of(relation, spec)
         return (
             set(there) == set(wanted)
             and all(self._serves(there[name], text) for name, text in wanted.items())
             and all(
                 self._view_there(connection, name) == view
-                for name, view in self._triggers.views(relation, wish).items()
+                for name, view in self._triggers.views(relation, spec).items()
             )
         )
 
@@ -286,16 +286,16 @@ class Capture:
         return there is not None and (there == wanted or self._triggers.is_newer(there))
 
     def _former_serves(
-        self, connection: sqlite3.Connection, relation: Relation, wish: Wish
+        self, connection: sqlite3.Connection, relation: Relation, spec: Spec
     ) -> bool:
-        """Tell whether an earlier release captures, in its way, all that a wish needs.
+        """Tell whether an earlier release captures, in its way, all that a spec needs.
 
         A process of it that runs would put its triggers back, again and again.
         """
         there = self._there(connection, relation)
         return any(map(self._triggers.is_former, there.values())) and all(
-            name in there and not self._triggers.lacking(there[name], relation, wish, operation)
-            for operation in wish.operations
+            name in there and not self._triggers.lacking(there[name], relation, spec, operation)
+            for operation in spec.operations
             if operation in OPERATIONS
             for name in (self._triggers.name(relation, operation),)
         )

@@ -4,9 +4,9 @@ import difflib
 import sqlite3
 from typing import Optional
 
-from ..backend import Relation
+from ..database.relation import Relation
 from ..errors import UsageError
-from ..target import Target
+from ..listening.target import Target
 
 SCHEMA = "main"
 

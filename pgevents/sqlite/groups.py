@@ -15,9 +15,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from ..database.grouplog import Captured, GroupLog, Result, backfill_topic
 from ..errors import Unavailable
-from ..event import LogRow
-from ..grouplog import Captured, GroupLog, Result, backfill_topic
+from ..events.event import LogRow
 from ..tables import Tables
 from ..threads import Gate
 from ..warnings import Warnings

@@ -12,9 +12,10 @@ import sqlite3
 import time
 from typing import Any, List, Optional, Tuple
 
-from ..backend import Backend, Reader, new_owner
+from ..database.backend import Backend
+from ..database.reader import Reader, new_owner
 from ..errors import DatabaseError, NotInstalled, Unavailable
-from ..event import LogRow
+from ..events.event import LogRow
 from ..tables import Tables
 from ..threads import Waker
 from .connection import busy, connect, identity, translated

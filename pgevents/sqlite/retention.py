@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from ..grouplog import BACKFILL_SQL
+from ..database.grouplog import BACKFILL_SQL
 from ..tables import Tables
 from .connection import writing
 

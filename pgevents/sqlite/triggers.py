@@ -15,7 +15,8 @@ A table of more than WIDEST columns writes to the log itself.
 import re
 from typing import Dict, List, Tuple
 
-from ..backend import Relation, Wish
+from ..database.relation import Relation
+from ..database.spec import Spec
 from ..tables import VERSION, Tables
 from .catalog import quoted
 from .values import THRICE, name_literal, size_of, tagged, terms
@@ -44,21 +45,21 @@ class Triggers:
         """Return what the trigger of a table for an operation is called."""
         return f"{self._schema}_{operation}_{relation.name}"
 
-    def of(self, relation: Relation, wish: Wish) -> Dict[str, str]:
-        """Return name and definition of each trigger that a wish needs on its table."""
-        wish = wish.settled().with_key(relation.key)
+    def of(self, relation: Relation, spec: Spec) -> Dict[str, str]:
+        """Return name and definition of each trigger that a spec needs on its table."""
+        spec = spec.settled().with_key(relation.key)
         return {
-            self.name(relation, operation): self._trigger(relation, wish, operation)
+            self.name(relation, operation): self._trigger(relation, spec, operation)
             for operation in OPERATIONS
-            if operation in wish.operations
+            if operation in spec.operations
         }
 
-    def views(self, relation: Relation, wish: Wish) -> Dict[str, Tuple[str, str]]:
+    def views(self, relation: Relation, spec: Spec) -> Dict[str, Tuple[str, str]]:
         """Return the views that these triggers write to: name → its definition, its trigger's."""
-        wish = wish.settled().with_key(relation.key)
+        spec = spec.settled().with_key(relation.key)
         names = [
-            self._names(relation, wish, operation)[0]
-            for operation in wish.operations
+            self._names(relation, spec, operation)[0]
+            for operation in spec.operations
             if operation in OPERATIONS
         ]
         return {
@@ -94,10 +95,10 @@ class Triggers:
         mark = re.search(r"/\* pgevents ([0-9]+) \*/", text)
         return mark is not None and int(mark.group(1)) > VERSION
 
-    def lacking(self, text: str, relation: Relation, wish: Wish, operation: str) -> List[str]:
-        """Return the columns that a trigger's definition does not capture, and a wish wants."""
-        wish = wish.settled().with_key(relation.key)
-        names, _ = self._names(relation, wish, operation)
+    def lacking(self, text: str, relation: Relation, spec: Spec, operation: str) -> List[str]:
+        """Return the columns that a trigger's definition does not capture, and a spec wants."""
+        spec = spec.settled().with_key(relation.key)
+        names, _ = self._names(relation, spec, operation)
         if self.is_former(text):
             row = "OLD" if operation == "delete" else "NEW"
             ways = {
@@ -107,8 +108,8 @@ class Triggers:
             ways = {name: _field(name, operation) for name in names}
         return [name for name, way in ways.items() if way not in text]
 
-    def _trigger(self, relation: Relation, wish: Wish, operation: str) -> str:
-        names, kept = self._names(relation, wish, operation)
+    def _trigger(self, relation: Relation, spec: Spec, operation: str) -> str:
+        names, kept = self._names(relation, spec, operation)
         fields = [_field(name, operation) for name in names]
         values = [f"'{name_literal(relation.topic)}'", f"'{operation}'", kept, len(names)]
         width = _width(len(names))
@@ -123,13 +124,13 @@ class Triggers:
             f" {quoted(relation.name)}{off} BEGIN {MARK} {step}; END"
         )
 
-    def _names(self, relation: Relation, wish: Wish, operation: str) -> Tuple[List[str], int]:
+    def _names(self, relation: Relation, spec: Spec, operation: str) -> Tuple[List[str], int]:
         """Return the columns in question, and how many of them an old row keeps."""
         key = list(relation.key)
-        if operation == "delete" and not wish.old:
+        if operation == "delete" and not spec.old:
             return key, len(key)
-        names = wish.of(relation.columns)
-        if operation == "update" and not wish.old:
+        names = spec.of(relation.columns)
+        if operation == "update" and not spec.old:
             return key + [name for name in names if name not in key], len(key)
         return names, len(names)
 

@@ -20,8 +20,8 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import SAWarning
 
-from ..kinds import Kind, declared
-from ..values import Decoder
+from ..events.kinds import Kind, declared
+from ..events.values import Decoder
 
 #: Bytes of a row's values. The old and the new row together, as JSON where each
 #: character becomes \u0001, have to fit one row of the log: 1,000,000,000.

@@ -1,16 +1,23 @@
 """For the tests of applications: a listener that remembers, and a hub without a database.
 
-def test_an_order_that_is_paid_is_shipped():
-    FakeHub().update("orders", {"id": 7, "status": "new"}, {"status": "paid"})
+For example:
 
-    assert shipped == [7]
+    def test_an_order_that_is_paid_is_shipped():
+        FakeHub().update("orders", {"id": 7, "status": "new"}, {"status": "paid"})
 
-def test_what_sql_writes_is_heard(url):
-    heard = Recorder()
-    with Hub(url, Registry()) as hub:
-        hub.listen("orders", "after_insert", heard)
-        write_with_sql()
-        assert heard.next().new["item"] == "tea"
+        assert shipped == [7]
+
+    def test_what_sql_writes_is_received(url):
+        received = Recorder()
+        with Hub(url, Registry()) as hub:
+            hub.listen("orders", "after_insert", received)
+            write_with_sql()
+            assert received.next().new["item"] == "tea"
+
+In reading order; each imports only what stands above it:
+
+    recorder       a listener that remembers; waiting for what other threads do
+    fakehub        a hub without a database
 """
 
 from .fakehub import FakeHub

@@ -6,17 +6,18 @@ import json
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from .. import signals
-from ..backend import Backend, Relation
-from ..delivery import Delivery
+from ..database.backend import Backend
+from ..database.relation import Relation
+from ..delivery.delivery import Delivery
+from ..delivery.topics import Topics
 from ..errors import UsageError
-from ..event import Event
+from ..events.event import Event
+from ..events.values import Shape
+from ..listening.registry import Listener, Registry
+from ..listening.registry import default as default_registry
+from ..listening.target import Target, as_target
 from ..metrics import Metrics
-from ..registry import Listener, Registry
-from ..registry import default as default_registry
 from ..retry import Retry
-from ..target import Target, as_target
-from ..topics import Topics
-from ..values import Shape
 
 Given = Mapping[str, Any]
 

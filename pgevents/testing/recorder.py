@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Callable, List, TypeVar, Union
 
-from ..event import Event
+from ..events.event import Event
 
 TIMEOUT = 10.0  # seconds in which what was committed has to be heard
 LOOK = 0.01  # seconds between two looks at a condition

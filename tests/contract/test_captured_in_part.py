@@ -12,13 +12,13 @@ from .. import command
 from ..waiting import wait_for
 
 
-def listening(database, *moments, listener=print, service="default", columns=None, **wish):
-    """A hub that listens to orders and, where there is a wish, watches them."""
+def listening(database, *moments, listener=print, service="default", columns=None, **spec):
+    """A hub that listens to orders and, where there is a spec, watches them."""
     registry = Registry()
     registry.listen("orders", moments or "after_insert", listener, columns=columns)
     hub = Hub(database.url, registry, service=service)
-    if wish:
-        hub.watch("orders", **wish)
+    if spec:
+        hub.watch("orders", **spec)
     return hub
 
 

@@ -9,8 +9,9 @@ import threading
 import pytest
 import sqlalchemy
 
-from pgevents import Hub, Registry, UsageError, runner, signals
-from pgevents.ledger import Ledger
+from pgevents import Hub, Registry, UsageError, signals
+from pgevents.groups import runner
+from pgevents.groups.ledger import Ledger
 
 from ..waiting import wait_for
 
@@ -182,7 +183,7 @@ def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(orders, regist
 def test_many_dead_letters_are_retried_and_discarded_in_short_transactions(
     orders, registry, heard, monkeypatch
 ):
-    monkeypatch.setattr("pgevents.ledger.PAGE", 2)
+    monkeypatch.setattr("pgevents.groups.ledger.PAGE", 2)
     cured = threading.Event()
 
     def handle(event):

@@ -6,7 +6,7 @@ import pytest
 
 from pgevents import Hub
 from pgevents.errors import Unavailable
-from pgevents.ledger import Ledger
+from pgevents.groups.ledger import Ledger
 
 from ..waiting import wait_for
 
@@ -133,7 +133,7 @@ def test_no_thread_of_a_group_begins_after_a_start_that_failed(
 def test_a_listen_that_fails_leaves_the_group_as_it_was_and_may_be_called_again(
     orders, registry, heard, monkeypatch, committed
 ):
-    monkeypatch.setattr("pgevents.runner.SUCCESSION", 0.5)
+    monkeypatch.setattr("pgevents.groups.runner.SUCCESSION", 0.5)
     deleted = []
     registry.listen("orders", "after_insert", heard, group="mailer")
     with Hub(orders.url, registry) as hub:

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from pgevents import Hub, Registry
-from pgevents.ledger import Ledger
-from pgevents.runner import Options
+from pgevents.groups.ledger import Ledger
+from pgevents.groups.runner import Options
 
 OWNER = "here:1:1"
 MANY = 3000  # events that wait

@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from pgevents import Hub
-from pgevents.grouplog import LAST
-from pgevents.runner import Options
-from pgevents.standing import Standing
+from pgevents.database.grouplog import LAST
+from pgevents.groups.runner import Options
+from pgevents.groups.standing import Standing
 
 from ..waiting import wait_for
 

@@ -471,4 +471,4 @@ def test_a_table_that_is_made_anew_while_another_gets_its_triggers_back_is_a_gap
 
     assert any("first" in reason for reason in gaps)
     assert any("second" in reason for reason in gaps)
-    assert hub._backend.missing(None, hub._upkeep.wishes.all()) == []
+    assert hub._backend.missing(None, hub._upkeep.specs.all()) == []

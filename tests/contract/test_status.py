@@ -3,11 +3,11 @@
 import pytest
 
 from pgevents import Hub, signals
-from pgevents.dispatcher import Lane
-from pgevents.housekeeper import Housekeeper
-from pgevents.ledger import Ledger
-from pgevents.registry import Registry
-from pgevents.runner import Renewer, Runner
+from pgevents.capture.housekeeper import Housekeeper
+from pgevents.delivery.dispatcher import Lane
+from pgevents.groups.ledger import Ledger
+from pgevents.groups.runner import Renewer, Runner
+from pgevents.listening.registry import Registry
 
 from ..waiting import wait_for
 

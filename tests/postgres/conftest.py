@@ -29,17 +29,17 @@ class Captured:
             registry.listen(ANY, moment, self.heard)
         self.hub = Hub(database.url, registry)
 
-    def table(self, columns, *more, **wish):
+    def table(self, columns, *more, **spec):
         """Create a table, watch it and return its name."""
         table = "t{}".format(next(self._numbers))
         self.execute("CREATE TABLE {} ({}) {}".format(table, columns, " ".join(more)))
-        self.watch(table, **wish)
+        self.watch(table, **spec)
         return table
 
-    def watch(self, target, **wish):
+    def watch(self, target, **spec):
         """Capture a table; nobody looks for it again."""
         installer = Hub(self.database.url, Registry(), service="s{}".format(next(self._numbers)))
-        installer.watch(target, **wish)
+        installer.watch(target, **spec)
         installer.install()
 
     def events(self):

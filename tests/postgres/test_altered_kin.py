@@ -2,7 +2,8 @@
 
 import pytest
 
-from pgevents import Hub, Registry, signals, source
+from pgevents import Hub, Registry, signals
+from pgevents.delivery import source
 from pgevents.postgres import alterations
 from pgevents.testing import wait_until
 

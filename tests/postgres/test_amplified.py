@@ -14,11 +14,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("column, kind, wish", CASES)
+@pytest.mark.parametrize("column, kind, spec", CASES)
 def test_a_small_row_that_is_a_huge_text_is_written_and_reported_by_its_key(
-    captured, column, kind, wish
+    captured, column, kind, spec
 ):
-    table = captured.table("id int PRIMARY KEY, n int, big {}".format(column), KINDS[kind], **wish)
+    table = captured.table("id int PRIMARY KEY, n int, big {}".format(column), KINDS[kind], **spec)
     if kind == "partitioned":
         captured.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
 

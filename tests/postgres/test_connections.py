@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy.engine import make_url
 
+import pgevents.delivery.source
 import pgevents.postgres.log
-import pgevents.source
 from pgevents import Denied, Hub, Unavailable, Unsupported, signals
 from pgevents.postgres.connection import Address, Listening
 from pgevents.threads import Waker
@@ -688,7 +688,7 @@ def drain_notifies(connection):
 def test_no_commit_is_missed_while_the_reader_lies_down(shop, listening, heard, monkeypatch):
     # Whatever the bell misses would be found by the next look only: too late.
     monkeypatch.setattr(pgevents.postgres.log, "PROBE", 60.0)
-    monkeypatch.setattr(pgevents.source, "IDLE", 60.0)
+    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 60.0)
     commits, pauses = 700, (0, 0, 0.0005, 0.001, 0.003, 0.01)
 
     def write(seed):
@@ -721,7 +721,7 @@ def test_a_transaction_that_stays_open_costs_a_few_looks_a_second(
     shop, listening, heard, monkeypatch
 ):
     monkeypatch.setattr(pgevents.postgres.log, "PROBE", 60.0)
-    monkeypatch.setattr(pgevents.source, "IDLE", 60.0)
+    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 60.0)
     statements = []
     run = Listening.run
     monkeypatch.setattr(

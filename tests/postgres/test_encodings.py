@@ -183,9 +183,9 @@ def test_they_may_become_a_dead_letter_and_be_tried_again(foreign, registry, hea
 
 
 @pytest.mark.parametrize(
-    "group, wish", [(None, {}), ("g", {"include": True})], ids=["plain-all", "group-included"]
+    "group, spec", [(None, {}), ("g", {"include": True})], ids=["plain-all", "group-included"]
 )
-def test_tables_and_columns_may_have_any_letters(foreign, registry, heard, group, wish):
+def test_tables_and_columns_may_have_any_letters(foreign, registry, heard, group, spec):
     table, column = "t" + foreign.letters, "c" + foreign.letters
     foreign.execute(
         'CREATE TABLE "{}" (id int PRIMARY KEY, "{}" text, other text)'.format(table, column)
@@ -193,7 +193,7 @@ def test_tables_and_columns_may_have_any_letters(foreign, registry, heard, group
     foreign.execute('INSERT INTO "{}" VALUES (1, %s)'.format(table), foreign.letters)
     registry.listen(table, "after_change", heard, group=group)
     hub = Hub(foreign.url, registry, retention=1)
-    if wish:
+    if spec:
         hub.watch(table, include=[column])
     if group:
         hub.group(group, start="backfill")

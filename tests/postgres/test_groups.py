@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy
 
 from pgevents import Hub, Registry
-from pgevents.runner import Options
+from pgevents.groups.runner import Options
 
 from ..waiting import wait_for
 

@@ -146,7 +146,7 @@ def test_a_transaction_that_may_not_last_long_is_committed_in_between(
         write(event, connection)
         sessions.append(connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar())
 
-    monkeypatch.setattr("pgevents.calls.SLICE", 0.0)
+    monkeypatch.setattr("pgevents.groups.calls.SLICE", 0.0)
     registry.listen("orders", "after_insert", handle, group="stock", transactional=True)
     with Hub(orders.url, registry):
         insert(orders, *"abcdef")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pgevents import ANY, Hub, Registry, source
+from pgevents import ANY, Hub, Registry
+from pgevents.delivery import source
 from pgevents.postgres import alterations
 from pgevents.testing import wait_until
 

@@ -11,8 +11,8 @@ KINDS = {"plain": "", "partitioned": "PARTITION BY RANGE (id)"}
 kinds = pytest.mark.parametrize("kind", KINDS)
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
 isolations = pytest.mark.parametrize("isolation", ISOLATIONS)
-WISHES = {"all": {}, "excluded": {"exclude": ["secret"]}, "keys_of_old": {"old": False}}
-wishes = pytest.mark.parametrize("wish", WISHES.values(), ids=WISHES)
+SPECS = {"all": {}, "excluded": {"exclude": ["secret"]}, "keys_of_old": {"old": False}}
+specs = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 #: How a type that has a cast of its own gets into a table.
 COLUMNS = ["evil", "evil[]", "evil_domain", "evil_domain[]", "evil_thing", "evil_thing[]"]
@@ -46,10 +46,10 @@ def called(evil):
 def tables(evil):
     """Make a table with such columns, captured."""
 
-    def make(kind, wish={}):
+    def make(kind, spec={}):
         columns = ", ".join("c{} {}".format(n, column) for n, column in enumerate(COLUMNS))
         table = evil.table(
-            "id int PRIMARY KEY, secret text, {}".format(columns), KINDS[kind], **wish
+            "id int PRIMARY KEY, secret text, {}".format(columns), KINDS[kind], **spec
         )
         if kind == "partitioned":
             evil.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
@@ -77,10 +77,10 @@ def write_all(captured, table, isolation):
 
 
 @kinds
-@wishes
+@specs
 @isolations
-def test_no_cast_of_a_type_is_called(captured, evil, tables, kind, wish, isolation):
-    table = tables(kind, wish)
+def test_no_cast_of_a_type_is_called(captured, evil, tables, kind, spec, isolation):
+    table = tables(kind, spec)
 
     events = write_all(captured, table, isolation)
 
@@ -193,10 +193,10 @@ def test_a_backfill_calls_no_cast_of_a_column_that_came_meanwhile(captured, evil
 
 
 @kinds
-@wishes
-def test_a_value_of_such_a_type_is_told_as_the_driver_gives_it(captured, evil, kind, wish):
+@specs
+def test_a_value_of_such_a_type_is_told_as_the_driver_gives_it(captured, evil, kind, spec):
     """However large the row: each way of the triggers writes it alike."""
-    table = evil.table("id int PRIMARY KEY, secret text, e evil, d numeric", KINDS[kind], **wish)
+    table = evil.table("id int PRIMARY KEY, secret text, e evil, d numeric", KINDS[kind], **spec)
     if kind == "partitioned":
         evil.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-import pgevents.source
+import pgevents.delivery.source
 from pgevents import Hub, Registry
 from pgevents.postgres import capture, log, obstacles, retention
 from pgevents.testing import Recorder
@@ -78,7 +78,7 @@ def test_a_stranger_who_holds_a_lock_of_the_bell_stops_no_write_and_delays_no_ev
 ):
     # What the bell misses would be found by the next look only: too late.
     monkeypatch.setattr(log, "PROBE", 60.0)
-    monkeypatch.setattr(pgevents.source, "IDLE", 60.0)
+    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 60.0)
     other = Recorder()
 
     with hub_of(orders, heard) as hub:
@@ -195,7 +195,7 @@ def test_a_stranger_who_holds_the_lock_of_an_owner_keeps_nobody_from_listening(
     orders, stranger, heard, monkeypatch
 ):
     monkeypatch.setattr(log, "OWNING", 0.2)
-    monkeypatch.setattr(pgevents.source, "IDLE", 0.5)
+    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 0.5)
     with hub_of(orders, heard, group="mailer") as hub:
         (number,) = [
             key

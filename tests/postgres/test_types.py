@@ -331,15 +331,15 @@ def test_an_array_of_enums_is_what_the_orm_gives(captured, types, registry, hear
 
 
 parted = pytest.mark.parametrize("partitions", ["", "PARTITION BY RANGE (n)"], ids=["", "parted"])
-excluded = pytest.mark.parametrize("wish", [{}, {"exclude": ["item"]}], ids=["all", "excluded"])
+excluded = pytest.mark.parametrize("spec", [{}, {"exclude": ["item"]}], ids=["all", "excluded"])
 
 
-def write_generated(captured, stored, partitions, wish):
+def write_generated(captured, stored, partitions, spec):
     table = captured.table(
         "id int GENERATED ALWAYS AS IDENTITY, n int, item text,"
         " twice int GENERATED ALWAYS AS (n * 2) {}".format(stored),
         partitions,
-        **wish,
+        **spec,
     )
     if partitions:
         captured.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
@@ -352,8 +352,8 @@ def write_generated(captured, stored, partitions, wish):
 
 @parted
 @excluded
-def test_stored_generated_columns_and_identities_are_told(captured, partitions, wish):
-    events = write_generated(captured, "STORED", partitions, wish)
+def test_stored_generated_columns_and_identities_are_told(captured, partitions, spec):
+    events = write_generated(captured, "STORED", partitions, spec)
 
     assert [event.new and event.new["id"] for event in events] == [1, 1, None]
     assert [event.new and event.new["twice"] for event in events] == [2, 4, None]
@@ -364,12 +364,12 @@ def test_stored_generated_columns_and_identities_are_told(captured, partitions, 
 @parted
 @excluded
 def test_virtual_generated_columns_are_none_since_triggers_do_not_see_them(
-    captured, partitions, wish
+    captured, partitions, spec
 ):
     if captured.major < 18:
         pytest.skip("PostgreSQL 18 brought virtual columns")
 
-    events = write_generated(captured, "VIRTUAL", partitions, wish)
+    events = write_generated(captured, "VIRTUAL", partitions, spec)
 
     assert [event.operation for event in events] == ["insert", "update", "delete"]
     assert [(row["n"], row["twice"]) for row in (events[0].new, events[1].new, events[2].old)] == [

@@ -4,20 +4,20 @@ import uuid
 
 import pytest
 
-WISHES = {
+SPECS = {
     "all": {},
     "keys_of_old": {"old": False},
     "excluded": {"exclude": ["secret"]},
     "included": {"include": ["id", "item"]},
     "excluded_keys_of_old": {"exclude": ["secret"], "old": False},
 }
-wishes = pytest.mark.parametrize("wish", WISHES.values(), ids=WISHES)
+specs = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 KINDS = {"plain": "", "partitioned": "PARTITION BY RANGE (id)"}
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def make(captured, columns, kind, **wish):
-    table = captured.table(columns, KINDS[kind], **wish)
+def make(captured, columns, kind, **spec):
+    table = captured.table(columns, KINDS[kind], **spec)
     if kind == "partitioned":
         captured.execute("CREATE TABLE {0}_all PARTITION OF {0} DEFAULT".format(table))
     return table
@@ -37,9 +37,9 @@ def operations(events):
         ("k int, l text", "1, 'x'", None),
     ],
 )
-@pytest.mark.parametrize("wish", [{}, {"old": False}], ids=["all", "keys_of_old"])
-def test_a_table_has_any_key_or_none(captured, columns, key, wanted, wish):
-    table = captured.table(columns + ", item text", **wish)
+@pytest.mark.parametrize("spec", [{}, {"old": False}], ids=["all", "keys_of_old"])
+def test_a_table_has_any_key_or_none(captured, columns, key, wanted, spec):
+    table = captured.table(columns + ", item text", **spec)
 
     events = captured.write(
         "INSERT INTO {} VALUES ({}, 'tea')".format(table, key),
@@ -119,16 +119,16 @@ def test_tables_and_columns_have_any_name(captured, name, schema, kind):
 
 
 COLUMNS = """n o i r x row place kept new old tg_op tg_argv tg_relid tg_table_name tg_nargs new_rows
-old_rows seq topic pgevents_columns pgevents_old pgevents_new pgevents_kept relation wish operation
+old_rows seq topic pgevents_columns pgevents_old pgevents_new pgevents_kept relation spec operation
 context a attname position key keys json""".split()
 
 
 @kinds
-@wishes
-def test_columns_may_bear_the_names_that_the_capture_uses(captured, wish, kind):
+@specs
+def test_columns_may_bear_the_names_that_the_capture_uses(captured, spec, kind):
     names = ["id", "item", "secret", *COLUMNS]
     columns = ", ".join('"{}" int'.format(name) for name in names)
-    table = make(captured, columns, kind, **wish)
+    table = make(captured, columns, kind, **spec)
     values = ", ".join(map(str, range(len(names))))
 
     events = captured.write(
@@ -137,25 +137,25 @@ def test_columns_may_bear_the_names_that_the_capture_uses(captured, wish, kind):
         "DELETE FROM {}".format(table),
     )
 
-    seen = [n for n in wish.get("include", names) if n not in wish.get("exclude", ())]
+    seen = [n for n in spec.get("include", names) if n not in spec.get("exclude", ())]
     before = {name: names.index(name) for name in seen}
     after = {name: value + 100 for name, value in before.items()}
     assert [event.new for event in events] == [before, after, None]
-    kept = wish.get("old", True)
+    kept = spec.get("old", True)
     assert [event.old for event in events] == [None, before if kept else {}, after if kept else {}]
 
 
 @kinds
-@pytest.mark.parametrize("wish", [WISHES["all"], WISHES["excluded"]], ids=["all", "excluded"])
+@pytest.mark.parametrize("spec", [SPECS["all"], SPECS["excluded"]], ids=["all", "excluded"])
 @pytest.mark.parametrize("name", ["n", "o", "r", "x", "row", "new_rows", "pgevents_columns"])
-def test_a_table_may_be_called_like_its_column(captured, name, wish, kind):
+def test_a_table_may_be_called_like_its_column(captured, name, spec, kind):
     table = '"{}"'.format(name)
     captured.execute(
         "CREATE TABLE {0} (id int, item text, secret text, {0} int) {1}".format(table, KINDS[kind])
     )
     if kind == "partitioned":
         captured.execute("CREATE TABLE part PARTITION OF {} DEFAULT".format(table))
-    captured.watch(name, **wish)
+    captured.watch(name, **spec)
 
     events = captured.write_together(
         "INSERT INTO {} VALUES (1, 'tea', 's', 2)".format(table),

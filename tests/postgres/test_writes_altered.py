@@ -2,10 +2,10 @@
 
 import pytest
 
-from .test_writes import WISHES, kinds, make, operations
+from .test_writes import SPECS, kinds, make, operations
 
-wishes = pytest.mark.parametrize(
-    "wish", [WISHES["all"], WISHES["excluded_keys_of_old"]], ids=["all", "excluded"]
+specs = pytest.mark.parametrize(
+    "spec", [SPECS["all"], SPECS["excluded_keys_of_old"]], ids=["all", "excluded"]
 )
 WRITES = ["INSERT INTO {0} (id) VALUES (1), (2)", "UPDATE {0} SET id = id + 10", "DELETE FROM {0}"]
 ALTERATIONS = {
@@ -40,10 +40,10 @@ def alteration_of(kind, alteration, table):
 
 
 @kinds
-@wishes
+@specs
 @alterations
-def test_a_session_that_wrote_before_goes_on_after_the_alteration(captured, kind, wish, alteration):
-    table = make(captured, COLUMNS, kind, **wish)
+def test_a_session_that_wrote_before_goes_on_after_the_alteration(captured, kind, spec, alteration):
+    table = make(captured, COLUMNS, kind, **spec)
 
     events = captured.write_together(
         *writes(table), alteration_of(kind, alteration, table), *writes(table)
@@ -53,9 +53,9 @@ def test_a_session_that_wrote_before_goes_on_after_the_alteration(captured, kind
 
 
 @kinds
-@wishes
-def test_two_sessions_write_around_alterations(captured, kind, wish):
-    table = make(captured, COLUMNS, kind, **wish)
+@specs
+def test_two_sessions_write_around_alterations(captured, kind, spec):
+    table = make(captured, COLUMNS, kind, **spec)
     writer = captured.connect()
     writer.autocommit = True
 
@@ -71,9 +71,9 @@ def test_two_sessions_write_around_alterations(captured, kind, wish):
     assert operations(captured.events()) == SIX * 6
 
 
-@pytest.mark.parametrize("wish", [WISHES["all"], WISHES["excluded"]], ids=["all", "excluded"])
-def test_the_row_is_the_one_after_the_alteration(captured, wish):
-    table = captured.table(COLUMNS, **wish)
+@pytest.mark.parametrize("spec", [SPECS["all"], SPECS["excluded"]], ids=["all", "excluded"])
+def test_the_row_is_the_one_after_the_alteration(captured, spec):
+    table = captured.table(COLUMNS, **spec)
 
     before, after = captured.write_together(
         "INSERT INTO {} (id) VALUES (1)".format(table),
@@ -87,9 +87,9 @@ def test_the_row_is_the_one_after_the_alteration(captured, wish):
 
 
 @kinds
-@wishes
-def test_a_table_is_renamed_moved_and_dropped(captured, kind, wish):
-    table = make(captured, COLUMNS, kind, **wish)
+@specs
+def test_a_table_is_renamed_moved_and_dropped(captured, kind, spec):
+    table = make(captured, COLUMNS, kind, **spec)
     captured.execute("CREATE SCHEMA IF NOT EXISTS away")
 
     captured.write(*writes(table))

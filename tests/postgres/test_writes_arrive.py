@@ -7,7 +7,7 @@ import pytest
 
 from pgevents import Hub, Registry
 
-from .test_writes import kinds, make, operations, wishes
+from .test_writes import kinds, make, operations, specs
 
 
 def told(events):
@@ -258,9 +258,9 @@ def test_prepared_transactions_with_a_hub_without_bell(postgres, heard):
     assert event.new == {"id": 1}
 
 
-@pytest.mark.parametrize("wish", [{}, {"exclude": ["note"]}], ids=["whole", "in part"])
-def test_a_large_update_after_many_small_ones_in_a_session_takes_no_quadratic_time(captured, wish):
-    table = captured.table("id int PRIMARY KEY, item int, note text", **wish)
+@pytest.mark.parametrize("spec", [{}, {"exclude": ["note"]}], ids=["whole", "in part"])
+def test_a_large_update_after_many_small_ones_in_a_session_takes_no_quadratic_time(captured, spec):
+    table = captured.table("id int PRIMARY KEY, item int, note text", **spec)
     captured.execute("INSERT INTO {} SELECT g, 0 FROM generate_series(1, 20000) g".format(table))
     writer = captured.connect()
     writer.autocommit = True
@@ -274,11 +274,11 @@ def test_a_large_update_after_many_small_ones_in_a_session_takes_no_quadratic_ti
     assert len(captured.events()) == 40009
 
 
-@wishes
-def test_what_is_written_through_a_parent_is_told_of_its_child(captured, wish):
+@specs
+def test_what_is_written_through_a_parent_is_told_of_its_child(captured, spec):
     parent = captured.table("id int PRIMARY KEY, item text, secret text")
     captured.execute("CREATE TABLE {0}_child (note text) INHERITS ({0})".format(parent))
-    captured.watch(parent + "_child", **wish)
+    captured.watch(parent + "_child", **spec)
 
     events = captured.write(
         "INSERT INTO {}_child VALUES (1, 'tea')".format(parent),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .test_writes import operations, wishes
+from .test_writes import operations, specs
 from .test_writes_arrive import told
 
 
@@ -10,9 +10,9 @@ from .test_writes_arrive import told
 def parted(captured):
     """Make a partitioned table with the partitions <table>_low and <table>_high."""
 
-    def make(**wish):
+    def make(**spec):
         table = captured.table(
-            "id int PRIMARY KEY, item text, secret text", "PARTITION BY RANGE (id)", **wish
+            "id int PRIMARY KEY, item text, secret text", "PARTITION BY RANGE (id)", **spec
         )
         for name, low, high in [("low", 0, 10), ("high", 10, 20)]:
             captured.execute(
@@ -24,9 +24,9 @@ def parted(captured):
     return make
 
 
-@wishes
-def test_writes_through_the_root_and_into_a_partition(captured, parted, wish):
-    table = parted(**wish)
+@specs
+def test_writes_through_the_root_and_into_a_partition(captured, parted, spec):
+    table = parted(**spec)
 
     events = captured.write(
         "INSERT INTO {} VALUES (1), (11)".format(table),
@@ -45,9 +45,9 @@ def test_writes_through_the_root_and_into_a_partition(captured, parted, wish):
     ]
 
 
-@wishes
-def test_a_row_that_moves_is_deleted_and_inserted(captured, parted, wish):
-    table = parted(**wish)
+@specs
+def test_a_row_that_moves_is_deleted_and_inserted(captured, parted, spec):
+    table = parted(**spec)
     captured.write("INSERT INTO {} VALUES (1, 'tea')".format(table))
 
     events = captured.write("UPDATE {} SET id = 11".format(table))
@@ -55,9 +55,9 @@ def test_a_row_that_moves_is_deleted_and_inserted(captured, parted, wish):
     assert told(events) == [("delete", 1, None), ("insert", None, 11)]
 
 
-@wishes
-def test_a_partition_attached_later_with_other_columns_order(captured, parted, wish):
-    table = parted(**wish)
+@specs
+def test_a_partition_attached_later_with_other_columns_order(captured, parted, spec):
+    table = parted(**spec)
     captured.execute(
         "CREATE TABLE {}_late (secret text, gone int, item text, id int NOT NULL)".format(table)
     )
@@ -91,10 +91,10 @@ def test_a_partition_watched_by_itself(captured, parted):
     assert sorted(event.table for event in events) == [table, table + "_low"]
 
 
-@wishes
-def test_a_watched_table_becomes_a_partition(captured, parted, wish):
+@specs
+def test_a_watched_table_becomes_a_partition(captured, parted, spec):
     table = parted()
-    late = captured.table("id int NOT NULL, item text, secret text", **wish)
+    late = captured.table("id int NOT NULL, item text, secret text", **spec)
     captured.execute(
         "ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM (20) TO (30)".format(table, late)
     )

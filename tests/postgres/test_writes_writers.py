@@ -5,7 +5,7 @@ import datetime
 import psycopg2.extensions
 import pytest
 
-from .test_writes import KINDS, WISHES, kinds, make, operations, wishes
+from .test_writes import KINDS, SPECS, kinds, make, operations, specs
 
 COLUMNS = (
     "id int PRIMARY KEY, secret int, at timestamptz, day date, span interval,"
@@ -38,9 +38,9 @@ LEVELS = {
 
 
 @kinds
-@pytest.mark.parametrize("wish", [WISHES["all"], WISHES["excluded"]], ids=["all", "excluded"])
-def test_a_writers_settings_neither_break_its_write_nor_reach_the_log(captured, wish, kind):
-    table = make(captured, COLUMNS, kind, **wish)
+@pytest.mark.parametrize("spec", [SPECS["all"], SPECS["excluded"]], ids=["all", "excluded"])
+def test_a_writers_settings_neither_break_its_write_nor_reach_the_log(captured, spec, kind):
+    table = make(captured, COLUMNS, kind, **spec)
 
     events = captured.write_together(
         *("SET {} = {}".format(*setting) for setting in SETTINGS.items()),
@@ -80,9 +80,9 @@ WRITES = [
 
 
 @kinds
-@wishes
-def test_a_role_needs_no_rights_on_the_log(captured, role, wish, kind):
-    table = make(captured, "id int PRIMARY KEY, item text, secret text", kind, **wish)
+@specs
+def test_a_role_needs_no_rights_on_the_log(captured, role, spec, kind):
+    table = make(captured, "id int PRIMARY KEY, item text, secret text", kind, **spec)
     captured.execute("GRANT ALL ON {} TO {}".format(table, role))
 
     for statement in WRITES:
@@ -99,10 +99,10 @@ def test_a_role_needs_no_rights_on_the_log(captured, role, wish, kind):
 
 
 @kinds
-@wishes
+@specs
 @pytest.mark.parametrize("force", [False, True], ids=["enabled", "forced"])
-def test_row_level_security_of_the_table_does_not_hinder(captured, role, wish, kind, force):
-    table = make(captured, "id int PRIMARY KEY, item text, secret text", kind, **wish)
+def test_row_level_security_of_the_table_does_not_hinder(captured, role, spec, kind, force):
+    table = make(captured, "id int PRIMARY KEY, item text, secret text", kind, **spec)
     captured.execute("ALTER TABLE {0} OWNER TO {1}".format(table, role))
     captured.execute("ALTER TABLE {} ENABLE ROW LEVEL SECURITY".format(table))
     captured.execute("CREATE POLICY own ON {} USING (id IN (1, 2))".format(table))

@@ -10,14 +10,14 @@ def told(sqlite, registry, heard):
     """Run statements on one connection; give the events of the tables."""
     hubs = []
 
-    def told(tables, *statements, **wish):
+    def told(tables, *statements, **spec):
         if not hubs:
             hub = Hub(sqlite.url, registry)
             for table in [tables] if isinstance(tables, str) else tables:
                 quoted = '"{}"'.format(table.replace('"', '""'))
                 registry.listen(quoted, "after_change", heard)
-                if wish:
-                    hub.watch(quoted, **wish)
+                if spec:
+                    hub.watch(quoted, **spec)
             hub.install()
             hub.poll()
             hubs.append(hub)

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from pgevents import Hub, source
+from pgevents import Hub
+from pgevents.delivery import source
 from pgevents.sqlite import log
 from pgevents.sqlite.inotify import Inotify
 

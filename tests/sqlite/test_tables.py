@@ -176,7 +176,7 @@ def test_a_captured_column_can_be_dropped_after_uninstalling(sqlite, registry, h
 
 
 @pytest.mark.parametrize(
-    "wish, new, old, changed",
+    "spec, new, old, changed",
     [
         ({"include": ["a"]}, {"id": 1, "a": 2}, {"id": 1, "a": 1}, ("a",)),
         ({"exclude": ["a"]}, {"id": 1, "b": 2}, {"id": 1, "b": 1}, ("b",)),
@@ -184,11 +184,11 @@ def test_a_captured_column_can_be_dropped_after_uninstalling(sqlite, registry, h
     ],
     ids=str,
 )
-def test_only_what_is_wished_for_is_captured(sqlite, registry, heard, wish, new, old, changed):
+def test_only_what_is_wished_for_is_captured(sqlite, registry, heard, spec, new, old, changed):
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)")
     registry.listen(ANY, "after_update", heard)
     hub = Hub(sqlite.url, registry)
-    hub.watch("t", **wish)
+    hub.watch("t", **spec)
 
     with hub:
         sqlite.execute("INSERT INTO t VALUES (1, 1, 1)")

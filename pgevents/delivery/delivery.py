@@ -5,11 +5,11 @@ import logging
 import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .discreet import discreet, said
-from .event import Event
-from .metrics import Metrics
-from .registry import Listener, Registry
-from .retry import Retry
+from ..discreet import discreet, said
+from ..events.event import Event
+from ..listening.registry import Listener, Registry
+from ..metrics import Metrics
+from ..retry import Retry
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")

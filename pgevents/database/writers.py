@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
-from .errors import UsageError
-from .target import Target
+from ..errors import UsageError
+from ..listening.target import Target
 
 _RECIPE = "give the Connection, session.connection(bind_arguments={'mapper': Order})"
 

@@ -5,11 +5,12 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from .backend import Backend, Relation
-from .errors import PgEventsError
-from .event import LogRow
-from .target import Target
-from .values import Shape
+from ..database.backend import Backend
+from ..database.relation import Relation
+from ..errors import PgEventsError
+from ..events.event import LogRow
+from ..events.values import Shape
+from ..listening.target import Target
 
 REFRESH = 5.0  # seconds, at least, between two looks at a table whose rows do not fit
 FORMER = 5  # shapes that are kept of a table that is altered again and again

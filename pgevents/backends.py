@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 
 from sqlalchemy.engine import URL, Engine, make_url
 
-from .backend import Backend
+from .database.backend import Backend
 from .errors import UsageError
 
 _PLAIN = re.compile(r"[\w.-]+")  # a part of a URL that can hold nothing else

@@ -14,22 +14,22 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, 
 
 from sqlalchemy.engine import Connection
 
-from . import checks
+from .. import checks
+from ..database.grouplog import Captured
+from ..database.notes import gap_of, without_notes
+from ..delivery.delivery import Audience
+from ..delivery.strangers import Strangers
+from ..delivery.topics import Topics
+from ..discreet import discreet, said
+from ..errors import DatabaseError, Unavailable, UsageError
+from ..events.event import LogRow
+from ..listening.registry import Registry
+from ..metrics import GroupMetrics
+from ..retry import Backoff
+from ..threads import Worker
 from .calls import ENDED, Calls, Ended, guard
-from .delivery import Audience
-from .discreet import discreet, said
-from .errors import DatabaseError, Unavailable, UsageError
-from .event import LogRow
-from .grouplog import Captured
 from .ledger import RENEWAL, Failure, Ledger, Lost, NoGroup, Progress, Superseded, Work
-from .metrics import GroupMetrics
-from .notes import gap_of, without_notes
-from .registry import Registry
-from .retry import Backoff
 from .standing import Standing
-from .strangers import Strangers
-from .threads import Worker
-from .topics import Topics
 
 logger = logging.getLogger("pgevents")
 

@@ -6,8 +6,8 @@ from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.orm import Mapper
 
-from . import checks
-from .errors import UsageError
+from .. import checks
+from ..errors import UsageError
 
 #: The four operations, and the moment that follows each.
 OPERATIONS = ("insert", "update", "delete", "truncate")

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from sqlalchemy import event
 
-from .event import Event
+from ..events.event import Event
 from .registry import Listener, Registry, default
 from .target import ANY, as_target, moments_of
 

@@ -5,8 +5,8 @@ import threading
 import time
 from typing import Any, Callable, List, Optional
 
-from .event import Event
-from .threads import Worker
+from ..events.event import Event
+from ..threads import Worker
 
 QUEUE_SIZE = 2000  # events waiting before the reader has to wait, too
 PAGE = 500  # events that go through the queue together, at most

@@ -4,8 +4,8 @@ import datetime
 import json
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Tuple, cast
 
+from ..errors import UsageError
 from .envelope import NOT_ONE, parse_fields
-from .errors import UsageError
 from .identity import as_declared, identity, mapper_of
 from .tagged import row_from_tagged, row_to_tagged
 from .values import Row, Shape, parse_by_column, parse_datetime

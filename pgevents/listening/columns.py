@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.schema import Column
 from sqlalchemy.sql import ClauseElement
 
-from .errors import UsageError
+from ..errors import UsageError
 from .target import Target
 
 

@@ -26,11 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from .errors import DatabaseError, UsageError
-from .event import LogRow
-from .grouplog import LAST, Captured, GroupLog, backfill_topics
+from ..database.grouplog import LAST, Captured, GroupLog, backfill_topics
+from ..errors import DatabaseError, UsageError
+from ..events.event import LogRow
+from ..tables import Tables
 from .standing import FOLLOWED, Standing
-from .tables import Tables
 
 OWNER_SILENT = 1.0  # seconds without a renewal after which an owner may be asked for dead
 PAGE = 500  # rows that a statement names one by one

@@ -6,16 +6,16 @@ from typing import Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
-from .delivery import Audience
-from .errors import PgEventsError, Unavailable, UsageError
-from .event import Event, LogRow, without_values
-from .grouplog import plain_row
+from ..database.grouplog import plain_row
+from ..delivery.delivery import Audience
+from ..delivery.strangers import Strangers
+from ..delivery.topics import Topics
+from ..errors import PgEventsError, Unavailable, UsageError
+from ..events.event import Event, LogRow, without_values
+from ..listening.registry import Listener
+from ..metrics import GroupMetrics
+from ..retry import Backoff
 from .ledger import Failure, Ledger
-from .metrics import GroupMetrics
-from .registry import Listener
-from .retry import Backoff
-from .strangers import Strangers
-from .topics import Topics
 
 SLICE = 0.1  # seconds of a transaction, after which what is handled is committed
 

@@ -3,12 +3,14 @@
 import logging
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from .backend import Backend, Relation
-from .errors import NotInstalled, UsageError
-from .registry import Listener, Registry
-from .target import Target
-from .topics import Topics
-from .wishes import Wanted, Wishes
+from ..database.backend import Backend
+from ..database.relation import Relation
+from ..database.spec import Specs
+from ..delivery.topics import Topics
+from ..errors import NotInstalled, UsageError
+from ..listening.registry import Listener, Registry
+from ..listening.target import Target
+from .wanted import Wanted
 
 logger = logging.getLogger("pgevents")
 
@@ -25,7 +27,7 @@ class Upkeep:
         may_install: bool,
         tell: Callable[..., None],
     ) -> None:
-        self.wishes = Wishes(backend, registry)
+        self.specs = Wanted(backend, registry)
         self._backend = backend
         self._registry = registry
         self._topics = topics
@@ -42,7 +44,7 @@ class Upkeep:
         Tries until ``deadline`` (``time.monotonic()``), if there is one. Raises what
         Hub.start() does.
         """
-        wanted = self.wishes.all()
+        wanted = self.specs.all()
         lacking = self._backend.lacking(wanted)
         self._see_to(wanted, self._may_install, deadline)
         self._warn_of(self._backend.missing(None, wanted))
@@ -58,18 +60,18 @@ class Upkeep:
 
     def install(self, owner: Optional[str] = None) -> None:
         """Install what is wanted, because somebody asks for it."""
-        self._see_to(self.wishes.all(), True, owner=owner)
+        self._see_to(self.specs.all(), True, owner=owner)
 
     def add(self, listener: Listener, target: Target, moments: Tuple[str, ...]) -> None:
         """See to what one more listener wants."""
         relation = self._backend.find(target)
-        self._see_to(self.wishes.one(listener, moments, relation), self._may_install)
+        self._see_to(self.specs.one(listener, moments, relation), self._may_install)
         self._topics.learn(target, relation)
 
     def check(self) -> None:
         """Bring triggers back that were lost: a migration may have made a table anew."""
         unfit, self._unfit = self._unfit, set()
-        wanted = self.wishes.all(self._find_again, lambda error: self._unfit.add(str(error)))
+        wanted = self.specs.all(self._find_again, lambda error: self._unfit.add(str(error)))
         for sentence in sorted(self._unfit - unfit):
             logger.warning("%s", sentence)
         missing = self._backend.missing(None, wanted)
@@ -88,7 +90,7 @@ class Upkeep:
 
     def _see_to(
         self,
-        wanted: Wanted,
+        wanted: Specs,
         install: bool,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
@@ -100,13 +102,13 @@ class Upkeep:
             unheard = self._backend.unheard(wanted)
             if unheard:
                 raise NotInstalled("; ".join(unheard) + ". Let somebody with the rights install it")
-        for sentence in self.wishes.overruled(self._service, wanted):
+        for sentence in self.specs.overruled(self._service, wanted):
             logger.warning("%s", sentence)
 
     def _warn_of(self, missing: List[str]) -> None:
         self._backend.warnings.set("capture", "; ".join(missing) or None)
 
-    def _missed(self, wanted: Wanted) -> List[str]:
+    def _missed(self, wanted: Specs) -> List[str]:
         """Say what the tables that changed since the last call did not report."""
         missed: List[str] = []
         for relation, _ in wanted:

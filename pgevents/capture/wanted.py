@@ -3,24 +3,25 @@
 import contextlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
-from .backend import Backend, Relation, Wish, union_of
-from .columns import column_names
-from .errors import UsageError
-from .kinds import Kind, describe
-from .registry import Listener, Registry
-from .target import OPERATIONS, Target, as_target, moments_of
+from ..database.backend import Backend
+from ..database.relation import Relation
+from ..database.spec import Spec, Specs, union_of
+from ..errors import UsageError
+from ..events.kinds import Kind, describe
+from ..listening.columns import column_names
+from ..listening.registry import Listener, Registry
+from ..listening.target import OPERATIONS, Target, as_target, moments_of
 
-Wanted = List[Tuple[Relation, Wish]]
 Kinds = Dict[Tuple[str, int], Mapping[str, Kind]]
 
 
-class Wishes:
-    """The wishes of one hub."""
+class Wanted:
+    """The capture specs of one hub."""
 
     def __init__(self, backend: Backend, registry: Registry) -> None:
         self._backend = backend
         self._registry = registry
-        self._watched: List[Tuple[Target, Wish]] = []
+        self._watched: List[Tuple[Target, Spec]] = []
 
     def watch(
         self,
@@ -39,47 +40,47 @@ class Wishes:
         table = as_target(target)
         included = None if include is None else column_names(table, include)
         excluded = column_names(table, exclude or ())
-        self._watched.append((table, Wish(operations, included, excluded, old)))
+        self._watched.append((table, Spec(operations, included, excluded, old)))
 
     def all(
         self,
         find: Optional[Callable[[Target], Optional[Relation]]] = None,
         unfit: Optional[Callable[[UsageError], None]] = None,
-    ) -> Wanted:
+    ) -> Specs:
         """Return what to capture of each table.
 
         ``find`` looks tables up; one that it does not find is left out.
         Raises UsageError for a column that cannot be captured, such as one that there is
-        not; or gives it to ``unfit``, and the rest of that wish counts.
+        not; or gives it to ``unfit``, and the rest of that spec counts.
         """
         find = find or self._backend.find
-        wishes: Dict[str, Tuple[Relation, Wish]] = {}
+        specs: Dict[str, Tuple[Relation, Spec]] = {}
 
-        def want(relation: Relation, wish: Wish) -> None:
-            known = wishes.get(relation.topic)
-            wishes[relation.topic] = relation, wish if known is None else known[1] | wish
+        def want(relation: Relation, spec: Spec) -> None:
+            known = specs.get(relation.topic)
+            specs[relation.topic] = relation, spec if known is None else known[1] | spec
 
-        for target, wish in self._watched:
+        for target, spec in self._watched:
             relation = find(target)
             if relation is not None:
                 with _given_to(unfit):
-                    _check_watch(target, wish, relation)
-                want(relation, wish.with_key(relation.key))
-        said = {topic: wish for topic, (_, wish) in wishes.items()}
+                    _check_watch(target, spec, relation)
+                want(relation, spec.with_key(relation.key))
+        said = {topic: spec for topic, (_, spec) in specs.items()}
         kinds: Kinds = {}
         for listener, moments in self._registry.all():
             relation = None if listener.target is None else find(listener.target)
             if relation is not None:
-                told = said.get(relation.topic) or self._backend.wish(relation.topic)
+                told = said.get(relation.topic) or self._backend.spec(relation.topic)
                 with _given_to(unfit):
                     _check_listener(listener, relation, told)
                     self._check_where(listener, relation, kinds)
                 want(relation, _heard(listener, moments, relation))
-        return list(wishes.values())
+        return list(specs.values())
 
-    def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wanted:
+    def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Specs:
         """Return what one more listener wants. Raises UsageError."""
-        _check_listener(listener, relation, self._backend.wish(relation.topic))
+        _check_listener(listener, relation, self._backend.spec(relation.topic))
         self._check_where(listener, relation, {})
         return [(relation, _heard(listener, moments, relation))]
 
@@ -99,16 +100,16 @@ class Wishes:
                     " for a comparison of your own, give a function as where="
                 )
 
-    def overruled(self, service: str, wanted: Wanted) -> List[str]:
+    def overruled(self, service: str, wanted: Specs) -> List[str]:
         """Tell of what is captured though it was left out: a sentence for each table."""
         found = []
-        for relation, wish in wanted:
-            if wish.open:
+        for relation, spec in wanted:
+            if spec.open:
                 continue
             known = self._backend.watched(relation.topic)
             captured = union_of(known.values()).with_key(relation.key)
-            columns = set(captured.of(relation.columns)) - set(wish.of(relation.columns))
-            old = captured.old is True and wish.old is False
+            columns = set(captured.of(relation.columns)) - set(spec.of(relation.columns))
+            old = captured.old is True and spec.old is False
             if columns or old:
                 what = ", ".join(sorted(columns) + ["old rows"] * old)
                 why = _who_wants(columns, old, service, relation, known)
@@ -119,12 +120,12 @@ class Wishes:
 
 
 def _who_wants(
-    columns: Set[str], old: bool, service: str, relation: Relation, known: Dict[str, Wish]
+    columns: Set[str], old: bool, service: str, relation: Relation, known: Dict[str, Spec]
 ) -> str:
     wanting = {
         name
-        for name, wish in known.items()
-        if wish.insists_on(relation.columns) & columns or (old and wish.old)
+        for name, spec in known.items()
+        if spec.insists_on(relation.columns) & columns or (old and spec.old)
     }
     others = ", ".join(repr(name) for name in sorted(wanting - {service}))
     reasons = [f"wanted by the service {others}"] if others else []
@@ -135,7 +136,7 @@ def _who_wants(
     return ", and ".join(reasons) or "whoever installed it did not leave it out"
 
 
-def _heard(listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Wish:
+def _heard(listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Spec:
     """Return what a listener needs captured of a table.
 
     A listener has no opinion about columns, but for those that it names: where
@@ -145,7 +146,7 @@ def _heard(listener: Listener, moments: Tuple[str, ...], relation: Relation) -> 
     # What has changed is known by the old row alone, and so is a deleted row but for its key.
     of_deleted = "delete" in operations and listener.columns_of_row() - set(relation.key)
     old = True if listener.columns is not None or of_deleted else None
-    return Wish(operations, listener.column_names(), old=old, open=True)
+    return Spec(operations, listener.column_names(), old=old, open=True)
 
 
 @contextlib.contextmanager
@@ -158,7 +159,7 @@ def _given_to(unfit: Optional[Callable[[UsageError], None]]) -> Iterator[None]:
         unfit(error)
 
 
-def _check_listener(listener: Listener, relation: Relation, told: Wish) -> None:
+def _check_listener(listener: Listener, relation: Relation, told: Spec) -> None:
     """Refuse a listener to what is not captured; ``told`` is what is said of the table already."""
     names = listener.column_names()
     _check_columns(listener.name, names, relation)
@@ -170,10 +171,10 @@ def _check_listener(listener: Listener, relation: Relation, told: Wish) -> None:
         )
 
 
-def _check_watch(target: Target, wish: Wish, relation: Relation) -> None:
-    named = {*(wish.include or ()), *wish.exclude}
+def _check_watch(target: Target, spec: Spec, relation: Relation) -> None:
+    named = {*(spec.include or ()), *spec.exclude}
     _check_columns(f"watch({target.key!r})", named, relation)
-    excluded = sorted(set(wish.exclude) & set(relation.key))
+    excluded = sorted(set(spec.exclude) & set(relation.key))
     if excluded:
         raise UsageError(
             f"watch({target.key!r}) leaves out {relation.topic}.{excluded[0]}, which is its key:"

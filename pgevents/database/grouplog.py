@@ -5,7 +5,7 @@ from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tu
 
 from sqlalchemy.engine import Connection
 
-from .event import LogRow
+from ..events.event import LogRow
 
 Result = TypeVar("Result")
 

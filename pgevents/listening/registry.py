@@ -36,12 +36,12 @@ from typing import (
 
 import blinker
 
-from . import checks
+from .. import checks
+from ..errors import PgEventsError, UsageError
+from ..events.event import Event, gone
+from ..events.values import Row
 from .columns import column_names, values_by_column
-from .errors import PgEventsError, UsageError
-from .event import Event, gone
 from .target import ANY, MOMENTS, Target, as_target, moments_of
-from .values import Row
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Where = Union[None, Mapping[Any, Any], Callable[[Event], Any]]

@@ -33,19 +33,19 @@ from typing import (
     Union,
 )
 
-from . import checks
-from .backend import Backend
-from .errors import DatabaseError, UsageError
-from .event import Event
-from .grouplog import LAST, Captured, GroupLog, plain_row
+from .. import checks
+from ..database.backend import Backend
+from ..database.grouplog import LAST, Captured, GroupLog, plain_row
+from ..delivery.strangers import Strangers
+from ..delivery.topics import Topics
+from ..errors import DatabaseError, UsageError
+from ..events.event import Event
+from ..listening.registry import Listener, Registry
+from ..listening.target import OPERATIONS
+from ..metrics import GroupMetrics
+from ..threads import Worker
 from .ledger import Ledger
-from .metrics import GroupMetrics
-from .registry import Listener, Registry
 from .runner import OPTIONS, Options, Renewer, Runner
-from .strangers import Strangers
-from .target import OPERATIONS
-from .threads import Worker
-from .topics import Topics
 
 logger = logging.getLogger("pgevents")
 

@@ -5,9 +5,9 @@ During an upgrade a newer release may already write to the log.
 
 from typing import List, Optional
 
-from .event import LogRow
-from .target import OPERATIONS
-from .warnings import Warnings
+from ..events.event import LogRow
+from ..listening.target import OPERATIONS
+from ..warnings import Warnings
 
 KNOWN = (*OPERATIONS, "read")
 KEY = "stranger: "  # of the warnings

@@ -18,7 +18,7 @@ somebody may have seen before.
 import time
 from typing import Any, List
 
-from .event import LogRow
+from ..events.event import LogRow
 
 FOLLOWED = 500  # events that one lease may be followed by unnamed …
 FOLLOWED_BYTES = 8_000_000  # … or as many as fit here

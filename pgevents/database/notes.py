@@ -8,7 +8,7 @@ It is a truncation with a new row, which there cannot be otherwise.
 import json
 from typing import List, Optional, Tuple
 
-from .event import LogRow
+from ..events.event import LogRow
 
 _PREFIX = "partition:"  # as functions.sql writes it
 

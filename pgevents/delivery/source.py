@@ -5,12 +5,12 @@ import threading
 import time
 from typing import Callable, List, Optional
 
-from .backend import Reader
-from .discreet import discreet
-from .errors import NotInstalled, PgEventsError, Unavailable
-from .event import Event, LogRow
-from .retry import Backoff
-from .threads import Worker
+from ..database.reader import Reader
+from ..discreet import discreet
+from ..errors import NotInstalled, PgEventsError, Unavailable
+from ..events.event import Event, LogRow
+from ..retry import Backoff
+from ..threads import Worker
 
 logger = logging.getLogger("pgevents")
 

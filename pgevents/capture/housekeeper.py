@@ -4,9 +4,9 @@ import logging
 import threading
 from typing import Callable
 
-from .errors import PgEventsError
-from .threads import Worker
-from .warnings import Warnings
+from ..errors import PgEventsError
+from ..threads import Worker
+from ..warnings import Warnings
 
 logger = logging.getLogger("pgevents")
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeDecorator
 
-from .errors import UsageError
+from ..errors import UsageError
 
 
 def mapper_of(entity: Any) -> Any:

@@ -13,7 +13,7 @@ import uuid
 from enum import Enum, EnumMeta
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
-from .errors import UsageError
+from ..errors import UsageError
 from .values import Row, parse_datetime, parse_time
 
 

@@ -1,0 +1,103 @@
+"""What reads a log behind a cursor, on either database."""
+
+import os
+import random
+import socket
+from typing import Any, List, Optional
+
+from ..events.event import LogRow
+
+
+def new_owner() -> str:
+    """Return a name for a reader, which no other has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{random.randrange(1000, 2**31)}"
+
+
+class Reader:
+    """Reads a log behind a cursor. One thread at a time uses it, but for ``wake``.
+
+    The cursor is kept when the connection is lost: ``open()`` makes a new one
+    and goes on where it was.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is a connection that is not known to be lost."""
+        raise NotImplementedError
+
+    #: Who we are, for the leases of groups: host, process and a number.
+    owner: str
+
+    #: Until when (``time.monotonic()``) the next ``open()`` may wait for a lock of the database.
+    deadline: Optional[float] = None
+
+    def open(self) -> None:
+        """Connect; the first time, begin with what is committed from now on.
+
+        Raises a DatabaseError.
+        """
+        raise NotImplementedError
+
+    def read(self) -> List[LogRow]:
+        """Return what is new, in order, at most a page; an empty list when there is nothing.
+
+        Raises Unavailable when the connection is lost; then nothing was read.
+        """
+        raise NotImplementedError
+
+    def skim(self) -> bool:
+        """Move past what is new without returning it; tell whether there was anything."""
+        return bool(self.read())
+
+    @property
+    def place(self) -> Any:
+        """Where it is in the log, for ``go_back(place)``."""
+        raise NotImplementedError
+
+    def go_back(self, place: Any) -> None:
+        """Read on from where it was."""
+        raise NotImplementedError
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the last ``read()`` left something that was committed before it."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until there may be something to read, for ``timeout`` seconds at most."""
+        raise NotImplementedError
+
+    def breathe(self) -> None:
+        """Take in what the server sends while nobody reads. Raises Unavailable."""
+
+    def wake(self) -> None:
+        """End ``wait()``, or the next one. From any thread."""
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        """Make whatever the reader does raise Unavailable soon. From any thread; for good."""
+        raise NotImplementedError
+
+    def altered(self) -> bool:
+        """Tell, once, that tables may have been altered since the last call."""
+        return False
+
+    def missed(self) -> Optional[str]:
+        """Tell, once, that events were cleaned away before they were read; else None."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection; ``open()`` makes another. Safe twice."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Close the connection for good."""
+        self.close()
+
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's connection without disturbing it."""
+        raise NotImplementedError
+
+    def copy(self) -> "Reader":
+        """Return a reader of its own that goes on from the same place."""
+        raise NotImplementedError

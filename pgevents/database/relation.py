@@ -1,0 +1,36 @@
+"""A table as it was found in the database."""
+
+from typing import Any, Optional, Tuple
+
+from ..listening.target import Target
+
+
+class Relation:
+    """A table that was found in the database.
+
+    ``schema`` and ``name`` as the database has them; ``topic`` is what its
+    log rows bear; ``columns`` in order; ``key`` the primary key's. Another
+    ``oid`` under the same name is a table made anew; None: nobody can tell.
+    """
+
+    def __init__(
+        self,
+        schema: str,
+        name: str,
+        columns: Tuple[str, ...],
+        key: Tuple[str, ...],
+        oid: Optional[int] = None,
+        **more: Any,
+    ) -> None:
+        self.schema = schema
+        self.name = name
+        self.topic = f"{schema}.{name}"
+        self.columns = columns
+        self.key = key
+        self.oid = oid
+        self.more = more  # what only its own backend understands
+
+    @property
+    def label(self) -> str:
+        """Its name as a listener, or the command, has to give it."""
+        return Target(self.schema, self.name).key

@@ -1,0 +1,10 @@
+"""From a row of the log to one call of a listener.
+
+In reading order; each imports only what stands above it:
+
+    source         the thread that reads
+    topics         what a hub knows of the tables in its log
+    strangers      rows of a newer release, which are skipped
+    delivery       how listeners are called
+    dispatcher     the threads that call them, and the queue before
+"""

@@ -1,0 +1,11 @@
+"""What an event is: its values, its key, its JSON.
+
+In reading order; each imports only what stands above it:
+
+    identity       which object of a mapped class a row is
+    kinds          of which type a column's values are, and what they can equal
+    values         rows: from the log's text to Python values
+    envelope       the JSON of an event: its fields, checked
+    tagged         values outside JSON, as JSON with tags
+    event          a change of one row, as a listener receives it
+"""

@@ -1,0 +1,9 @@
+"""Who listens to what.
+
+In reading order; each imports only what stands above it:
+
+    target         what somebody listens to
+    columns        what a listener names as a column
+    registry       who listens to what
+    sqlalchemy_events  the same through sqlalchemy.event
+"""
