@@ -95,6 +95,7 @@ class Listener:
         self.transactional = transactional
         self._mentioned = self.column_names()
         self._check_signature()
+        self.alike = self._alike()
         self.order = 0  # its place among all listeners of the registry
         self.failing = False  # it raised at the last attempt for the event before
 
@@ -150,13 +151,20 @@ class Listener:
 
     def same_as(self, other: "Listener") -> bool:
         """Tell whether registering both would say the same thing twice."""
-        return (
-            self.fn == other.fn
-            and self.columns == other.columns
-            and self.where == other.where
-            and (self.batch, self.once) == (other.batch, other.once)
-            and (self.group, self.transactional) == (other.group, other.transactional)
-        )
+        return (self.where, *self._said()) == (other.where, *other._said())
+
+    def _said(self) -> Tuple[Any, ...]:
+        return self.fn, self.columns, self.batch, self.once, self.group, self.transactional
+
+    def _alike(self) -> Any:
+        """Return what it shares with all that say the same, and with few others."""
+        try:
+            where: Any = self.where
+            if isinstance(where, dict):
+                where = frozenset(where.items())
+            return self.sender, hash((where, self._said()))
+        except TypeError:  # a function, or a value, without a hash
+            return self.sender, None
 
     def __repr__(self) -> str:
         return f"<Listener {self.name} {self.sender}>"
@@ -203,6 +211,8 @@ class Registry:
     def __init__(self) -> None:
         self._signals = {moment: blinker.Signal() for moment in MOMENTS}
         self._listeners: Dict[str, List[Listener]] = {moment: [] for moment in MOMENTS}
+        #: Moment and ``Listener.alike`` → listeners: with thousands, not each is compared.
+        self._alike: Dict[Tuple[str, Any], List[Listener]] = {}
         self._order = count(1)
         self.lock = threading.RLock()  # held by a hub while the process forks
         self._hubs: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -294,14 +304,8 @@ class Registry:
 
     def add(self, listener: Listener, moments: Tuple[str, ...]) -> None:
         """Register a listener at these moments, but for those where it is already."""
-        sender = listener.sender
         with self.lock:
-            known = self._listeners
-            fresh = tuple(
-                moment
-                for moment in moments
-                if not any(one.sender == sender and one.same_as(listener) for one in known[moment])
-            )
+            fresh = tuple(moment for moment in moments if not self._has(moment, listener))
             if not fresh:
                 return
             listener.order = next(self._order)
@@ -311,9 +315,11 @@ class Registry:
             hub.listener_added(listener, fresh)
         with self.lock:
             for moment in fresh:
-                known[moment].append(listener)
+                self._listeners[moment].append(listener)
+                self._alike.setdefault((moment, listener.alike), []).append(listener)
                 # Strongly: a weak reference drops local functions and methods.
-                self._signals[moment].connect(cast(Any, listener), sender=sender, weak=False)
+                signal = self._signals[moment]
+                signal.connect(cast(Any, listener), sender=listener.sender, weak=False)
             self.version += 1
         asked: List[Any] = []
         try:
@@ -392,8 +398,16 @@ class Registry:
             with contextlib.suppress(PgEventsError):  # the first error is the one to raise
                 hub.listener_ready(listener)
 
+    def _has(self, moment: str, listener: Listener) -> bool:
+        """Tell whether one that says the same is registered."""
+        return any(map(listener.same_as, self._alike.get((moment, listener.alike), ())))
+
     def _drop(self, moment: str, listener: Listener) -> None:
         self._listeners[moment].remove(listener)
+        alike = self._alike[moment, listener.alike]
+        alike.remove(listener)
+        if not alike:
+            del self._alike[moment, listener.alike]
         self._signals[moment].disconnect(cast(Any, listener), sender=listener.sender)
         self.version += 1
 

@@ -1,0 +1,20 @@
+"""Who listens to what, without a database."""
+
+import functools
+
+from pgevents import Registry
+from pgevents.listening.registry import Listener
+
+
+def test_thousands_of_listeners_are_registered_without_comparing_each_with_all(monkeypatch):
+    registry, compared = Registry(), []
+    same_as = Listener.same_as
+    monkeypatch.setattr(Listener, "same_as", lambda *two: compared.append(1) or same_as(*two))
+
+    for number in range(300):
+        registry.listen("orders", "after_change", functools.partial(print, number))
+        registry.listen("orders", "after_insert", print, where={"id": number})
+    registry.listen("orders", "after_insert", print, where={"id": 7})
+
+    assert len(registry.all()) == 600
+    assert len(compared) < 600
