@@ -19,6 +19,7 @@ from .capture.upkeep import Upkeep
 from .database.notes import gap_of, noted_topic, without_notes
 from .database.reader import Reader
 from .database.writers import connection_of
+from .delivery.around import Around, Factory
 from .delivery.delivery import Delivery
 from .delivery.dispatcher import QUEUE_SIZE, Dispatcher
 from .delivery.source import Source, TooLate
@@ -122,8 +123,14 @@ class Hub:
             self._backend, self.registry, self._topics, self._service, install, self._tell
         )
         self._strangers = Strangers(self._backend.warnings)
+        self._around_calls = Around()
         self._groups = Groups(
-            self._backend, self.registry, self._topics, self._tell, self._strangers
+            self._backend,
+            self.registry,
+            self._topics,
+            self._tell,
+            self._strangers,
+            self._around_calls,
         )
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards start, stop and the fields below
@@ -374,6 +381,28 @@ class Hub:
         """Return all groups in the database. Raises NotInstalled where there is no log."""
         return [Group(name, self._groups) for name in self._groups.names()]
 
+    # Around calls of listeners.
+
+    def around(self, factory: Factory) -> Factory:
+        """Call each listener within a context manager: that of a Flask app, for example.
+
+            @hub.around
+            @contextlib.contextmanager
+            def in_app(listener, events):
+                with app.app_context():
+                    yield
+
+        ``factory(listener, events)`` is called for each call, the second attempt for an event,
+        too, in the thread that makes it. It gets the listener's function and a list of events:
+        one, or all of a batch. Of several the first is outermost; the same one counts once.
+        What it raises, or its context manager, counts as raised by the listener. A
+        transactional listener's runs inside of the transaction. A ``where=`` is called
+        outside. Returns the factory. To be called at any time; counts from the next call on.
+        Raises UsageError.
+        """
+        self._around_calls.add(factory)
+        return factory
+
     # Around writes.
 
     def context(self, bind: Any, /, **values: Any) -> ContextManager[None]:
@@ -558,7 +587,14 @@ class Hub:
         return self._source
 
     def _new_delivery(self) -> Delivery:
-        return Delivery(self.registry, self._topics, self._retry, self.metrics, self._tell)
+        return Delivery(
+            self.registry,
+            self._topics,
+            self._retry,
+            self.metrics,
+            self._tell,
+            self._around_calls,
+        )
 
     def _running(self, what: str) -> Source:
         self._notice_fork()

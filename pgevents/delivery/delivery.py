@@ -1,22 +1,24 @@
-"""How an event gets from the dispatcher to the functions that listen."""
+"""How an event gets from the dispatcher to the plain listeners; the next one in spite of errors."""
 
 import itertools
 import logging
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ..discreet import discreet, said
 from ..events.event import Event
 from ..listening.registry import Listener, Registry
 from ..metrics import Metrics
 from ..retry import Retry
+from .around import Around
+from .call import Outcome, call, let_through
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
 
 
 class Audience:
-    """Who hears an event: the plain listeners, or those of one group."""
+    """Who receives an event: the plain listeners, or those of one group."""
 
     def __init__(self, registry: Registry, topics: Topics, group: Optional[str] = None) -> None:
         self._registry = registry
@@ -46,7 +48,8 @@ class Delivery:
 
     A listener that raises is called again, then given up for this event and
     reported; the others are not affected. ``stop`` ends the pauses between two
-    calls, and skips the events that have not begun.
+    calls, and skips the events that have not begun. ``connection`` is for
+    transactional listeners, which only the FakeHub of tests calls like this.
     """
 
     def __init__(
@@ -56,7 +59,11 @@ class Delivery:
         retry: Retry,
         metrics: Metrics,
         tell: Callable[..., None],
+        around: Around,
+        connection: Any = None,
     ) -> None:
+        self._around = around
+        self._connection = connection
         self._registry = registry
         self._audience = Audience(registry, topics)
         self._retry = retry
@@ -109,32 +116,36 @@ class Delivery:
         try:
             return listener.wants(event)
         except BaseException as error:
-            _let_through(error)
+            let_through(error)
             self._give_up(listener, [event], error)
             return False
 
     def _spent(self, listener: Listener) -> bool:
         return listener.once and not self._registry.spend(listener)
 
-    def _call(self, listener: Listener, argument: Any, events: List[Event]) -> bool:
+    def _call(
+        self, listener: Listener, argument: Union[Event, List[Event]], events: List[Event]
+    ) -> bool:
         """Call a listener, again if it raises; tell whether it returned in the end."""
-        # Not Signal.send(): it stops at the first listener that raises, and
-        # one listener's bug must not make the others deaf.
-        try:
-            listener.fn(argument)
-        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
-            _let_through(error)
-            if not self._call_again(listener, argument, events, error):
-                return False
-        listener.failing = False
-        return True
+        outcome = call(listener, argument, self._around, self._connection)
+        if outcome.error is not None:
+            outcome = self._call_again(listener, argument, events, outcome.error)
+        listener.failing = not outcome.returned
+        if outcome.error is not None:
+            self._give_up(listener, events, outcome.error)
+        return outcome.returned
 
     def _call_again(
-        self, listener: Listener, argument: Any, events: List[Event], error: BaseException
-    ) -> bool:
-        """Call who raised until it does not, or is given up; tell whether it returned."""
+        self,
+        listener: Listener,
+        argument: Union[Event, List[Event]],
+        events: List[Event],
+        error: BaseException,
+    ) -> Outcome:
+        """Call who raised until it returns or has used up its attempts; return how that went."""
         # Who failed for the event before is called once only: a listener that
         # is broken for good would hold up everybody behind it.
+        outcome = Outcome(error)
         left = 0 if listener.failing else self._retry.attempts - 1
         for pause in itertools.islice(self._retry.backoff, left):
             if self.stop.is_set():
@@ -149,15 +160,11 @@ class Delivery:
                 said(error),
             )
             self.stop.wait(pause)
-            try:
-                listener.fn(argument)
-                return True
-            except BaseException as another:
-                _let_through(another)
-                error = another
-        listener.failing = True
-        self._give_up(listener, events, error)
-        return False
+            outcome = call(listener, argument, self._around, self._connection)
+            if outcome.error is None:
+                break
+            error = outcome.error
+        return outcome
 
     def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
         self._metrics.add("failed")
@@ -170,10 +177,3 @@ class Delivery:
             exc_info=discreet(error),
         )
         self._tell("listener_failed", listener=listener.fn, events=events, error=error)
-
-
-def _let_through(error: BaseException) -> None:
-    """Raise a Ctrl-C again that poll() got, as the only one of our callers does."""
-    main = threading.current_thread() is threading.main_thread()
-    if main and isinstance(error, KeyboardInterrupt):
-        raise error

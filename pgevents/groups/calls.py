@@ -7,6 +7,8 @@ from typing import Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import plain_row
+from ..delivery.around import Around
+from ..delivery.call import call
 from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
@@ -63,6 +65,7 @@ class Calls:
         strangers: Strangers,
         goes_on: Callable[[], bool],
         finished: Callable[[], None],
+        around: Around,
     ) -> None:
         self._group = group
         self._max_attempts = max_attempts
@@ -76,6 +79,7 @@ class Calls:
         self._strangers = strangers
         self._goes_on = goes_on
         self._finished = finished
+        self._around = around
 
     def all(
         self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
@@ -161,32 +165,29 @@ class Calls:
         if not self._strangers.knows(row):
             return None  # as what the group does not listen to
         event = self.event(row, attempt, again)
-        try:
-            if connection is None:
-                self._listeners(event, row, None, batches)
-            else:
-                self._in_savepoint(event, row, connection, batches)
-        except NotBegun:
-            raise
-        except BaseException as error:  # sys.exit(), a time limit: must not end our thread
-            return self.failure(row, attempt, error)
-        return None
+        if connection is None:
+            error = self._listeners(event, row, None, batches)
+        else:
+            error = self._in_savepoint(event, row, connection, batches)
+        return None if error is None else self.failure(row, attempt, error)
 
     def _in_savepoint(
         self, event: Event, row: LogRow, connection: Connection, batches: Batches
-    ) -> None:
+    ) -> Optional[BaseException]:
         """What a listener that raises has written is taken back; the others' stays."""
         try:
             savepoint = connection.begin_nested()
-        except Exception as error:
-            raise NotBegun() from error
-        try:
-            self._listeners(event, row, connection, batches)
-            self._check(connection)
-        except BaseException:
+        except Exception as lost:
+            raise NotBegun() from lost
+        error = self._listeners(event, row, connection, batches) or self._overlooked(connection)
+        if error is not None:
             self._take_back(savepoint)
-            raise
-        savepoint.commit()
+            return error
+        try:
+            savepoint.commit()
+        except BaseException as refused:
+            return refused
+        return None
 
     def _take_back(self, savepoint: object) -> None:
         try:
@@ -196,28 +197,33 @@ class Calls:
 
     def _listeners(
         self, event: Event, row: LogRow, connection: Optional[Connection], batches: Batches
-    ) -> None:
-        for listener in self._audience.of(event):
-            if not listener.wants(event):
-                continue
-            if listener.batch:
-                batches.setdefault(listener, []).append((row, event))
-                continue
-            if listener.transactional:
-                listener.fn(event, connection)
-            else:
-                listener.fn(event)
-            self._metrics.delivered += 1
+    ) -> Optional[BaseException]:
+        """Call the listeners for one event until one raises; return what it raised."""
+        try:
+            for listener in self._audience.of(event):
+                if not listener.wants(event):
+                    continue
+                if listener.batch:
+                    batches.setdefault(listener, []).append((row, event))
+                    continue
+                outcome = call(listener, event, self._around, connection)
+                if outcome.error is not None:
+                    return outcome.error
+                self._metrics.delivered += 1
+        except BaseException as error:  # of a filter: sys.exit() must not end our thread
+            return error
+        return None
 
-    def _check(self, connection: Connection) -> None:
-        """Raise when the listener has overlooked an error after which nothing can be written."""
+    def _overlooked(self, connection: Connection) -> Optional[BaseException]:
+        """Return an error that a listener has overlooked: nothing can be written after it."""
         if self._ledger.ended(connection):
-            raise Unavailable("an error of the database was overlooked")
+            return Unavailable("an error of the database was overlooked")
         if self._ledger.aborted(connection):
-            raise UsageError(
+            return UsageError(
                 "a statement failed, and the listener went on: nothing more can be written"
                 " in this transaction. Put connection.begin_nested() around what may fail"
             )
+        return None
 
     def _batch(
         self,
@@ -228,12 +234,12 @@ class Calls:
         good = [(row, event) for row, event in members if row[0] not in failures]
         if not good:
             return
-        try:
-            listener.fn([event for _, event in good])
+        outcome = call(listener, [event for _, event in good], self._around)
+        if outcome.error is None:
             self._metrics.delivered += 1
-        except BaseException as error:
-            for row, event in good:
-                failures[row[0]] = self.failure(row, event.attempt, error)
+            return
+        for row, event in good:
+            failures[row[0]] = self.failure(row, event.attempt, outcome.error)
 
 
 def said(error: BaseException) -> str:

@@ -36,6 +36,7 @@ from typing import (
 from .. import checks
 from ..database.backend import Backend
 from ..database.grouplog import LAST, Captured, GroupLog, plain_row
+from ..delivery.around import Around
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import DatabaseError, UsageError
@@ -216,7 +217,9 @@ class Groups:
         topics: Topics,
         tell: Callable[..., None],
         strangers: Strangers,
+        around: Around,
     ) -> None:
+        self._around = around
         self._backend = backend
         self._registry = registry
         self._known = topics
@@ -323,6 +326,7 @@ class Groups:
             self._tell,
             self._metrics.setdefault(name, GroupMetrics()),
             self._strangers,
+            self._around,
             former,
         )
         try:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from .. import checks
 from ..database.grouplog import Captured
 from ..database.notes import gap_of, without_notes
+from ..delivery.around import Around
 from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
@@ -136,6 +137,7 @@ class Runner(Worker):
         tell: Callable[..., None],
         metrics: GroupMetrics,
         strangers: Strangers,
+        around: Around,
         former: Optional["Runner"] = None,
     ) -> None:
         super().__init__(f"pgevents-group-{group}")
@@ -170,6 +172,7 @@ class Runner(Worker):
             strangers,
             self._goes_on,
             self._finish_one,
+            around,
         )
         self._tell = tell
         self.metrics = metrics

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional
 from .. import signals
 from ..database.backend import Backend
 from ..database.relation import Relation
+from ..delivery.around import Around, Factory
 from ..delivery.delivery import Delivery
 from ..delivery.topics import Topics
 from ..errors import UsageError
@@ -51,9 +52,21 @@ class FakeHub:
         self._topics = Topics(_Nowhere())
         self._errors: List[BaseException] = []
         self._position = 0
-        everybody = _Everybody(self.registry, connection)
-        retry = retry or Retry(attempts=1)
-        self._deliver = Delivery(everybody, self._topics, retry, Metrics(), self._tell)
+        self._around = Around()
+        self._deliver = Delivery(
+            _Everybody(self.registry),
+            self._topics,
+            retry or Retry(attempts=1),
+            Metrics(),
+            self._tell,
+            self._around,
+            connection,
+        )
+
+    def around(self, factory: Factory) -> Factory:
+        """Call each listener within a context manager, as ``Hub.around()`` does."""
+        self._around.add(factory)
+        return factory
 
     def insert(self, table: Any, *new: Given, context: Any = None) -> List[Event]:
         """Tell that rows were inserted, in one batch."""
@@ -117,10 +130,9 @@ class FakeHub:
 class _Everybody(Registry):
     """What a Delivery needs of a registry, with the groups' listeners among the plain ones."""
 
-    def __init__(self, registry: Registry, connection: Any) -> None:
+    def __init__(self, registry: Registry) -> None:
         # Not super(): nobody is registered here.
         self._registry = registry
-        self._connection = connection
 
     @property
     def version(self) -> int:  # type: ignore[override]
@@ -137,8 +149,6 @@ class _Everybody(Registry):
             return listener
         plain = copy.copy(listener)
         plain.group = None
-        if listener.transactional:
-            plain.fn = lambda event: listener.fn(event, self._connection)
         return plain
 
 
