@@ -45,6 +45,8 @@ from .errors import (
     UsageError,
 )
 from .events.event import Event
+from .events.values import Row
+from .groups.group import DeadLetter, Group
 from .hub import Hub
 from .listening.registry import Registry, contains, listen, listens_for, remove
 from .listening.sqlalchemy_events import changes
@@ -56,13 +58,16 @@ __version__ = "0.2.0"
 __all__ = [
     "ANY",
     "DatabaseError",
+    "DeadLetter",
     "Denied",
     "Event",
+    "Group",
     "Hub",
     "NotInstalled",
     "PgEventsError",
     "Registry",
     "Retry",
+    "Row",
     "Unavailable",
     "Unsupported",
     "UsageError",

@@ -4,12 +4,16 @@ Each folder's ``__init__`` is the map of that folder, by the same law.
 """
 
 import ast
+import inspect
 import pathlib
 import re
+import typing
 
 import pytest
 
 import pgevents
+from pgevents.listening.registry import Listener
+from pgevents.listening.sqlalchemy_events import Changes
 
 PACKAGE = pathlib.Path(pgevents.__file__).parent
 
@@ -26,6 +30,9 @@ RESERVED = {
 }
 THREAD_MAKERS = ("threads", "delivery.dispatcher")
 CONNECTORS = ("postgres.connection", "sqlite.connection")
+
+#: What public functions return, too, but for hubs or for SQLAlchemy alone.
+NOT_FOR_APPLICATIONS = (Listener, Changes)
 
 
 def the_list(folder=""):
@@ -130,6 +137,34 @@ def test_the_front_door_holds_no_code():
 
 def test_every_public_name_is_there():
     assert all(hasattr(pgevents, name) for name in pgevents.__all__)
+
+
+def classes_in(hint):
+    """Each class of ours that a type hint names."""
+    if isinstance(hint, type) and hint.__module__.startswith("pgevents."):
+        yield hint
+    for inner in typing.get_args(hint):
+        yield from classes_in(inner)
+
+
+def returned(thing):
+    """Each class of ours that a public function returns, or a public class's members."""
+    members = [thing]
+    if isinstance(thing, type):
+        members = [member for name, member in vars(thing).items() if not name.startswith("_")]
+    for member in members:
+        fn = member.fget if isinstance(member, property) else member
+        if inspect.isfunction(fn):
+            yield from classes_in(typing.get_type_hints(fn).get("return"))
+
+
+def test_what_public_functions_return_is_public():
+    public = [getattr(pgevents, name) for name in pgevents.__all__]
+
+    found = {kind for thing in public for kind in returned(thing)}
+
+    assert {pgevents.Group, pgevents.DeadLetter, pgevents.Row} <= found
+    assert found <= {*public, *NOT_FOR_APPLICATIONS}
 
 
 def test_a_module_imports_only_what_stands_above_it():
