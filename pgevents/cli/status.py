@@ -15,8 +15,8 @@ from .say import cell, say
 
 _COLOURS = {"ok": "green", "outdated": "yellow", "gone": "red", "denied": "red"}
 _HINTS = {
-    "outdated": "outdated: a trigger is missing, or the table was altered; the next start of a"
-    " hub, or pgevents install, brings it up to date.",
+    "outdated": "outdated: a trigger is missing, a function of ours was changed, or the table was"
+    " altered; the next start of a hub, or pgevents install, brings it up to date.",
     "denied": "denied: each write to the table fails, as the triggers may not write to the log;"
     " pgevents install puts that right, or says who can.",
     "gone": "gone: the table was dropped; the next pgevents install of any table forgets it.",
@@ -30,9 +30,9 @@ _HINTS = {
 def status(url: str, as_json: bool, schema: str) -> None:
     """Show what is captured, and for whom.
 
-    The state is ok, outdated (a trigger is missing, or the table was altered),
-    gone (the table was dropped) or denied (the triggers may not write to the
-    log, so each write to the table fails).
+    The state is ok, outdated (a trigger is missing, a function was changed, or
+    the table was altered), gone (the table was dropped) or denied (the
+    triggers may not write to the log, so each write to the table fails).
 
     \b
     Examples:

@@ -12,10 +12,11 @@ In reading order; each imports only what stands above it:
     connection     connections: made, waited for, lost
     catalog        what the catalog says of a table
     values         from the JSON in the log to what the ORM would give
-    alterations    noticing that a table was made anew or altered
     partitions     noting that a partition was truncated
     rights         who owns what is ours, and who may use it
+    functions      the functions as they are made, and as they are found
     capture        installing: the tables, the functions, the triggers
+    alterations    noticing that a table was made anew or altered
     obstacles      who is in the way of the bell
     pages          how much of the log is read at once
     log            reading the log: the cursor is a snapshot

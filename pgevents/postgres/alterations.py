@@ -3,8 +3,8 @@
 PostgreSQL has nothing like SQLite's PRAGMA schema_version. One statement asks
 the catalog for what our capture depends on: which table bears each watched
 name, whether it is a partition or a child of another, which partitions it has
-itself, and which triggers of ours there are on all of them; and who owns the log
-and may use it. Every step of it is
+itself, and which triggers of ours there are on all of them; who owns the log
+and may use it; and whether our functions were changed. Every step of it is
 on an index, whatever else the catalog holds: 0.06 ms for one table with 12,000
 triggers of foreign keys, 2 ms for 300 tables.
 """
@@ -14,6 +14,7 @@ from typing import Any, Callable, List, Optional
 
 from ..database.relation import Relation
 from ..tables import Tables
+from .rights import HELPERS, TRIGGERS
 
 LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its probe
 
@@ -23,7 +24,10 @@ LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its
 _LOOK = r"""
 SELECT coalesce(array_agg(w.relation), '{{}}'),
        hashtextextended(concat((
-           SELECT concat(relowner, relacl) FROM pg_class WHERE oid = '{log}'::regclass), ' ',
+           SELECT concat(relowner, relacl, (
+                      SELECT string_agg(concat(oid, ' ', xmin), ' ' ORDER BY oid) FROM pg_proc
+                       WHERE proname = ANY ('{{{functions}}}') AND pronamespace = relnamespace))
+             FROM pg_class WHERE oid = '{log}'::regclass), ' ',
            string_agg(concat(w.relation, ' ', f.mark), ' ' ORDER BY w.relation)) COLLATE "C", 0)
   FROM (SELECT relation FROM {watch} UNION SELECT unnest($1)) w
   LEFT JOIN LATERAL (
@@ -86,6 +90,7 @@ class Alterations:
         look = _LOOK.format(
             watch=tables.name("watch"),
             log=tables.name("log"),
+            functions=",".join(TRIGGERS + HELPERS),
             prefix=tables.schema.replace("_", r"\_"),
         )
         self.prepare = "PREPARE pgevents_look (text[]) AS " + look

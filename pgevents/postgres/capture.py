@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import pkgutil
-import re
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -27,6 +26,7 @@ from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
 from .catalog import find_topic, literal, quoted
+from .functions import Functions
 from .partitions import Trigger, Truncations
 from .rights import Rights
 from .session import SAFE_PATH
@@ -55,7 +55,8 @@ class Capture:
         self.bell = bell
         self._truncations = Truncations(tables.schema)
         self.rights = Rights(tables)
-        self._functions = self._script("functions.sql")
+        self._functions_sql = self._script("functions.sql")
+        self._functions = Functions(tables.schema, self._functions_sql)
         self._rights_sql = self._script("rights.sql")
 
     # Finding out.
@@ -75,7 +76,8 @@ class Capture:
         self._refuse_hidden(cursor)
         if not self._current(cursor):
             return [f"the log {self.tables.name('log')} is not installed, or outdated"]
-        return self.rights.broken(cursor) or self._not_captured(cursor, service, specs)
+        lacking = self._not_captured(cursor, service, specs)
+        return self.rights.broken(cursor) or self._changed(cursor) + lacking
 
     def _not_captured(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
         found = []
@@ -114,12 +116,14 @@ class Capture:
         if not self._exists(cursor):
             return []
         broken = bool(self.rights.broken(cursor))
+        log_current = self._current(cursor) and not self._changed(cursor)
         result = []
         for topic, known in sorted(self._watched(cursor).items()):
             relation = find_topic(cursor, topic)
             union = union_of(known.values())
             current = (
-                relation is not None
+                log_current
+                and relation is not None
                 and self._up_to_date(cursor, relation, union)
                 and not self._unnoted(cursor, relation)
             )
@@ -129,7 +133,7 @@ class Capture:
                     "table": topic if relation is None else relation.label,
                     **union.as_dict(),
                     "services": sorted(known),
-                    "state": "denied" if broken and state == "ok" else state,
+                    "state": "denied" if broken and state != "gone" else state,
                 }
             )
         return result
@@ -205,7 +209,8 @@ class Capture:
         parts += [self.rights.guard_sql(), self.rights.fresh_sql()]
         parts.append(f"CREATE SCHEMA IF NOT EXISTS {self.schema};")
         parts += [statement + ";" for statement in self._tables_sql()]
-        parts += [self._functions.strip(), self.rights.sql(self._rights_sql, owner).strip()]
+        parts.append(self._functions_sql.strip())
+        parts.append(self.rights.sql(self._rights_sql, owner).strip())
         # Once more: somebody may have come between.
         parts += [self.rights.guard_sql(), *self._log_sql()]
         for relation, spec in specs:
@@ -245,7 +250,7 @@ class Capture:
 
     def _mark(self) -> str:
         """What the schema's comment says when all is current."""
-        text = self._functions + self._rights_sql + "".join(self._tables_sql())
+        text = self._functions_sql + self._rights_sql + "".join(self._tables_sql())
         return f"pgevents {VERSION} {_hash(text)}"
 
     def _current(self, cursor: Any) -> bool:
@@ -266,6 +271,13 @@ class Capture:
         # A newer pgevents keeps its own; we must not undo it.
         return int(words[1]) > VERSION or mark == self._mark()
 
+    def _changed(self, cursor: Any) -> List[str]:
+        """Name the functions that are not as they were made, unless a newer pgevents made them."""
+        cursor.execute(
+            "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", (self.schema,)
+        )
+        return self._functions.changed(cursor) if cursor.fetchone()[0] == self._mark() else []
+
     def _marked(self, cursor: Any) -> bool:
         """Tell whether the schema's owner has installed our log in it, whatever became of it."""
         cursor.execute(
@@ -278,7 +290,7 @@ class Capture:
 
     def _sound(self, cursor: Any, owner: Optional[str]) -> bool:
         """Tell whether the log is current, and so are the rights on it, as far as we may see."""
-        if not self._current(cursor) or self.rights.broken(cursor):
+        if not self._current(cursor) or self._changed(cursor) or self.rights.broken(cursor):
             return False
         if owner is not None and self.rights.runner(cursor) != owner:
             return False
@@ -306,7 +318,7 @@ class Capture:
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
         if cursor.fetchone()[0]:
             cursor.execute(f"CREATE SCHEMA {self.schema}")
-        for statement in [*self._tables_sql(), self._functions]:
+        for statement in [*self._tables_sql(), self._functions_sql]:
             cursor.execute(statement)
         # Once more: somebody may have come between.
         self.rights.refuse_strangers(cursor, installed, oids)
@@ -345,7 +357,7 @@ class Capture:
         cursor.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
             " AND proname = ANY (%s)",
-            (self.schema, _FUNCTION.findall(self._functions)),
+            (self.schema, self._functions.names),
         )
         functions = [row[0] for row in cursor.fetchall()]
         tables = [table.fullname for table in self.tables.metadata.sorted_tables]
@@ -704,9 +716,6 @@ _MEANWHILE = (
     psycopg2.errors.DuplicateSchema,
     psycopg2.errors.DuplicateTable,
 )
-
-#: The functions of functions.sql; earlier releases have no others.
-_FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION \S+?\.(\w+)\(", re.M)
 
 
 @contextlib.contextmanager
