@@ -1,12 +1,12 @@
 """Who owns what is ours in the database, and who may use it.
 
     schema, tables       who installs
-    functions            the same, or a role (``owner=``) with whose rights they run: it may
-                         write the log, and nothing else. Who could become that role could
-                         change the functions, so it has no login and no members but the
-                         schema's owner and his
+    functions            the same; those that run with their owner's rights may have a role of
+                         their own (``owner=``): it may write the log, and nothing else. Who
+                         could become that role could change these functions, so it has no
+                         login and no members but the schema's owner and his
     INSERT on the log    who was given it by what ``pgevents sql --role`` prints
-    EXECUTE              the functions' owner alone, but for what a backfill calls
+    EXECUTE              the functions' owner alone, but for what they and a backfill call
 
 A role is trusted by another that it may become, that may become it, and by all if it is a
 superuser. What belongs to anybody else in our place was put there by a stranger, perhaps,

@@ -96,12 +96,17 @@ BEGIN
         EXECUTE format('GRANT USAGE, CREATE ON SCHEMA :"schema" TO %I', pg_get_userbyid(runner));
         EXECUTE format('GRANT SELECT, INSERT ON :"schema".log TO %I', pg_get_userbyid(runner));
     END IF;
+    -- Of a role that was made for them it owns what runs with its rights, and no more.
     FOR found IN
-        SELECT oid::regprocedure AS name FROM pg_proc
+        SELECT p.oid::regprocedure AS name, f.owner
+          FROM pg_proc p, LATERAL (
+               SELECT CASE WHEN prosecdef OR pg_has_role(runner, keeper, 'MEMBER')
+                           THEN runner ELSE keeper END AS owner) f
          WHERE pronamespace = log.relnamespace AND proname = ANY (':functions')
-           AND proowner <> runner
+           AND proowner <> f.owner
     LOOP
-        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', found.name, pg_get_userbyid(runner));
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', found.name,
+                       pg_get_userbyid(found.owner));
     END LOOP;
     IF runner <> keeper THEN
         EXECUTE format('REVOKE CREATE ON SCHEMA :"schema" FROM %I', pg_get_userbyid(runner));
@@ -109,8 +114,8 @@ BEGIN
 END
 $$;
 
--- Who may write the log may call what a backfill calls; what makes a trigger is its owner's
--- alone.
+-- Who may write the log may call what a backfill and the triggers call; what makes a trigger is
+-- its owner's alone.
 DO $$
 DECLARE
     found record;

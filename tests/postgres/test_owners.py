@@ -367,6 +367,45 @@ def test_the_triggers_run_with_the_rights_of_a_role_that_has_no_others(
     drop(orders, runner)
 
 
+OWNERS = (
+    "SELECT pg_get_userbyid(proowner)::text, string_agg(DISTINCT proname::text, ' ' ORDER BY"
+    " proname::text) FROM pg_proc WHERE pronamespace = 'pgevents'::regnamespace GROUP BY 1"
+)
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("way", ["install", "printed"])
+def test_a_role_for_the_triggers_owns_only_what_runs_with_its_rights(
+    orders, owner, heard, runner, way
+):
+    hub = hub_as(orders, owner, heard)
+    orders.execute("CREATE ROLE {0}; GRANT {0} TO {1}".format(runner, owner))
+    run_printed(orders, owner, hub, "postgres", owner=runner)
+    # As the releases of before had it.
+    orders.execute(
+        "DO $$ DECLARE f text; BEGIN FOR f IN SELECT oid::regprocedure FROM pg_proc WHERE"
+        " pronamespace = 'pgevents'::regnamespace LOOP EXECUTE 'ALTER FUNCTION ' || f ||"
+        " ' OWNER TO {0}'; END LOOP; END $$; COMMENT ON SCHEMA pgevents IS 'pgevents 1 old'".format(
+            runner
+        )
+    )
+
+    hub.install() if way == "install" else run_printed(orders, owner, hub, "postgres")
+
+    assert dict(orders.execute(OWNERS)) == {
+        runner: "capture_delete capture_insert capture_row capture_truncate capture_update"
+        " partition_truncated",
+        owner: "careful columns cut native ring row_sql small_sql types_sql",
+    }
+    with hub:
+        insert_as(orders, "postgres", "x" * 300000)
+        insert_as(orders, "postgres", "tea")
+        assert [event.new["item"][:3] for event in heard.take(2)] == ["xxx", "tea"]
+        assert hub.status()["warnings"] == []
+    hub.uninstall(everything=True)
+    drop(orders, runner)
+
+
 ATTRIBUTES = ["LOGIN", "SUPERUSER", "CREATEROLE", "BYPASSRLS", "REPLICATION"]
 
 
