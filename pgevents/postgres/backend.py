@@ -133,19 +133,13 @@ class PostgreSQL(Backend):
 
     def _look_at_rights(self, cursor: Any) -> None:
         """Warn of rights that somebody has and should not have."""
-        loose = "; ".join(self._capture.rights.loose(cursor))
+        rights = self._capture.rights
+        loose = "; ".join(rights.loose(cursor))
         advice = "pgevents install, run by the log's owner, puts that right"
         self.warnings.set("rights", f"{loose}. {advice}" if loose else None)
-        self.warnings.set("denied", "; ".join(self._capture.rights.broken(cursor)) or None)
-        writers = "; ".join(self._capture.rights.writers(cursor))
-        self.warnings.set(
-            "writers",
-            (
-                f"{writers}, which `pgevents sql --role` has not granted: they" " may forge events"
-                if writers
-                else None
-            ),
-        )
+        self.warnings.set("strangers", "; ".join(rights.foreign(cursor)) or None)
+        self.warnings.set("denied", "; ".join(rights.broken(cursor)) or None)
+        self.warnings.set("writers", "; ".join(rights.writers(cursor)) or None)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         return missed_between(former, now)

@@ -294,7 +294,9 @@ class Capture:
             return False
         if owner is not None and self.rights.runner(cursor) != owner:
             return False
-        return not (self.rights.may_heal(cursor) and self.rights.loose(cursor))
+        return not self.rights.may_heal(cursor) or not (
+            self.rights.loose(cursor) or self.rights.foreign(cursor)
+        )
 
     def _install_log(
         self,

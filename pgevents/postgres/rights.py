@@ -17,6 +17,8 @@ ours TRIGGER may be granted, and a trigger has no owner, so there is none but ou
 import logging
 from typing import Any, List, NamedTuple, Optional, Sequence
 
+from sqlalchemy import DefaultClause
+
 from ..errors import Denied
 from ..tables import Tables
 from .catalog import literal, quoted
@@ -43,9 +45,15 @@ class Stranger(NamedTuple):
     kind: str  # schema, table, function, trigger, or code: a function that a table of ours calls
     sentence: str
     owner: Optional[str]  # not of a trigger
+    cure: str  # a statement: it takes the code away, or gives the thing to the schema's owner
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether it runs when somebody uses our table: an owner alone runs nothing."""
+        return self.kind in ("trigger", "code")
 
     def __str__(self) -> str:
-        return self.sentence
+        return f"{self.sentence}: run {self.cure}" if self.runs else self.sentence
 
 
 #: {judge}: the role that trusts or does not. pg_has_role() says of a superuser that it is
@@ -58,35 +66,69 @@ WITH RECURSIVE judge AS (
      UNION
     SELECT roleid FROM above JOIN pg_auth_members ON member = above.oid
 ), tables AS (
-    SELECT c.oid, relname, relowner FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    SELECT c.oid, format('%I.%I', '{schema}'::text, relname) AS name, relname, relowner
+      FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
      WHERE nspname = '{schema}' AND relname = ANY ('{{{tables}}}')
-), ours (kind, what, owner) AS (
-    SELECT 'schema', format('schema %I', nspname), nspowner
+), code (classid, objid, name, cure) AS (
+    SELECT 'pg_trigger'::regclass, t.oid, name,
+           format('DROP TRIGGER %I ON %s', tgname, name)
+      FROM tables JOIN pg_trigger t ON tgrelid = tables.oid
+     UNION ALL
+    SELECT 'pg_rewrite'::regclass, r.oid, name,
+           format('DROP RULE %I ON %s', rulename, name)
+      FROM tables JOIN pg_rewrite r ON ev_class = tables.oid
+     UNION ALL
+    SELECT 'pg_policy'::regclass, p.oid, name,
+           format('DROP POLICY %I ON %s', polname, name)
+      FROM tables JOIN pg_policy p ON polrelid = tables.oid
+     UNION ALL
+    SELECT 'pg_constraint'::regclass, c.oid, name,
+           format('ALTER TABLE %s DROP CONSTRAINT %I', name, conname)
+      FROM tables JOIN pg_constraint c ON conrelid = tables.oid
+     UNION ALL
+    SELECT 'pg_class'::regclass, indexrelid, name,
+           format('DROP INDEX %s', indexrelid::regclass)
+      FROM tables JOIN pg_index ON indrelid = tables.oid
+     UNION ALL
+    SELECT 'pg_attrdef'::regclass, d.oid, name,
+           format('ALTER TABLE %s ALTER COLUMN %I %s', name, a.attname,
+                  coalesce('SET DEFAULT ' || o.expression, 'DROP DEFAULT'))
+      FROM tables JOIN pg_attrdef d ON adrelid = tables.oid
+           JOIN pg_attribute a ON attrelid = adrelid AND attnum = adnum
+           LEFT JOIN (VALUES {defaults}) o (relname, attname, expression)
+               ON o.relname = tables.relname AND o.attname = a.attname
+), ours (kind, what, owner, cure) AS (
+    SELECT 'schema', format('schema %I', nspname), nspowner,
+           format('ALTER SCHEMA %I OWNER TO ', nspname)
       FROM pg_namespace WHERE nspname = '{schema}'
      UNION ALL
-    SELECT 'table', format('table %I.%I', '{schema}'::text, relname), relowner FROM tables
+    SELECT 'table', format('table %s', name), relowner,
+           format('ALTER TABLE %s OWNER TO ', name)
+      FROM tables
      UNION ALL
-    SELECT 'function', format('function %s', p.oid::regprocedure), proowner
+    SELECT 'function', format('function %s', p.oid::regprocedure), proowner,
+           format('ALTER FUNCTION %s OWNER TO ', p.oid::regprocedure)
       FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
      WHERE nspname = '{schema}' AND proname = ANY ('{{{functions}}}')
      UNION ALL
     SELECT 'code', format('function %s, which a trigger, rule, policy or default of the table'
-                          ' %I.%I calls,', p.oid::regprocedure, '{schema}'::text, relname),
-           proowner
-      FROM tables JOIN pg_depend onto
-               ON onto.refclassid = 'pg_class'::regclass AND onto.refobjid = tables.oid
-           JOIN pg_depend uses ON uses.classid = onto.classid AND uses.objid = onto.objid
+                          ' %s calls,', p.oid::regprocedure, name),
+           proowner, cure
+      FROM code JOIN pg_depend uses ON uses.classid = code.classid AND uses.objid = code.objid
                AND uses.refclassid = 'pg_proc'::regclass
            JOIN pg_proc p ON p.oid = uses.refobjid
 )
 SELECT kind, format('the %s belongs to %I', what, pg_get_userbyid(owner)) AS sentence,
-       pg_get_userbyid(owner)::text AS owner
+       pg_get_userbyid(owner)::text AS owner,
+       CASE WHEN kind = 'code' THEN cure
+            ELSE cure || quote_ident(pg_get_userbyid(judge.oid)) END AS cure
   FROM ours, judge
  WHERE NOT pg_has_role(owner, judge.oid, 'MEMBER') AND owner NOT IN (SELECT oid FROM above)
  UNION
-SELECT 'trigger', format('the trigger %I on the table %I.%I is not one of ours',
-                         tgname, '{schema}'::text, relname), NULL
-  FROM tables JOIN pg_trigger ON tgrelid = tables.oid
+SELECT 'trigger', format('the trigger %I on the table %s is not one of ours', tgname, name),
+       NULL, cure
+  FROM tables JOIN code USING (name)
+       JOIN pg_trigger t ON classid = 'pg_trigger'::regclass AND t.oid = objid
  WHERE NOT tgisinternal
    -- 4: after each INSERT statement. Who has TRIGGER may give ours a condition, too.
    AND NOT (tgname = 'pgevents_ring' AND relname = 'log' AND tgtype = 4 AND tgqual IS NULL
@@ -185,7 +227,9 @@ SELECT sentence FROM (
 _GUARD = """
 DO $guard$
 DECLARE
-    strangers text := (SELECT string_agg(sentence, '; ') FROM ({strangers}) s);
+    strangers text := (SELECT string_agg(
+        sentence || CASE WHEN kind IN ('trigger', 'code') THEN ': run ' || cure ELSE '' END, '; ')
+        FROM ({strangers}) s);
 BEGIN
     IF strangers IS NOT NULL THEN
         RAISE insufficient_privilege USING MESSAGE = strangers, HINT = '{hint}';
@@ -211,6 +255,7 @@ class Rights:
             "functions": ",".join(TRIGGERS + HELPERS),
             "triggers": ",".join(TRIGGERS),
             "helpers": ",".join(HELPERS),
+            "defaults": ", ".join(_defaults(tables)),
         }
 
     def refuse_strangers(
@@ -230,7 +275,7 @@ class Rights:
                 strangers = self._strangers(cursor, _SCHEMA_OWNER.format(**self._names))
                 break
         if installed:
-            strangers = [stranger for stranger in strangers if stranger.kind in ("code", "trigger")]
+            strangers = [stranger for stranger in strangers if stranger.runs]
         if strangers:
             raise Denied(f"{'; '.join(map(str, strangers))}. {_ADVICE}")
 
@@ -293,16 +338,23 @@ class Rights:
         return row is not None and bool(row[0])
 
     def loose(self, cursor: Any) -> List[str]:
-        """Tell who has, or may have got, rights that he should not have, a sentence each."""
+        """Tell who has rights that each install by the log's owner revokes, a sentence each."""
         cursor.execute(
             "SELECT CASE WHEN grantee = 0 THEN 'everybody' ELSE pg_get_userbyid(grantee)::text"
             f" END, what FROM ({_LOOSE.format(**self._names)}) l (grantee, what) ORDER BY 2, 1"
         )
-        found = [f"{role} may {what}" for role, what in cursor.fetchall()]
-        judge = _SCHEMA_OWNER.format(**self._names)
-        for stranger in self._strangers(cursor, judge):
-            more = "drop it first" if stranger.owner is None else "not to the schema's owner"
-            found.append(f"{stranger}, {more}")
+        return [f"{role} may {what}" for role, what in cursor.fetchall()]
+
+    def foreign(self, cursor: Any) -> List[str]:
+        """Tell what installs refuse, or may not change, and the statement that helps."""
+        found = [
+            (
+                str(stranger)
+                if stranger.runs
+                else f"{stranger}, not to the schema's owner: run {stranger.cure}"
+            )
+            for stranger in self._strangers(cursor, _SCHEMA_OWNER.format(**self._names))
+        ]
         cursor.execute(
             _RUNNER_OPEN.format(
                 open=_OPEN.format(runner="f.runner", keeper="f.keeper"), **self._names
@@ -314,9 +366,15 @@ class Rights:
         """Tell who may write to the log without having it from us, a sentence each."""
         cursor.execute(
             "SELECT CASE WHEN grantee = 0 THEN 'everybody' ELSE pg_get_userbyid(grantee)::text"
-            f" END, what FROM ({_WRITERS.format(**self._names)}) l (grantee, what) ORDER BY 1, 2"
+            " END, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE"
+            " quote_ident(pg_get_userbyid(grantee)) END, what"
+            f" FROM ({_WRITERS.format(**self._names)}) l (grantee, what) ORDER BY 1, 2"
         )
-        return [f"{role} may {what} on {self.schema}.log" for role, what in cursor.fetchall()]
+        return [
+            f"{role} may {what} on {self.schema}.log, which `pgevents sql --role` has not granted,"
+            f" and so may forge events: run REVOKE {what.upper()} ON {self.schema}.log FROM {name}"
+            for role, name, what in cursor.fetchall()
+        ]
 
     def broken(self, cursor: Any) -> List[str]:
         """Tell why each write to a captured table fails, if it does, a sentence each."""
@@ -358,3 +416,14 @@ class Rights:
     def _strangers(self, cursor: Any, judge: str) -> List[Stranger]:
         cursor.execute(_STRANGERS.format(judge=judge, **self._names) + " ORDER BY 1, 2")
         return [Stranger(*row) for row in cursor.fetchall()]
+
+
+def _defaults(tables: Tables) -> List[str]:
+    """Return each default of our tables as a row of SQL."""
+    rows = [
+        (table.name, column.name, str(column.server_default.arg))
+        for table in tables.metadata.sorted_tables
+        for column in table.columns
+        if isinstance(column.server_default, DefaultClause)
+    ]
+    return [f"({', '.join(map(literal, row))})" for row in rows]

@@ -158,12 +158,91 @@ def test_a_trigger_on_our_tables_that_is_not_ours_is_refused_whatever_it_calls(
     for name, trigger in HIDDEN.items():
         told = "trigger {} on the table {} is not one of ours".format(name, trigger.split()[3])
         assert told in str(refused.value) and told in str(printed.value)
-        assert told + ", drop it first" in warned
+        cure = "{}: run DROP TRIGGER {} ON {}".format(told, name, trigger.split()[3])
+        assert cure in warned and cure in str(refused.value) and cure in str(printed.value)
         orders.execute("DROP TRIGGER {} ON {}".format(name, trigger.split()[3]))
     assert orders.execute("SELECT is_called FROM calls") == [(False,)]
     with hub:
         insert_as(orders, mallory, "tea")
         assert heard.next().new["item"] == "tea"
+        assert hub.status()["warnings"] == []
+
+
+#: What an owner of our tables made of a stranger's function, and what takes it away.
+CODE = {
+    "rule": (
+        "CREATE RULE noisy AS ON INSERT TO pgevents.watch WHERE hers.evil('a') DO ALSO NOTHING",
+        "DROP RULE noisy ON pgevents.watch",
+    ),
+    "policy": (
+        "CREATE POLICY hers ON pgevents.log USING (hers.evil(topic))",
+        "DROP POLICY hers ON pgevents.log",
+    ),
+    "our default": (
+        "ALTER TABLE pgevents.log ALTER at SET DEFAULT hers.moment()",
+        "ALTER TABLE pgevents.log ALTER COLUMN at SET DEFAULT clock_timestamp()",
+    ),
+    "default": (
+        "ALTER TABLE pgevents.log ALTER context SET DEFAULT hers.moment()::text",
+        "ALTER TABLE pgevents.log ALTER COLUMN context DROP DEFAULT",
+    ),
+    "constraint": (
+        "ALTER TABLE pgevents.log ADD CONSTRAINT hers CHECK (hers.evil(topic))",
+        "ALTER TABLE pgevents.log DROP CONSTRAINT hers",
+    ),
+    "index": (
+        "CREATE INDEX hers ON pgevents.log (hers.evil(topic))",
+        "DROP INDEX pgevents.hers",
+    ),
+}
+
+
+@pytest.fixture
+def evil(orders, mallory):
+    """Functions of a stranger's, which anybody may call."""
+    as_user(
+        orders,
+        mallory,
+        "CREATE SCHEMA hers",
+        "GRANT USAGE ON SCHEMA hers TO PUBLIC",
+        "CREATE FUNCTION hers.evil(text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true'",
+        "CREATE FUNCTION hers.moment() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
+    )
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("kind", CODE)
+def test_what_calls_a_strangers_function_is_named_with_the_statement_that_helps(
+    orders, evil, heard, kind
+):
+    made, cure = CODE[kind]
+    hub = hub_as(orders, "postgres", heard)
+    hub.install()
+    orders.execute(made)
+
+    with hub_as(orders, "postgres", heard, install=False) as running:
+        (warned,) = running.status()["warnings"]
+    with pytest.raises(Denied) as refused:
+        hub.install()
+    with pytest.raises(Exception) as printed:
+        run_printed(orders, "postgres", hub, None)
+    orders.execute(cure)
+
+    for said in (warned, str(refused.value), str(printed.value)):
+        assert "run {}".format(cure) in said
+    assert "pgevents install" not in warned
+    with hub:
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        assert heard.next().new["item"] == "tea"
+        assert hub.status()["warnings"] == []
+
+
+def test_a_view_of_our_tables_may_call_whose_functions_it_likes(orders, evil, heard):
+    hub = hub_as(orders, "postgres", heard)
+    hub.install()
+    orders.execute("CREATE VIEW topics AS SELECT hers.evil(topic) FROM pgevents.log")
+
+    with hub:
         assert hub.status()["warnings"] == []
 
 
@@ -281,8 +360,38 @@ def test_who_may_forge_events_is_said(orders, mallory, server, heard):
 
     with hub_as(orders, program, heard, install=False) as hub:
         (warned,) = hub.status()["warnings"]
+        cure = "REVOKE INSERT ON pgevents.log FROM {}".format(mallory)
+        orders.execute(cure)
+        wait_for(lambda: hub.status()["warnings"] == [])
 
     assert "{} may insert on pgevents.log".format(mallory) in warned
+    assert cure in warned
+
+
+def test_what_was_given_away_is_named_with_the_statement_that_gives_it_back(orders, mallory, heard):
+    run_printed(orders, "postgres", hub_as(orders, "postgres", heard), None)
+    orders.execute(
+        "ALTER TABLE pgevents.dead OWNER TO {0};"
+        " ALTER FUNCTION pgevents.ring() OWNER TO {0}".format(mallory)
+    )
+    cures = [
+        "ALTER TABLE pgevents.dead OWNER TO postgres",
+        "ALTER FUNCTION pgevents.ring() OWNER TO postgres",
+    ]
+
+    warned = " ".join(warnings_of(orders, heard))
+    for cure in cures:
+        orders.execute(cure)
+
+    assert [cure for cure in cures if "run " + cure not in warned] == []
+    assert warnings_of(orders, heard) == []
+
+
+def warnings_of(database, heard):
+    """What a hub that finds all this would warn of."""
+    hub = hub_as(database, "postgres", heard, install=False)
+    hub._backend.missing(None, [])
+    return hub._backend.warnings.all()
 
 
 def test_who_may_takes_given_tables_back(orders, owner, server, heard):
@@ -476,6 +585,7 @@ def test_who_may_become_the_functions_owner_later_is_said_and_refused(
                 hub.install(**again)
 
     assert "REVOKE {} FROM {}".format(runner, mallory) in warned
+    assert "pgevents install" not in warned
     orders.execute("REVOKE {} FROM {}".format(runner, mallory))
     hub.install(owner=runner)
     assert owner_of(orders, "capture_insert") == runner
