@@ -4,7 +4,18 @@ import argparse
 
 from tests import servers
 
-from . import bulk, delivery, groups, latency, libraries, opening, requests, sqlite, writers
+from . import (
+    bulk,
+    delivery,
+    groups,
+    instructions,
+    latency,
+    libraries,
+    opening,
+    requests,
+    sqlite,
+    writers,
+)
 from .report import Report
 from .server import described, running
 
@@ -12,6 +23,7 @@ SUBJECTS = {
     "latency": latency,
     "writers": writers,
     "bulk": bulk,
+    "instructions": instructions,
     "delivery": delivery,
     "sqlite": sqlite,
     "requests": requests,
