@@ -179,6 +179,29 @@ DROP FUNCTION IF EXISTS :"schema".columns(oid, json, boolean);
 -- the size up to which they have told all. The plan must be kept, as planning costs more
 -- than all the rest.
 
+-- The common types, which the functions list by their oids, are PostgreSQL's own and do not
+-- swell: bool to numeric and uuid. Whoever has another one is asked about here, which costs
+-- as much as the rest of a write: do all columns have PostgreSQL's own types, does one swell?
+CREATE OR REPLACE FUNCTION :"schema".rare(relation oid) RETURNS record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    answer record;
+BEGIN
+    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true) AS native,
+           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
+                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
+                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
+                                                OR typtype IN ('c', 'm')
+                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
+                                               ))), false) AS swells
+      INTO answer
+      FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped;
+    RETURN answer;
+END
+$$;
+
 -- SQL for the JSON of a small row r.
 CREATE OR REPLACE FUNCTION :"schema".small_sql(relation oid, wish json, types json) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -206,8 +229,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
-    native boolean;
-    swells boolean;
+    native boolean := true;
+    swells boolean := false;
     quick boolean;
     types json;
 BEGIN
@@ -217,15 +240,13 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
-           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
-                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
-                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
-                                                OR typtype IN ('c', 'm')
-                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
-                                               ))), false)
-      INTO native, swells
-      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
+        AND atttypid <> ALL (
+            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
+            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
+    IF FOUND THEN
+        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
+    END IF;
     quick := native AND TG_NARGS = 0
              AND current_setting('transaction_isolation') LIKE 'read %';
     IF swells THEN
@@ -295,8 +316,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
-    native boolean;
-    swells boolean;
+    native boolean := true;
+    swells boolean := false;
     quick boolean;
     types json;
 BEGIN
@@ -306,15 +327,13 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
-           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
-                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
-                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
-                                                OR typtype IN ('c', 'm')
-                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
-                                               ))), false)
-      INTO native, swells
-      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
+        AND atttypid <> ALL (
+            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
+            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
+    IF FOUND THEN
+        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
+    END IF;
     quick := native AND TG_NARGS = 0
              AND current_setting('transaction_isolation') LIKE 'read %';
     IF swells THEN
@@ -411,8 +430,8 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     wish json := '{}';
     told int := 8000;
-    native boolean;
-    swells boolean;
+    native boolean := true;
+    swells boolean := false;
     quick boolean;
     types json;
 BEGIN
@@ -422,15 +441,13 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
-           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
-                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
-                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
-                                                OR typtype IN ('c', 'm')
-                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
-                                               ))), false)
-      INTO native, swells
-      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
+        AND atttypid <> ALL (
+            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
+            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
+    IF FOUND THEN
+        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
+    END IF;
     quick := native AND TG_NARGS = 0
              AND current_setting('transaction_isolation') LIKE 'read %';
     IF swells THEN
@@ -504,8 +521,8 @@ DECLARE
     pgevents_key text := 'NULL';
     pgevents_new_key json;
     pgevents_types json;
-    pgevents_native boolean;
-    pgevents_swells boolean;
+    pgevents_native boolean := true;
+    pgevents_swells boolean := false;
     pgevents_none text := ' FROM (SELECT) d LEFT JOIN (SELECT ($1).*) r ON false) x';
     pgevents_size int := greatest(CASE WHEN TG_OP <> 'DELETE' THEN pg_column_size(NEW.*) END,
                                   CASE WHEN TG_OP <> 'INSERT' THEN pg_column_size(OLD.*) END);
@@ -516,15 +533,13 @@ BEGIN
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
     END IF;
-    SELECT coalesce(bool_and(atttypid < 16384 OR :"schema".native(atttypid)), true),
-           coalesce(bool_or(attlen = -1 AND atttypid NOT IN (17, 25, 114, 1042, 1043, 1700)
-                            AND EXISTS (SELECT FROM pg_type t WHERE t.oid = atttypid
-                                           AND (typcategory IN ('A', 'V') OR t.oid = 3802
-                                                OR typtype IN ('c', 'm')
-                                                OR typtype = 'd' AND typcategory IN ('C', 'R', 'U')
-                                               ))), false)
-      INTO pgevents_native, pgevents_swells
-      FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped;
+    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
+        AND atttypid <> ALL (
+            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
+            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
+    IF FOUND THEN
+        SELECT * INTO pgevents_native, pgevents_swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
+    END IF;
     IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}' AND pgevents_size <= 250000
        AND pgevents_native AND current_setting('transaction_isolation') LIKE 'read %'
        AND NOT (pgevents_swells

@@ -36,7 +36,7 @@ TRIGGERS = [
     "ring",
 ]
 #: … and those that they call, and some of them a backfill, too.
-HELPERS = ["native", "columns", "types_sql", "careful", "row_sql", "small_sql", "cut"]
+HELPERS = ["native", "columns", "types_sql", "careful", "rare", "row_sql", "small_sql", "cut"]
 
 
 class Stranger(NamedTuple):
