@@ -384,7 +384,7 @@ class Hub:
     # Around calls of listeners.
 
     def around(self, factory: Factory) -> Factory:
-        """Call each listener within a context manager: that of a Flask app, for example.
+        """Call each listener within a context manager: that of a Flask app, for example::
 
             @hub.around
             @contextlib.contextmanager
