@@ -26,11 +26,15 @@ postgres and sqlite, do not see each other.
     database       what a database must be able to do
     delivery       from a row of the log to one call of a listener
     groups         groups: one process of many gets each event
+    settings       how one hub works: what its caller gave
     capture        what is wanted of a database, and that it stays so
     postgres       the room for PostgreSQL
     sqlite         the room for SQLite
     backends       which room a URL or an Engine means
-    hub            the house: where all of it comes together
+    parts          what one hub is made of, all but the threads
+    life           its threads: start, stop, fork, poll
+    status         what hub.status() returns
+    hub            what an application starts, asks and stops
     testing        for the tests of applications
     cli            the command
 """

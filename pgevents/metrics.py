@@ -14,7 +14,11 @@ class Metrics:
     NAMES = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin at 0: the hub is new, or this is a forked child."""
+        self._lock = threading.Lock()  # of the parent's, another thread may have held it
         self.read = 0  # events taken from the log
         self.handled = 0  # events that all their listeners are done with
         self.delivered = 0  # calls of listeners that returned

@@ -53,9 +53,9 @@ def test_the_demo_hears_another_process_and_leaves_nothing_behind():
 
 def test_the_demo_fails_when_what_was_committed_is_not_heard():
     deaf = (
-        "import pgevents.hub, pgevents.cli.demo as demo, pgevents.cli, sys;"
+        "import pgevents.life, pgevents.cli.demo as demo, pgevents.cli, sys;"
         " demo.PATIENCE = 0.1;"
-        " pgevents.hub.Delivery.__call__ = lambda self, events: 0;"
+        " pgevents.life.Delivery.__call__ = lambda self, events: 0;"
         " sys.argv = ['pgevents', 'demo']; pgevents.cli.main()"
     )
     process = subprocess.run(

@@ -98,10 +98,11 @@ def test_without_fork_hooks_the_next_call_notices(orders):
         """
         hub.start()
         reading, writing = os.pipe()
-        saved = hub._notice_fork
-        hub._notice_fork = lambda: None  # the hook does nothing …
+        life = hub._life
+        saved = life.notice_fork
+        life.notice_fork = lambda: None  # the hook does nothing …
         pid = os.fork()
-        hub._notice_fork = saved  # … but the first call does
+        life.notice_fork = saved  # … but the first call does
         if pid == 0:
             hub.start()
             assert hub.wait_ready(20)

@@ -4,5 +4,6 @@ In reading order; each imports only what stands above it:
 
     wanted         what a hub wants captured
     upkeep         sees to it that it is, and stays so
-    housekeeper    the thread that cleans
+    chores         what is done again and again: lost triggers, old rows, old dead letters
+    housekeeper    the thread that does it
 """

@@ -4,7 +4,8 @@ A Session may write to several databases (``binds``, a ``get_bind()`` of its
 own): what is set around writes has to be set where the hub's tables are.
 """
 
-from typing import Any, Callable, Iterable, List, NoReturn
+import json
+from typing import Any, Callable, Dict, Iterable, List, NoReturn
 
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
@@ -14,7 +15,20 @@ from sqlalchemy.orm import Session, scoped_session
 from ..errors import UsageError
 from ..listening.target import Target
 
+CONTEXT_SIZE = 65_536  # bytes of a context; the triggers cut what is longer
+
 _RECIPE = "give the Connection, session.connection(bind_arguments={'mapper': Order})"
+
+
+def context_text(values: Dict[str, Any]) -> str:
+    """Return a context as the triggers store it. Raises UsageError for what they cannot store."""
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a context holds JSON types: {error}") from error
+    if len(text) > CONTEXT_SIZE:
+        raise UsageError(f"a context of {len(text)} bytes: give {CONTEXT_SIZE} at the most")
+    return text
 
 
 def connection_of(bind: Any, database: Any, targets: Iterable[Target]) -> Connection:

@@ -5,6 +5,7 @@ In reading order; each imports only what stands above it:
     source         the thread that reads
     topics         what a hub knows of the tables in its log
     strangers      rows of a newer release, which are skipped
+    intake         what rows become: events, or a gap
     around         context managers around each call of a listener
     call           one call of a listener
     delivery       how plain listeners are called, the next one in spite of errors

@@ -162,7 +162,7 @@ def test_a_row_that_is_written_while_the_reader_passes_over_others_reaches_a_new
     hub = Hub(orders.url, registry)
     hub.watch("orders")
     with hub:
-        reader = hub._source.reader
+        reader = hub._life.source.reader
         skim = reader.skim
 
         def late():

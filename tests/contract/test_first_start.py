@@ -44,7 +44,7 @@ def test_what_another_process_is_installing_is_no_gap(orders, registry, heard, g
         thread.start()
         begun = time.monotonic()
         while time.monotonic() < begun + 2:
-            hub._check_capture()
+            hub._parts.chores.check_capture()
         over.set()
         thread.join()
 

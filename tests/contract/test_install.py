@@ -3,7 +3,7 @@
 import pytest
 
 from pgevents import Hub, Registry, UsageError
-from pgevents import hub as hub_module
+from pgevents.capture import chores
 
 from ..waiting import wait_for
 
@@ -362,7 +362,7 @@ def test_a_running_hub_does_not_wait_for_its_housekeeping_to_notice(orders, hear
     with Hub(orders.url, registry) as hub:
         for statement in change:
             orders.execute(statement)
-        wait_for(lambda: gaps, timeout=hub_module.HOUSEKEEPING / 3)
+        wait_for(lambda: gaps, timeout=chores.HOUSEKEEPING / 3)
         wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
         orders.execute("INSERT INTO orders VALUES (7, 'tea')")
 
@@ -377,10 +377,10 @@ def test_a_table_that_somebody_forgot_before_it_was_made_anew_is_noticed(orders,
 
     with Hub(orders.url, registry):
         orders.execute("DROP TABLE orders")
-        wait_for(lambda: gaps, timeout=hub_module.HOUSEKEEPING / 3)
+        wait_for(lambda: gaps, timeout=chores.HOUSEKEEPING / 3)
         hub_of(orders, table="items").install()
         orders.execute("CREATE TABLE orders (id int PRIMARY KEY)")
-        wait_for(lambda: triggers(orders), timeout=hub_module.HOUSEKEEPING / 3)
+        wait_for(lambda: triggers(orders), timeout=chores.HOUSEKEEPING / 3)
         orders.execute("INSERT INTO orders VALUES (7)")
 
         assert heard.next().key == 7
@@ -414,7 +414,7 @@ def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, hea
 
     with Hub(orders.url, registry) as hub:
         hub_of(orders).uninstall(everything=True)
-        hub._housekeeper.wake()
+        hub._life.housekeeper.wake()
         wait_for(lambda: gaps)
         wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
         orders.execute("INSERT INTO orders (item) VALUES ('tea')")
@@ -435,7 +435,7 @@ def test_a_hub_whose_reader_finds_the_log_gone_tells_and_recovers(orders, heard,
         orders.execute("INSERT INTO orders (item) VALUES ('lost')")
         if again:
             hub_of(orders).install()
-        hub._source.wake()
+        hub._life.source.wake()
         wait_for(lambda: gaps)
         wait_for(lambda: [table["state"] for table in hub.installed()] == ["ok"])
         hub.wait_ready()

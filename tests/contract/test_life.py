@@ -332,7 +332,7 @@ def test_stop_does_not_blame_an_idle_listener_for_a_source_that_takes_long(
 ):
     registry.listen("orders", "after_insert", heard)
     hub = Hub(orders.url, registry).start()
-    monkeypatch.setattr(hub._source, "join", lambda deadline: time.sleep(0.3))
+    monkeypatch.setattr(hub._life.source, "join", lambda deadline: time.sleep(0.3))
 
     left = hub.stop(timeout=0.2)
 

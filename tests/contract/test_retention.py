@@ -36,7 +36,7 @@ def test_rows_that_are_younger_stay(orders, registry, heard):
     with Hub(orders.url, registry, retention=60) as hub:
         insert(orders, "young")
         for _ in range(3):
-            hub._clean()
+            hub._parts.chores.clean()
 
     assert log_size(orders) == 1
 
@@ -148,7 +148,7 @@ def test_a_transaction_that_is_open_for_longer_is_not_cleaned_before_it_is_seen(
         wait_for(lambda: log_size(postgres) == 0)
         slow.commit()
         for _ in range(5):
-            keeper._clean()
+            keeper._parts.chores.clean()
         kept = log_size(postgres)
         away.poll()
         wait_for(lambda: log_size(postgres) == 0)

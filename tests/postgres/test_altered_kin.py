@@ -113,7 +113,7 @@ def test_a_parent_that_gets_a_child_goes_on(orders, registry, heard, gaps):
         orders.execute("INSERT INTO child VALUES (2, 'rye')")
         orders.execute("UPDATE orders SET item = 'tea'")
         events = heard.take(2)
-        hub._housekeeper.wake()
+        hub._life.housekeeper.wake()
         assert hub.drain()
 
     assert sorted(event.new["id"] for event in events) == [1, 2]
@@ -154,7 +154,7 @@ def test_what_does_not_concern_the_capture_is_no_gap(orders, registry, heard, ga
             if "CLUSTER" in statement:
                 orders.execute("CREATE INDEX orders_id ON orders (id)")
             orders.execute(statement)
-        hub._housekeeper.wake()
+        hub._life.housekeeper.wake()
         orders.execute("INSERT INTO orders VALUES (2)")
         heard.next()
         assert hub.drain()

@@ -107,8 +107,8 @@ def live(database, url, heard):
         hub.group("stock").rewind("beginning")
         hub.group("stock").resume()
         hub._backend.heal()
-        hub._check_capture()
-        hub._clean()
+        hub._parts.chores.check_capture()
+        hub._parts.chores.clean()
         assert hub.installed()[0]["state"] == "ok"
     for command in (
         ["status", url],

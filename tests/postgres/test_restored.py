@@ -159,7 +159,7 @@ def test_notes_of_another_cluster_do_not_clean_what_is_new(orders, heard, gaps):
 
     with hub_of(orders, heard, retention=60) as hub:
         insert(orders, "new")
-        hub._clean()
+        hub._parts.chores.clean()
         heard.next()
 
     assert orders.execute("SELECT count(*) FROM pgevents.log") == [(1,)]

@@ -1,0 +1,51 @@
+"""What the rows that a hub reads from its log become: events for plain listeners, or a gap."""
+
+from typing import Callable, List
+
+from ..database.notes import gap_of, noted_topic, without_notes
+from ..events.event import Event, LogRow
+from ..listening.registry import Registry
+from ..metrics import Metrics
+from .strangers import Strangers
+from .topics import Topics
+
+
+class Intake:
+    """Makes events of rows; reports the notes among them; leaves out rows of a newer release."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        topics: Topics,
+        strangers: Strangers,
+        metrics: Metrics,
+        tell: Callable[..., None],
+    ) -> None:
+        self._registry = registry
+        self._topics = topics
+        self._strangers = strangers
+        self._metrics = metrics
+        self._tell = tell
+
+    def events(self, rows: List[LogRow]) -> List[Event]:
+        """Return the events of these rows, in their order."""
+        self._metrics.read += len(rows)
+        notes, rows = without_notes(rows)
+        if notes:
+            self._report(notes)
+        rows = self._strangers.left_out(rows)
+        return list(map(Event, rows, self._topics.shapes_of(rows)))
+
+    def _report(self, notes: List[LogRow]) -> None:
+        """Report those notes that are about tables with plain listeners."""
+        reason = gap_of([row for row in notes if self._listened_to(noted_topic(row))])
+        if reason is not None:
+            self._tell("gap", reason=reason)
+
+    def _listened_to(self, topic: str) -> bool:
+        keys = self._topics.keys(topic)
+        return any(
+            listener.group is None
+            for moment in ("after_truncate", "after_delete")
+            for listener in self._registry.listeners(keys, moment)
+        )
