@@ -132,7 +132,7 @@ class PostgreSQL(Backend):
             return self._capture.unheard(cursor, specs)
 
     def _look_at_rights(self, cursor: Any) -> None:
-        """Warn of rights that somebody has and should not have."""
+        """Warn of rights that somebody has and should not have, and of indexes that are not there."""
         rights = self._capture.rights
         loose = "; ".join(rights.loose(cursor))
         advice = "pgevents install, run by the log's owner, puts that right"
@@ -140,6 +140,8 @@ class PostgreSQL(Backend):
         self.warnings.set("strangers", "; ".join(rights.foreign(cursor)) or None)
         self.warnings.set("denied", "; ".join(rights.broken(cursor)) or None)
         self.warnings.set("writers", "; ".join(rights.writers(cursor)) or None)
+        places = self._capture.places.taken(cursor) + self._capture.places.lacking(cursor)
+        self.warnings.set("places", "; ".join(places) or None)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         return missed_between(former, now)

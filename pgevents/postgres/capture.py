@@ -28,6 +28,7 @@ from ..tables import VERSION, Tables
 from .catalog import find_topic, literal, quoted
 from .functions import Functions
 from .partitions import Trigger, Truncations
+from .places import Places
 from .rights import Rights
 from .session import SAFE_PATH
 from .translation import sentence_of
@@ -55,6 +56,7 @@ class Capture:
         self.bell = bell
         self._truncations = Truncations(tables.schema)
         self.rights = Rights(tables)
+        self.places = Places(tables)
         self._functions_sql = self._script("functions.sql")
         self._functions = Functions(tables.schema, self._functions_sql)
         self._rights_sql = self._script("rights.sql")
@@ -315,6 +317,7 @@ class Capture:
     def _create_log(self, cursor: Any, owner: Optional[str], oids: List[Optional[int]]) -> None:
         if self._sound(cursor, owner):
             return  # another process came first
+        self.places.refuse_taken(cursor)
         installed = self._marked(cursor)
         cursor.execute(self.rights.fresh_sql())
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
