@@ -20,11 +20,11 @@ def backend_for(bind: Any, schema: str, bell: Optional[bool], poll_interval: flo
         raise UsageError(f"a hub is bound to a URL or an Engine, not to {type(bind).__name__}")
     name = bind.dialect.name if isinstance(bind, Engine) else bind.get_backend_name()
     if name == "postgresql":
-        from .postgres.backend import PostgreSQL
+        from .postgres.postgresql import PostgreSQL
 
         return PostgreSQL(bind, schema, bell, poll_interval)
     if name == "sqlite":
-        from .sqlite.backend import SQLite
+        from .sqlite.sqlite import SQLite
 
         return SQLite(bind, schema)
     raise UsageError(f"no backend for {name!r}: write postgresql://… or sqlite:///…")

@@ -12,8 +12,8 @@ import sys
 import time
 
 import pgevents.cli.command
-import pgevents.postgres.backend
-import pgevents.sqlite.backend  # noqa: F401
+import pgevents.postgres.postgresql
+import pgevents.sqlite.sqlite  # noqa: F401
 
 
 def begin(words, environment, out, err, timeout):

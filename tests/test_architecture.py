@@ -185,7 +185,7 @@ def test_a_module_imports_only_what_stands_above_it():
         ("events.kinds", "from . import event"),
         ("tables", "from .hub import Hub"),
         ("sqlite.log", "from ..postgres.log import LogReader"),
-        ("sqlite.catalog", "from .backend import SqliteBackend"),
+        ("sqlite.catalog", "from .sqlite import SQLite"),
         ("hub", "import psycopg2"),
         ("delivery.source", "from blinker import Signal"),
         ("listening.target", "from blinker import Signal"),
@@ -204,7 +204,7 @@ def test_a_violation_is_noticed(name, text):
         ("events.event", "from ..errors import UsageError\nfrom .kinds import Kind"),
         ("listening.registry", "from blinker import Signal"),
         ("sqlite.connection", "import sqlite3"),
-        ("hub", "from .sqlite.backend import SqliteBackend"),
+        ("hub", "from .sqlite.sqlite import SQLite"),
     ],
 )
 def test_what_the_map_allows_is_no_violation(name, text):

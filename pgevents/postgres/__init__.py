@@ -21,7 +21,7 @@ In reading order; each imports only what stands above it:
     obstacles      who is in the way of the bell
     pages          how much of the log is read at once
     log            reading the log: the cursor is a snapshot
-    groups         the log as groups read it
+    grouplog       the log as groups read it
     retention      old log rows go
-    backend        PostgreSQL, as a hub sees it
+    postgresql     PostgreSQL, as a hub sees it
 """

@@ -1,4 +1,4 @@
-"""How much of the log is read at once, measured as it will be read: SQL for log.py and groups.py.
+"""How much of the log is read at once, measured as it will be read: SQL for log.py and grouplog.py.
 
 PostgreSQL stores long values compressed, and 2 MB of one letter takes 23 kB. What
 a compressed JSON will be is known only when it is unpacked, and that takes time:

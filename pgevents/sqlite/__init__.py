@@ -13,7 +13,7 @@ In reading order; each imports only what stands above it:
     capture        installing: the tables, and the triggers
     altering       a migration in the application's own transaction
     log            reading the log, by polling
-    groups         the log as groups read it
+    grouplog       the log as groups read it
     retention      old log rows go
-    backend        SQLite, as a hub sees it
+    sqlite         SQLite, as a hub sees it
 """

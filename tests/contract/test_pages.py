@@ -3,10 +3,10 @@
 import pytest
 import sqlalchemy
 
-import pgevents.postgres.groups
+import pgevents.postgres.grouplog
 import pgevents.postgres.log
 import pgevents.postgres.pages
-import pgevents.sqlite.groups
+import pgevents.sqlite.grouplog
 import pgevents.sqlite.log
 from pgevents import Hub
 
@@ -21,7 +21,7 @@ def sizes(monkeypatch):
     """The bytes of each page that was read, with a page of PAGE bytes."""
     monkeypatch.setattr(pgevents.postgres.pages, "PAGE_BYTES", PAGE)
     monkeypatch.setattr(pgevents.postgres.pages, "UNPACKED", 8 * PAGE)
-    for module in (pgevents.sqlite.log, pgevents.sqlite.groups):
+    for module in (pgevents.sqlite.log, pgevents.sqlite.grouplog):
         monkeypatch.setattr(module, "PAGE_BYTES", PAGE)
     found = []
 
@@ -38,8 +38,8 @@ def sizes(monkeypatch):
     for kind in (
         pgevents.postgres.log.LogReader,
         pgevents.sqlite.log.LogReader,
-        pgevents.postgres.groups.PostgresGroupLog,
-        pgevents.sqlite.groups.SqliteGroupLog,
+        pgevents.postgres.grouplog.PostgresGroupLog,
+        pgevents.sqlite.grouplog.SqliteGroupLog,
     ):
         monkeypatch.setattr(kind, "read", recording(kind.read))
     return found

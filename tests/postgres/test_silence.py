@@ -16,7 +16,7 @@ import pgevents.postgres.watchdog
 from pgevents import Hub, Registry, Unavailable
 from pgevents.postgres.address import Address
 from pgevents.postgres.connection import connect
-from pgevents.postgres.groups import PostgresGroupLog
+from pgevents.postgres.grouplog import PostgresGroupLog
 from pgevents.postgres.session import Session
 from pgevents.postgres.watchdog import Watch
 

@@ -25,7 +25,7 @@ from . import catalog, numbers, retention
 from .altering import altering
 from .capture import Capture
 from .connection import BUSY, autocommits, connect, engine, one_view, path_of, same_file, translated
-from .groups import SqliteGroupLog
+from .grouplog import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
 from .values import decoders, kinds, parse

@@ -24,7 +24,7 @@ from .address import WHERE, Address, is_same
 from .alterations import missed_between
 from .capture import Capture, one_view
 from .connection import connect, engine
-from .groups import PostgresGroupLog
+from .grouplog import PostgresGroupLog
 from .log import LogReader
 from .snapshot import is_before
 from .translation import translated
