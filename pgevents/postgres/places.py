@@ -1,6 +1,6 @@
 """The names of our tables and indexes: what else bears them, and which indexes are not there."""
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from sqlalchemy import Index, Table
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -46,10 +46,11 @@ class Bearer(NamedTuple):
     valid: Optional[bool]
     columns: Optional[List[str]]
 
-    def is_index(self, index: Index) -> bool:
+    def is_index(self, table: Table, index: Index) -> bool:
+        """Tell whether it is this index of this table."""
         return (
             self.kind == "i"
-            and self.table == index.table.fullname
+            and self.table == table.fullname
             and self.columns == [column.name for column in index.columns]
         )
 
@@ -63,10 +64,11 @@ class Places:
     def __init__(self, tables: Tables) -> None:
         self._schema = tables.schema
         self._tables: Dict[str, Table] = {}
-        self._indexes: Dict[str, Index] = {}
+        self._indexes: Dict[str, Tuple[Table, Index]] = {}
         for table in tables.metadata.sorted_tables:
             self._tables[table.name] = table
-            self._indexes.update({str(index.name): index for index in tables.indexes(table)})
+            for index in tables.indexes(table):
+                self._indexes[str(index.name)] = table, index
 
     def taken(self, cursor: Any) -> List[str]:
         """Name what is in the place of a table or an index of ours, and the statement that helps.
@@ -95,11 +97,13 @@ class Places:
         """
         there = {bearer.name: bearer for bearer in self._bearers(cursor)}
         found = []
-        for name, index in self._indexes.items():
-            if index.table.name in there and name not in there:
+        for name, (table, index) in self._indexes.items():
+            if table.name in there and name not in there:
                 cure = _concurrently(index)
                 found.append(f"the index {self._schema}.{name} is not there: run {cure}")
-            elif name in there and there[name].valid is False and there[name].is_index(index):
+            elif (
+                name in there and there[name].valid is False and there[name].is_index(table, index)
+            ):
                 cure = f"REINDEX INDEX CONCURRENTLY {self._schema}.{name}"
                 found.append(f"the index {self._schema}.{name} is not valid: run {cure}")
         return found
@@ -107,7 +111,7 @@ class Places:
     def _is_ours(self, bearer: Bearer) -> bool:
         if bearer.name in self._tables:
             return bearer.kind == "r"
-        return bearer.is_index(self._indexes[bearer.name])
+        return bearer.is_index(*self._indexes[bearer.name])
 
     def _bearers(self, cursor: Any) -> List[Bearer]:
         names = [*self._tables, *self._indexes]

@@ -132,7 +132,7 @@ class PostgreSQL(Backend):
             return self._capture.unheard(cursor, specs)
 
     def _look_at_rights(self, cursor: Any) -> None:
-        """Warn of rights that somebody has and should not have, and of indexes that are not there."""
+        """Warn of rights that somebody should not have, and of indexes that are not there."""
         rights = self._capture.rights
         loose = "; ".join(rights.loose(cursor))
         advice = "pgevents install, run by the log's owner, puts that right"
