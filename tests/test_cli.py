@@ -45,8 +45,8 @@ def test_the_demo_hears_another_process_and_leaves_nothing_behind():
 
     assert (code, err) == (0, "")
     assert "after_update    orders    1  status: 'new' → 'paid'" in out
-    assert "6 changes heard, median latency" in out
-    assert "1 transaction was rolled back: nothing was heard of it." in out
+    assert "6 events received, median latency" in out
+    assert "1 transaction was rolled back: no event came of it." in out
     assert "a mistake" not in out.replace("VALUES ('a mistake'", "")
     assert not os.path.exists(out.splitlines()[0])
 
@@ -68,7 +68,7 @@ def test_the_demo_fails_when_what_was_committed_is_not_heard():
     )
 
     assert process.returncode == 1
-    assert "not heard within" in process.stderr
+    assert "no event within" in process.stderr
     assert "Traceback" not in process.stderr
 
 

@@ -71,7 +71,7 @@ def test_dead_shows_why_and_retry_puts_it_back(mailer):
     assert "poison" in out and "Traceback" in out
     assert " UTC  after_insert" in out
     assert letter["event"]["new"]["item"] == "bad"
-    assert retried[:2] == (0, "1 dead letter of mailer will be handled anew\n")
+    assert retried[:2] == (0, "1 dead letter of mailer will be retried\n")
     assert "nothing" in after
 
 
@@ -82,7 +82,7 @@ def test_retry_names_the_letters_that_there_are_not(mailer):
     assert none == (1, "", "pgevents: mailer has no dead letter 999\n")
     assert some == (
         1,
-        "1 dead letter of mailer will be handled anew\n",
+        "1 dead letter of mailer will be retried\n",
         "pgevents: mailer has no dead letter 999, 998\n",
     )
 

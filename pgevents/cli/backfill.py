@@ -67,9 +67,9 @@ def _bar(console: Console, name: str, looks: Iterator[Dict[str, int]]) -> None:
 
 
 def _lines(_: Console, name: str, looks: Iterator[Dict[str, int]]) -> None:
-    told = -STEP
+    printed = -STEP
     for look in looks:
         done = 100 * look["done"] // look["total"]
-        if done >= told + STEP:
-            told = done
+        if done >= printed + STEP:
+            printed = done
             say(f"{name}: {look['done']:,} of {look['total']:,} rows, {done} %")

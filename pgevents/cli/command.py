@@ -29,7 +29,7 @@ _SECRETS = (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sqlalchemy-pgevents", prog_name="pgevents")
 def pgevents() -> None:
-    """Tell what changes in a PostgreSQL or SQLite database, whoever changes it.
+    """Report which rows of a PostgreSQL or SQLite database change, whoever changes them.
 
     \b
     pgevents demo                                      see it work, without any database
@@ -37,8 +37,8 @@ def pgevents() -> None:
     pgevents tail postgresql://me@host/shop orders     the same on PostgreSQL
     pgevents status postgresql://me@host/shop          what is captured there
 
-    Where URL is asked for, PGEVENTS_URL may hold it instead: what stands on a
-    command line, others can see in the list of processes.
+    Where URL is asked for, PGEVENTS_URL may hold it instead: others can see
+    the command line in the list of processes.
     """
 
 
@@ -63,7 +63,7 @@ for _command in (
 
 
 def run(words: List[str]) -> int:
-    """Run a command and return its exit code. What went wrong is told on stderr."""
+    """Run a command and return its exit code. Errors are printed on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without → must not end a command.

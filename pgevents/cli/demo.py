@@ -1,4 +1,4 @@
-"""``pgevents demo``: changes by another process, heard in this one."""
+"""``pgevents demo``: another process changes rows, and this one receives the events."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from ..listening.target import MOMENTS
 from . import shop
 from .lines import line
 
-PATIENCE = 5.0  # seconds in which a change that was committed has to be heard
+PATIENCE = 5.0  # seconds in which a change that was committed has to arrive
 
 NEXT = """
 On a database of yours:
@@ -29,7 +29,7 @@ On a database of yours:
     pgevents tail sqlite:///path/to/your.db TABLE
     pgevents tail postgresql://user@host/database TABLE
 
-In your program (README.md tells the rest):
+In your program (README.md has the rest):
 
     from pgevents import Hub, listens_for
 
@@ -47,9 +47,9 @@ def demo() -> None:
     """See it work, without a database of yours.
 
     Another process writes to a SQLite file in a temporary folder, and this one
-    hears of it. Takes a few seconds and leaves nothing behind. The milliseconds are those
-    from just before the writer's COMMIT until the listener here was called, so
-    they contain the commit itself.
+    receives the events. The demo takes a few seconds and leaves nothing behind. The
+    milliseconds count from just before the writer's COMMIT until the listener here was
+    called, so they contain the commit itself.
     """
     with tempfile.TemporaryDirectory(prefix="pgevents-demo-") as folder:
         path = os.path.join(folder, "shop.db")
@@ -58,36 +58,40 @@ def demo() -> None:
         connection.close()
         latencies, silent = _listen(path)
     changes, median = len(latencies), statistics.median(latencies)
-    click.secho(f"\n{changes} changes heard, median latency {median:.1f} ms.", bold=True)
-    click.echo(f"{silent} transaction was rolled back: nothing was heard of it.")
+    click.secho(f"\n{changes} events received, median latency {median:.1f} ms.", bold=True)
+    click.echo(f"{silent} transaction was rolled back: no event came of it.")
     click.echo(NEXT)
 
 
 def _listen(path: str) -> Tuple[List[float], int]:
     """Listen while the shop works; return the latencies in ms, and how often it rolled back."""
-    heard: "queue.Queue[Tuple[float, Event]]" = queue.Queue()
+    received: "queue.Queue[Tuple[float, Event]]" = queue.Queue()
     registry = Registry()
-    registry.listen("orders", MOMENTS, lambda event: heard.put((time.time(), event)))
+    registry.listen("orders", MOMENTS, lambda event: received.put((time.time(), event)))
     with Hub(URL.create("sqlite", database=path), registry) as hub:
         # -I: nothing of ours is on its path.
         command = [sys.executable, "-I", shop.__file__, path]
         with subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True) as writer:
             assert writer.stdout is not None
-            click.echo(f"{path}\nwritten by process {writer.pid}, heard by process {os.getpid()}\n")
+            click.echo(
+                f"{path}\nwritten by process {writer.pid}, received by process {os.getpid()}\n"
+            )
             try:
-                result = _follow(writer.stdout, heard)
+                result = _follow(writer.stdout, received)
             finally:
                 writer.kill()
         hub.drain()
-    if not heard.empty():
-        raise click.ClickException(f"heard what was not committed: {heard.get()[1]!r}")
+    if not received.empty():
+        raise click.ClickException(f"received what was not committed: {received.get()[1]!r}")
     if not result[0]:
         raise click.ClickException("the writing process did not write anything")
     return result
 
 
-def _follow(lines: IO[str], heard: "queue.Queue[Tuple[float, Event]]") -> Tuple[List[float], int]:
-    """Show each transaction of the shop, and what was heard of it."""
+def _follow(
+    lines: IO[str], received: "queue.Queue[Tuple[float, Event]]"
+) -> Tuple[List[float], int]:
+    """Show each transaction of the shop, and the events that came of it."""
     latencies, silent = [], 0
     for text in lines:
         done = json.loads(text)
@@ -97,10 +101,10 @@ def _follow(lines: IO[str], heard: "queue.Queue[Tuple[float, Event]]") -> Tuple[
             continue
         for _ in range(done["rows"]):
             try:
-                at, event = heard.get(timeout=PATIENCE)
+                at, event = received.get(timeout=PATIENCE)
             except queue.Empty:
                 raise click.ClickException(
-                    f"not heard within {PATIENCE:.0f} s: {done['sql']}"
+                    f"no event within {PATIENCE:.0f} s: {done['sql']}"
                 ) from None
             latencies.append((at - done["at"]) * 1000)
             click.echo(f"    {latencies[-1]:5.1f} ms  {line(event)}")

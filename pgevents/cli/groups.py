@@ -43,14 +43,14 @@ def named(url: str, schema: str, name: str) -> Iterator[Group]:
 
 
 def belongings(group: Group) -> str:
-    """Say what is lost with a group."""
+    """Return what is lost with a group, in words."""
     waiting, dead = group.lag()[0], len(group.dead_letters())
     return f"{counted(waiting, 'waiting event')} and {counted(dead, 'dead letter')}"
 
 
-def counted(number: int, thing: str) -> str:
-    """Say how many of a thing there are."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 event", "2 events"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 @click.command(cls=options.Command)
@@ -191,8 +191,8 @@ def drop(url: str, group: str, yes: bool, schema: str) -> None:
     """Forget a group, with what waits for it and what it has given up.
 
     For a group whose listeners are gone from the program, for which the log is
-    kept all the same. Its processes have to be stopped before. A listener that
-    names it later begins it anew. Asks before.
+    kept all the same. Stop its processes before. A listener that names the group
+    later begins a new one. The command asks before.
 
     \b
     Examples:

@@ -80,7 +80,7 @@ def _letter(letter: DeadLetter) -> Dict[str, Any]:
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @options.schema
 def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
-    """Let dead letters be handled anew: all of a group, or these.
+    """Retry dead letters: all of a group, or these.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def retry(url: str, group: str, ids: Tuple[int, ...], schema: str) -> None:
     if stay > 0:
         their = "stays: its event is" if stay == 1 else "stay: their events are"
         complaints.append(f"{counted(stay, 'dead letter')} of {group} {their} in the log no more")
-    _report(f"{counted(count, 'dead letter')} of {group} will be handled anew", count, complaints)
+    _report(f"{counted(count, 'dead letter')} of {group} will be retried", count, complaints)
 
 
 @click.command(cls=options.Command)
@@ -123,7 +123,7 @@ def discard(
 ) -> None:
     """Forget dead letters: all of a group, or these.
 
-    Their events are never handled. Asks, unless it is told their numbers. A hub
+    Their events are never handled. The command asks, unless you give numbers. A hub
     does the same by itself with Hub(dead_letter_retention=…).
 
     \b
@@ -171,7 +171,7 @@ def _unknown(group: str, ids: Iterable[int], there: List[int]) -> Iterator[str]:
 
 
 def _report(done: str, count: int, complaints: List[str]) -> None:
-    """Say what was done with how many letters, and raise UsageError if there is to complain."""
+    """Print what was done with how many letters. Raises UsageError for the complaints."""
     if count or not complaints:
         say(done)
     if complaints:

@@ -89,7 +89,7 @@ def watching(command: Function) -> Function:
     @click.option(
         "--no-old",
         is_flag=True,
-        help="Of old rows keep the key alone: the log is smaller, but no event tells what changed.",
+        help="Of old rows keep the key alone: the log is smaller, but no event has what changed.",
     )
     @service
     @schema

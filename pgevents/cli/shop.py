@@ -1,7 +1,7 @@
 """The program that the demo listens to. It knows nothing of pgevents.
 
-Run in a process of its own: ``python shop.py FILE``. It tells on stdout what it
-does: a line of JSON for each transaction, with the time just before its end.
+Run in a process of its own: ``python shop.py FILE``. It reports on
+stdout what it does: a line of JSON for each transaction, with the time just before its end.
 """
 
 import json

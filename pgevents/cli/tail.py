@@ -40,7 +40,7 @@ def tail(
 ) -> None:
     """Show the changes of tables, live.
 
-    Goes on until ctrl-C. Each line has the time, the moment, the table, the key, and what changed.
+    Runs until ctrl-C. Each line has the time, the moment, the table, the key, and what changed.
     Where nobody captures a table yet, its triggers are installed, and the log where there is none.
     They stay; pgevents uninstall removes them.
 
@@ -108,7 +108,7 @@ def _has_log(hub: Hub) -> bool:
 
 
 def _installed(had_log: bool, tables: Tuple[str, ...], service: str, schema: str) -> str:
-    """Say what has been installed, and which command takes it back."""
+    """Print what has been installed, and which command removes it."""
     log = "" if had_log else f"the log {schema}, and "
     options = "" if service == "default" else f" --service {service}"
     options += "" if schema == "pgevents" else f" --schema {schema}"

@@ -61,7 +61,7 @@ def _losses(
     service: str,
     everything: bool,
 ) -> Iterator[str]:
-    """Give a line for each thing that is lost, or kept though one might fear for it."""
+    """Yield a line for whatever is lost, or is kept though the user may not expect it."""
     if ours:
         whom = f"all services: {_services(rows)}" if everything else f"the service {service}"
         yield f"{_tables(ours)}: no longer captured, for {whom}"

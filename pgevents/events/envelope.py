@@ -30,7 +30,7 @@ _FIELDS: Dict[str, Tuple[type, ...]] = {
 
 def parse_fields(text: Any) -> Dict[str, Any]:
     """Read the fields of an event. Raises one of NOT_ONE for what is no event's JSON."""
-    given = {"declared": True, **json.loads(text)}  # 0.1 does not say how the types were known
+    given = {"declared": True, **json.loads(text)}  # 0.1 does not write how the types were known
     for name, kinds in _FIELDS.items():
         _require(type(given[name]) in kinds, name, given[name])  # a bool is no int here
     for name in ("key", "changed"):

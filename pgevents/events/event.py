@@ -1,4 +1,4 @@
-"""A change of one row, as a listener is told it."""
+"""A change of one row, as a listener receives it."""
 
 import datetime
 import json
@@ -20,7 +20,7 @@ class Event:
     """A change of one row. It cannot be changed.
 
     The rows are read from the log's text when they are first asked for: an
-    event that nobody looks into costs next to nothing.
+    event that no listener reads costs next to nothing.
     """
 
     __slots__ = (
@@ -159,7 +159,7 @@ class Event:
 
     @property
     def redelivered(self) -> bool:
-        """True if somebody may have seen the event before."""
+        """True if a listener may have received the event before."""
         return self._redelivered
 
     def load(self, session: Any, entity: Optional[type] = None) -> Any:
@@ -167,8 +167,8 @@ class Event:
 
         Gone is, too, what row-level security hides from the session's role.
 
-        ``entity`` is the mapped class; it may be left out where somebody
-        listens by that class. Reads the database through ``session``, by the
+        ``entity`` is the mapped class; it may be left out where a
+        listener names that class. Reads the database through ``session``, by the
         class's primary key. Raises UsageError without a class, for a class of
         another table, and where the event lacks a column of that key.
         """
@@ -318,7 +318,7 @@ class Event:
 
 
 def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
-    """Say which of these columns the event's table has no more; None where it has them all."""
+    """Return a sentence about the first of these columns that the table has lost, or None."""
     old, new = event._parsed()
     row = old if new is None else new
     if row is None or columns <= row.keys():

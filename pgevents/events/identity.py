@@ -29,7 +29,7 @@ def identity(
 ) -> Tuple[Any, ...]:
     """Return the primary key by which the mapper knows a table's row.
 
-    The mapper says which columns those are and in which order: the database's key may have
+    The mapper has these columns and in which order: the database's key may have
     another order, other columns, or not exist. ``read(column)`` gives the row's value,
     ``bind()`` the Engine, which may translate schemas.
     Raises UsageError where the class is not mapped to the table, or a column is not in the row.

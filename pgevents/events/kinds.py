@@ -94,5 +94,5 @@ def _is_exact(value: Any, kind: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Say what a value is, for an error."""
+    """Describe a value for an error message."""
     return f"{value!r:.60}, a {type(value).__name__}"

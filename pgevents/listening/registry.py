@@ -48,7 +48,7 @@ Where = Union[None, Mapping[Any, Any], Callable[[Event], Any]]
 
 
 class Listener:
-    """A function and what it wants to hear.
+    """A function and the events that it wants.
 
     ``columns`` and the keys of a ``where`` dict are column names here; a hub
     that knows the table checks them.
@@ -78,7 +78,7 @@ class Listener:
         self.target: Optional[Target] = None if target is ANY else as_target(target)
         names = None if columns is None else column_names(self.target, columns)
         if names == []:
-            raise UsageError("columns=[] names no column: leave it out, to hear of every update")
+            raise UsageError("columns=[] names no column: leave it out to receive every update")
         self.columns = None if names is None else frozenset(names)
         self.where = where
         if isinstance(where, Mapping):
@@ -110,7 +110,7 @@ class Listener:
         return blinker.ANY if self.target is None else self.target.key
 
     def column_names(self) -> FrozenSet[str]:
-        """Return all the columns it needs: those it names, and what tells its class's rows."""
+        """Return all the columns it needs: those it names, and its class's discriminator."""
         return self.columns_of_row() | (self.columns or frozenset())
 
     def columns_of_row(self) -> FrozenSet[str]:
@@ -157,7 +157,7 @@ class Listener:
         return self.fn, self.columns, self.batch, self.once, self.group, self.transactional
 
     def _alike(self) -> Any:
-        """Return what it shares with all that say the same, and with few others."""
+        """Return a key that equal listeners share, and few others."""
         try:
             where: Any = self.where
             if isinstance(where, dict):
@@ -170,7 +170,10 @@ class Listener:
         return f"<Listener {self.name} {self.sender}>"
 
     def _value(self, row: Row, column: str) -> Any:
-        """Return what tells a class's row from its siblings'. Raises UsageError without it."""
+        """Return a row's value of the column that makes it one of the class's.
+
+        Raises UsageError for a row without that column.
+        """
         if column not in row:
             raise UsageError(
                 f"{self.name} listens to a class whose rows are known by the column {column!r},"
@@ -252,7 +255,7 @@ class Registry:
         ``after_update``, ``after_delete``, ``after_truncate``, or
         ``after_change`` for the first three; or a list of them.
 
-        ``columns``: hear of an update only when one of these really changed.
+        ``columns``: receive an update only when one of these really changed.
         ``where``: a dict that the row must match (the new one, or the one
         deleted), or a function of the event. ``batch``: call with a list of
         events. ``once``: call for the first event only. ``group``: of all the
@@ -333,7 +336,7 @@ class Registry:
     # For hubs.
 
     def attach(self, hub: Any) -> None:
-        """Tell ``hub`` of each new listener from now on, and of each that leaves.
+        """Report each new listener to ``hub`` from now on, and each that leaves.
 
         ``listener_added(listener, moments)`` before it can get events; what
         it raises keeps the listener out. ``listeners_leave(listeners,

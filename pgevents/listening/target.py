@@ -34,7 +34,7 @@ class Target:
 
     ``schema`` is None where none was given: the database decides which table
     that is. ``entity`` is the mapped class, if it was one; then
-    ``discriminator`` tells its rows from its siblings' in the same table
+    ``discriminator``: how its rows differ from its siblings' in the same table
     (single table inheritance): (column name, identities).
     """
 
@@ -66,7 +66,7 @@ class Target:
 
 
 def as_target(thing: Any) -> Target:
-    """Tell which table somebody means by ``thing``.
+    """Return which table a caller means by ``thing``.
 
     Raises UsageError when it is neither a mapped class, a Table nor a name.
     """
@@ -115,7 +115,7 @@ def _choices() -> str:
 
 
 def _discriminator(mapper: Any) -> Optional[Tuple[str, FrozenSet[Any]]]:
-    """Return what tells a class's rows from its siblings' in one table; None if nothing has to.
+    """Return how a class's rows differ from its siblings' in one table; None if it has no siblings.
 
     Raises UsageError where that is no column of the table: events would be those of all siblings.
     """

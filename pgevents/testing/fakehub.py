@@ -1,4 +1,4 @@
-"""A hub without a database: the test says what changed."""
+"""A hub without a database: the test reports what changed."""
 
 import copy
 import datetime
@@ -26,7 +26,7 @@ Given = Mapping[str, Any]
 class FakeHub:
     """Calls listeners as a Hub does, but at once, in the caller's thread, for invented changes.
 
-    ``registry`` says who listens; without one, those of
+    ``registry`` has the listeners; without one, those of
     ``pgevents.listens_for``. ``schema`` is that of tables named without one:
     "main" where you use SQLite. Listeners with a group are called like the
     others, transactional ones with ``connection``.
@@ -36,7 +36,7 @@ class FakeHub:
     else ``id``. All methods return the events.
 
     What a listener raises is raised to the test, when the others were called,
-    too, after as many attempts as ``retry`` says: one. Raises UsageError for
+    too, after as many attempts as ``retry`` allows: one. Raises UsageError for
     a column that the Table does not have.
     """
 
@@ -69,11 +69,11 @@ class FakeHub:
         return factory
 
     def insert(self, table: Any, *new: Given, context: Any = None) -> List[Event]:
-        """Tell that rows were inserted, in one batch."""
+        """Report that rows were inserted, in one batch."""
         return self._change(table, "insert", [(None, row) for row in new], context)
 
     def update(self, table: Any, old: Given, new: Given, context: Any = None) -> List[Event]:
-        """Tell that a row was updated; ``new`` need not repeat what stays as it was.
+        """Report that a row was updated; ``new`` need not repeat what stays as it was.
 
         An update that changes nothing is no event.
         """
@@ -81,11 +81,11 @@ class FakeHub:
         return self._change(table, "update", [(old, whole)] if whole != old else [], context)
 
     def delete(self, table: Any, *old: Given, context: Any = None) -> List[Event]:
-        """Tell that rows were deleted, in one batch."""
+        """Report that rows were deleted, in one batch."""
         return self._change(table, "delete", [(row, None) for row in old], context)
 
     def truncate(self, table: Any, context: Any = None) -> List[Event]:
-        """Tell that a table was truncated."""
+        """Report that a table was truncated."""
         return self._change(table, "truncate", [(None, None)], context)
 
     def _change(self, table: Any, operation: str, rows: List[Any], context: Any) -> List[Event]:

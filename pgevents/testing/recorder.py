@@ -6,7 +6,7 @@ from typing import Callable, List, TypeVar, Union
 
 from ..events.event import Event
 
-TIMEOUT = 10.0  # seconds in which what was committed has to be heard
+TIMEOUT = 10.0  # seconds in which what was committed has to arrive
 LOOK = 0.01  # seconds between two looks at a condition
 
 Found = TypeVar("Found")
@@ -28,7 +28,7 @@ def wait_until(condition: Callable[[], Found], timeout: float = TIMEOUT) -> Foun
 
 
 class Recorder:
-    """A listener that remembers: register it, then ask for the events, in the order heard.
+    """A listener that remembers: register it, then ask for the events, in the order they came.
 
     As a listener with ``batch`` it remembers the events one by one. The test
     may ask while a hub's threads call it.
@@ -39,23 +39,23 @@ class Recorder:
         self._taken = 0  # how many of them the test has taken
         self._heard = threading.Condition()
 
-    def __call__(self, heard: Union[Event, List[Event]]) -> None:
+    def __call__(self, received: Union[Event, List[Event]]) -> None:
         with self._heard:
-            self._events += heard if isinstance(heard, list) else [heard]
+            self._events += received if isinstance(received, list) else [received]
             self._heard.notify_all()
 
     @property
     def events(self) -> List[Event]:
-        """All that was heard so far."""
+        """All that was received so far."""
         with self._heard:
             return list(self._events)
 
     def wait_for(self, count: int, timeout: float = TIMEOUT) -> List[Event]:
-        """Wait until ``count`` events were heard in all; return all. Raises AssertionError."""
+        """Wait until ``count`` events were received in all; return all. Raises AssertionError."""
         with self._heard:
             if not self._heard.wait_for(lambda: len(self._events) >= count, timeout):
                 raise AssertionError(
-                    f"{len(self._events)} of {count} events were heard within {timeout} s:"
+                    f"{len(self._events)} of {count} events were received within {timeout} s:"
                     f" {self._events}"
                 )
             return list(self._events)
@@ -70,5 +70,5 @@ class Recorder:
         return self.wait_for(self._taken, timeout)[first : self._taken]
 
     def rest(self) -> List[Event]:
-        """Take what was heard and not taken yet, without waiting: drain the hub first."""
+        """Take what was received and not taken yet, without waiting: drain the hub first."""
         return self.take(len(self.events) - self._taken, timeout=0)
