@@ -1,4 +1,4 @@
-"""Tell ordinary synchronous programs that rows in their database changed, whoever changed them.
+"""Report to ordinary synchronous programs that rows in their database changed, whoever did it.
 
     your app       INSERT INTO orders …; COMMIT
     trigger        one row in the log for each changed row; ring the bell if somebody sleeps

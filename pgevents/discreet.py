@@ -1,4 +1,4 @@
-"""Errors as they may stand in a log: without the values of rows that a database tells with them.
+"""Errors as they may stand in a log: without the values of rows that a database adds.
 
 PostgreSQL adds ``DETAIL:  Key (email)=(bob@example.com) already exists.``, SQLAlchemy the
 statement's parameters. A listener's error is logged, and logs go where rows may not.
@@ -29,7 +29,7 @@ def discreet(error: BaseException) -> BaseException:
 
 
 def _text(error: BaseException) -> Optional[str]:
-    """Return what may be said of a database's error; None where all of it may."""
+    """Return the part of a database's error without values; None where all of it is."""
     if isinstance(error, StatementError):
         first = _primary(error.orig) or str(error.args[0] if error.args else "").split("\n")[0]
         kind = "" if error.orig is None else f"({type(error.orig).__name__}) "

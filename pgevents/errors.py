@@ -3,7 +3,7 @@
     PgEventsError
     ├── UsageError          the call was wrong: an unknown moment, column, table … (a ValueError)
     ├── NotInstalled        the log or a trigger is missing, and the hub may not install
-    └── DatabaseError       the database said no, or nothing
+    └── DatabaseError       the database refused, or did not answer
         ├── Unavailable     no connection, or it was lost: trying again may help
         ├── Denied          wrong password, no such user or database, or a right is missing
         └── Unsupported     this server cannot serve: a standby, too old, a transaction pooler

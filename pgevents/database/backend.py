@@ -141,7 +141,7 @@ class Backend:
         return self.missing(None, specs)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
-        """Say what was not captured while a table became another: a sentence for each reason."""
+        """Return what was not captured while a table became another: a sentence for each reason."""
         return [] if former.oid == now.oid else [f"{now.topic} was made anew"]
 
     def lacking(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:

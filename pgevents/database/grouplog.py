@@ -67,7 +67,7 @@ class GroupLog:
     one_writer = False
 
     def place(self) -> Any:
-        """Return what tells this database from another that has taken its place; None: nothing."""
+        """Return what differs in a database that took this one's place; None: nothing is known."""
 
     def transaction(self) -> ContextManager[Connection]:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""

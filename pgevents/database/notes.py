@@ -1,6 +1,6 @@
 """Rows of the log that are no events: a partition of a watched table was truncated.
 
-An event of the table would say too much, since its other rows are still there. So
+An event of the table would report too much, since its other rows are still there. So
 the row has a topic of its own, to which nobody listens; who reads it reports a gap.
 It is a truncation with a new row, which there cannot be otherwise.
 """
@@ -30,7 +30,7 @@ def noted_topic(row: LogRow) -> str:
 
 
 def gap_of(notes: List[LogRow]) -> Optional[str]:
-    """Say what these notes have to say; None if there are none."""
+    """Return the sentence of these notes for a gap; None if there are none."""
     found = {f"{_partition(row)}, a partition of {noted_topic(row)}": None for row in notes}
     if not found:
         return None

@@ -79,11 +79,11 @@ class Reader:
         raise NotImplementedError
 
     def altered(self) -> bool:
-        """Tell, once, that tables may have been altered since the last call."""
+        """Report, once, that tables may have been altered since the last call."""
         return False
 
     def missed(self) -> Optional[str]:
-        """Tell, once, that events were cleaned away before they were read; else None."""
+        """Report, once, that events were cleaned away before they were read; else None."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ class Relation:
 
     ``schema`` and ``name`` as the database has them; ``topic`` is what its
     log rows bear; ``columns`` in order; ``key`` the primary key's. Another
-    ``oid`` under the same name is a table made anew; None: nobody can tell.
+    ``oid`` under the same name is a table created again; None: not known.
     """
 
     def __init__(

@@ -9,13 +9,13 @@ from .relation import Relation
 class Spec:
     """What a service wants captured of a table.
 
-    ``include`` is None for all columns but ``exclude``; ``old`` tells whether old rows are
+    ``include`` is None for all columns but ``exclude``; ``old``: whether old rows are
     kept whole, or only their keys; None: no opinion. ``open``: no opinion about columns, but
     that ``include`` be among them. What nobody has an opinion about is captured whole:
 
         open, nothing else             whole
         open | exclude=["card"]        all but card
-        whole | exclude=["card"]       whole: somebody said so
+        whole | exclude=["card"]       whole: a service asks for it
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Spec:
         if open and include is None:
             include = ()
         excluded = set(exclude)
-        # With include, what is left of it says everything.
+        # With include, what is left of it is complete.
         self.include = None if include is None else tuple(sorted(set(include) - excluded))
         self.exclude = tuple(sorted(excluded)) if include is None else ()
         self.old = old
@@ -61,7 +61,7 @@ class Spec:
         return Spec(self.operations, include, self.exclude, self.old is not False)
 
     def with_key(self, key: Iterable[str]) -> "Spec":
-        """Return the same with these columns in any case: an event has to say which row it was."""
+        """Return the same with these columns in any case: an event has to name its row."""
         include: Optional[Iterable[str]] = self.include
         if include is not None and not self.open:
             include = {*include, *key}
@@ -77,7 +77,7 @@ class Spec:
         ]
 
     def insists_on(self, columns: Iterable[str]) -> Set[str]:
-        """Return those of a table's columns that have to be captured, whoever objects."""
+        """Return the columns that must be captured, whatever other services ask for."""
         return set(self.include or ()) & set(columns) if self.open else set(self.of(columns))
 
     def serves(self, other: "Spec", columns: Iterable[str]) -> bool:
@@ -118,7 +118,7 @@ def is_served(
 ) -> bool:
     """Tell whether what the services want of a table covers a spec.
 
-    With a ``service`` it must have said so itself; without, it is enough that somebody did.
+    With a ``service``, only its own specs count; without, those of all.
     """
     if service is None:
         return union_of(known.values()).serves(spec, columns)

@@ -37,7 +37,7 @@ def connection_of(bind: Any, database: Any, targets: Iterable[Target]) -> Connec
     A Session begins its transaction. ``database`` is the hub's backend: its
     ``looks_the_same(engine)`` judges by the address, its ``is_behind(connection)``
     asks. Of a Session with several binds, ``targets`` are tables whose bind is tried.
-    Raises UsageError where the writes go elsewhere, or nobody can tell.
+    Raises UsageError where the writes go elsewhere, or where that is not known.
     """
     if isinstance(bind, scoped_session):
         bind = bind()

@@ -17,7 +17,7 @@ from .translation import of_another_driver, translated
 
 CONNECT_TIMEOUT = 10.0  # seconds; a server that takes longer is as good as none
 
-#: Unless the URL says otherwise. A peer that vanished is noticed by the
+#: The default; the URL may have another. A peer that vanished is noticed by the
 #: kernel, too, where the reader's own probe does not come to it first.
 _DEFAULTS: Dict[str, Any] = {
     "fallback_application_name": "pgevents",
@@ -40,7 +40,7 @@ WHERE = (
     "SELECT pg_catalog.current_database(),"
     " pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())"
 )
-SAME_START = 0.001  # seconds by which two drivers may tell a server's start differently
+SAME_START = 0.001  # seconds by which two drivers may differ about a server's start
 
 
 class Place(NamedTuple):
@@ -114,7 +114,7 @@ class Address:
         bind = self._bind
         given = _of_url(bind.url if isinstance(bind, Engine) else bind)
         if isinstance(bind, Engine) and bind.dialect.driver in _USED:
-            # In SQLAlchemy 1.4 nothing says that of an Engine but its dialect.
+            # In SQLAlchemy 1.4 only the dialect of an Engine knows that.
             if not getattr(bind.dialect, "is_async", False):
                 given.update(self._used(bind))
         return given

@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalog says of a table: where it is, its columns, its key."""
+"""A table in PostgreSQL's catalog: where it is, its columns, its key."""
 
 import difflib
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple

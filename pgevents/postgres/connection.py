@@ -20,7 +20,7 @@ from .session import FIRST, GIVE_PATH, SAFE_PATH, First, Session, WatchedCursor,
 from .translation import PRIMARY, translated
 from .watchdog import Ask
 
-ASKED = 3.0  # seconds in which a server has to say what a session does
+ASKED = 3.0  # seconds in which a server has to answer what a session does
 POOLER_PATIENCE = 2.0  # seconds in which a notification has to come through a pooler
 
 _AS_STORED = "SET client_encoding = '{}'"
@@ -36,7 +36,7 @@ SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %s
 """
 
 #: Of these sessions, which work: neither waits for its client, to ask or to take an answer.
-#: "disabled" is all that a server says with track_activities off, but for what a session waits
+#: "disabled" is all that a server reports with track_activities off, but for what a session waits
 #: for. The role that a login is given by default may not see the login's own sessions.
 _WORKING = """
 SET LOCAL ROLE NONE;
@@ -84,7 +84,7 @@ def connect(address: Address, **more: str) -> Session:
 
 def _open(address: Address) -> Tuple[Session, First]:
     session: Session = _connected(address, connection_factory=Session)
-    # Until the server has said which process it is: a pooler in between may have told us
+    # Until the server has named its process: a pooler in between may have named
     # another. What waits there for longer than the watchdog does fails.
     session.pid, session.ask = session.info.backend_pid, _asker(address)
     session.cursor_factory = WatchedCursor
@@ -160,7 +160,7 @@ def _working(address: Address, pids: List[int]) -> Optional[Set[int]]:
 def _refuse_transaction_pooler(address: Address) -> None:
     """Raise Unsupported if a pooler stands between that gives each transaction a session.
 
-    The server's process is not the one we were told of, so there is a
+    The server's process is not the one that was named to us, so there is a
     pooler. In session mode it passes on what another session notifies. What
     we would set in another mode would be set for others.
     """
@@ -181,8 +181,8 @@ def _refuse_transaction_pooler(address: Address) -> None:
                 hearing.run("UNLISTEN *", None, CONNECT_TIMEOUT)
                 raise Unsupported(
                     "between us and PostgreSQL stands a pooler in transaction mode, where LISTEN"
-                    " hears nothing: give the hub a direct address, or a pool in session mode."
-                    " Your own connections may stay where they are"
+                    " receives no notification: give the hub a direct address, or a pool in"
+                    " session mode. Your own connections may stay where they are"
                 )
             hearing.sleep(left)
         address.keeps_sessions = True
@@ -231,7 +231,7 @@ class Listening:
 
     @property
     def pid(self) -> int:
-        """The server's process, as we were told when we connected."""
+        """The server's process, as it was named when we connected."""
         return int(self._connection.info.backend_pid)
 
     def connect(self, timeout: float = CONNECT_TIMEOUT, safe: bool = True) -> None:

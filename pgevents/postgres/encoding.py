@@ -17,7 +17,7 @@ from psycopg2.extensions import BYTES, BYTESARRAY, QuotedString, register_type
 #: The server's name → Python's. Not here is what Python does not know (EUC_TW), or
 #: cannot be read by us at all (MULE_INTERNAL): there the server converts.
 _CODECS = {
-    "SQL_ASCII": "utf-8",  # whatever it is; this is told from other things best
+    "SQL_ASCII": "utf-8",  # whatever it is; UTF-8 differs most from anything else
     "EUC_CN": "gb2312",
     "EUC_JIS_2004": "euc_jis_2004",
     "EUC_JP": "euc_jp",
@@ -95,7 +95,7 @@ class Encoding:
 
 def encoding_of(connection: Any) -> Optional[Encoding]:
     """Return the encoding of a connection's database; None where the server is to convert."""
-    # Told when we connected; a pooler may keep it to itself.
+    # The server reports it when we connect; a pooler may not pass it on.
     name = connection.info.parameter_status("server_encoding")
     return None if name == UTF8 else _known(name)
 

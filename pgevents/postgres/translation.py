@@ -13,7 +13,7 @@ from ..errors import DatabaseError, Denied, NotInstalled, PgEventsError, Unavail
 PRIMARY = "Give the address of the primary, or target_session_attrs=read-write"
 
 _NO_TABLE = "42P01"
-#: What a server says, in any language, when a right is missing.
+#: The code of a missing right; the message may be in any language.
 _DENIED = {"42501", "28000", "28P01", "3D000"}
 #: An error while connecting comes without its code, so it is known by its English words alone.
 _DENIED_WORDS = re.compile(
@@ -35,7 +35,7 @@ def translated() -> Iterator[None]:
     except psycopg2.Error as error:
         raise _translation(error) from error
     except SQLAlchemyError as error:
-        # It wraps the driver's errors; what is its own is said of a connection that was lost.
+        # It wraps the driver's errors; its own errors are about a connection that was lost.
         cause = getattr(error, "orig", None)
         if isinstance(cause, psycopg2.Error):
             raise _translation(cause) from error
@@ -50,9 +50,9 @@ def sentence_of(error: psycopg2.Error) -> str:
 
 def of_another_driver(error: Any) -> PgEventsError:
     """Return our error for one of psycopg's or pg8000's, raised while connecting."""
-    told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-    code = getattr(error, "sqlstate", None) or told.get("C", "")
-    return _meaning(code, " ".join(str(told.get("M", error)).split()), True)
+    fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code = getattr(error, "sqlstate", None) or fields.get("C", "")
+    return _meaning(code, " ".join(str(fields.get("M", error)).split()), True)
 
 
 def _translation(error: psycopg2.Error) -> PgEventsError:
@@ -73,4 +73,4 @@ def _meaning(code: str, sentence: str, lost: bool) -> PgEventsError:
         return Unavailable(f"no connection to PostgreSQL: {sentence}")
     if "pg_notification_queue_usage" in sentence or "could not access status" in sentence:
         sentence += " (a known fault of the server: SELECT pg_notification_queue_usage() cures it)"
-    return DatabaseError(f"PostgreSQL says: {sentence}")
+    return DatabaseError(f"PostgreSQL reports: {sentence}")

@@ -27,7 +27,7 @@ from ..threads import Worker
 TICK = 0.5  # seconds between two looks
 LINGER = 10.0  # seconds without a statement after which the thread ends
 
-#: Seconds. Where the kernel does not tell when the last byte came, a large answer
+#: Seconds. Where the kernel does not report when the last byte came, a large answer
 #: on a slow line looks like silence.
 SILENCE = 5.0 if hasattr(socket, "TCP_INFO") else 60.0
 
@@ -161,7 +161,7 @@ def _socket_of(connection: Any) -> Iterator[socket.socket]:
 
 
 def _since_last_byte(connection: Any) -> float:
-    """Return how long ago the kernel received something; infinity where it does not tell."""
+    """Return how long ago the kernel received something; infinity where it does not report it."""
     with contextlib.suppress(AttributeError, OSError, psycopg2.Error, struct.error):
         with _socket_of(connection) as ours:
             found = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)

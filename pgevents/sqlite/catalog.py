@@ -1,4 +1,4 @@
-"""What SQLite's schema says of a table: its columns, its key."""
+"""A table in SQLite's schema: its columns, its key."""
 
 import difflib
 import sqlite3

@@ -47,7 +47,7 @@ def _named_by(url: Any) -> Optional[str]:
 
 def _opened_by(engine: Engine) -> Optional[str]:
     """Return the file, "" for one in memory; None where the Engine cannot be asked now."""
-    # In SQLAlchemy 1.4 nothing says that of an Engine but its dialect.
+    # In SQLAlchemy 1.4 only the dialect of an Engine knows that.
     if getattr(engine.dialect, "is_async", False):
         return None
     pool = engine.pool.recreate()  # not from its own: the application may have taken all
@@ -61,7 +61,7 @@ def _opened_by(engine: Engine) -> Optional[str]:
         pooled.close()
         return str(found[0] or "")
     except Exception:
-        return None  # whatever it is, the hub says it when it connects itself
+        return None  # whatever it is, the hub reports it when it connects itself
     finally:
         pool.dispose()
 
@@ -69,7 +69,7 @@ def _opened_by(engine: Engine) -> Optional[str]:
 def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
     """Return a connection that commits each statement; ``timeout`` is for locks, in seconds.
 
-    The file must exist: a file that went away is not made anew. Raises a
+    The file must exist: a file that went away is not created again. Raises a
     DatabaseError.
     """
     with translated():
@@ -164,12 +164,12 @@ def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) ->
 
 def autocommits(raw: Any) -> bool:
     """Tell whether a connection of sqlite3's commits each statement that is in no transaction."""
-    # Unless told otherwise it begins a transaction before the first statement that writes.
+    # By default it begins a transaction before the first statement that writes.
     return raw.isolation_level is None or getattr(raw, "autocommit", None) is True
 
 
 def identity(path: str) -> Optional[Tuple[int, int]]:
-    """Tell files apart that bear the same name; None if there is none."""
+    """Return what differs between files of the same name; None if there is no file."""
     # stat() only: closing a descriptor of the file would drop SQLite's locks.
     try:
         found = os.stat(path)
@@ -199,4 +199,4 @@ def translation(error: Any) -> Exception:
         return Unsupported(f"SQLite {sqlite3.sqlite_version} cannot serve: {sentence}")
     if "no such table" in sentence:
         return NotInstalled(f"the log is not there: {sentence}")
-    return DatabaseError(f"SQLite says: {sentence}")
+    return DatabaseError(f"SQLite reports: {sentence}")

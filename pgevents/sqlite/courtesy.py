@@ -1,4 +1,4 @@
-"""Writes of ours begin when nobody is in a transaction, where the system tells who is.
+"""Writes of ours begin when nobody is in a transaction, where the system knows who is.
 
 An application's transaction that has read, and then writes, fails at once if another connection
 has written in between, or is about to: SQLite calls it "database is locked", and no timeout
@@ -73,7 +73,7 @@ class Courtesy:
         return shared is not None and _locked(_locks(), shared, _READERS, but=os.getpid())
 
     def _warn(self, now: float) -> None:
-        """Say whose writes may fail because of ours, and for some time afterwards."""
+        """Warn that the application's writes may fail because of ours, and for some time after."""
         if self._vain:
             self._vain_at = now
             self._warnings.set(

@@ -1,8 +1,8 @@
 """Hearing from the kernel that a file is written, so that nobody needs to look all the time.
 
-Linux only, and by ctypes: Python has no module for inotify(7). What it tells
-is a hint. A write is told before the commit that it belongs to can be seen;
-one through a mapping, or on another machine, is not told at all.
+Linux only, and by ctypes: Python has no module for inotify(7). What it
+reports is a hint. A write is reported before its commit can be seen; one through a
+mapping, or on another machine, is not reported at all.
 """
 
 import os
@@ -13,9 +13,9 @@ ENOUGH = 65536  # bytes of news to take at once; a piece is of 16
 
 
 class Inotify:
-    """Tells when one of some files is written.
+    """Reports when one of some files is written.
 
-    ``fd`` is readable when there is something to tell. Raises OSError where
+    ``fd`` is readable when there is something to report. Raises OSError where
     there is no inotify, or none is left (fs.inotify.max_user_instances).
     """
 
@@ -54,5 +54,5 @@ class Inotify:
             return False
 
     def close(self) -> None:
-        """Hear no more. In a forked child, the parent goes on hearing."""
+        """Close it. In a forked child, the parent's goes on."""
         os.close(self.fd)

@@ -1,6 +1,6 @@
-"""Noticing that a table was altered or made anew, so that its rows have other types or another key.
+"""Noticing that a table was altered or created again: its rows have other types or another key.
 
-``PRAGMA schema_version`` tells whether there is anything to look for. A table's
+``PRAGMA schema_version`` shows whether there is anything to look for. A table's
 mark is the statement that makes it; it is shared with whoever decodes rows.
 """
 
