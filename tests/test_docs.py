@@ -4,7 +4,9 @@ import ast
 import inspect
 import pathlib
 import re
+import shlex
 
+import click
 import pytest
 
 from pgevents import Hub, signals
@@ -63,6 +65,15 @@ def long_lines(text):
         for line in prose.splitlines()
         if len(line) > LONGEST and not line.startswith(("|", "    ")) and len(line.split()) > 1
     ]
+
+
+def commands_on(text):
+    """The words of each call of pgevents that a page shows in a shell."""
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["pgevents"]:
+                yield words[1 : words.index(">") if ">" in words else None]
 
 
 def in_code(page):
@@ -126,6 +137,20 @@ def test_the_readme_has_the_commands_that_ci_runs():
 
     assert f"\n    {test}\n" in readme
     assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@names
+def test_the_commands_on_a_page_are_understood(page):
+    for name, *words in commands_on(page.read_text(encoding="utf-8")):
+        assert command.commands[name].make_context(name, words)
+
+
+def test_a_command_that_is_not_understood_is_noticed():
+    (words,) = commands_on("```bash\npgevents tail sqlite:///a.db \\\n  --no-such  # all\n```\n")
+
+    assert words == ["tail", "sqlite:///a.db", "--no-such"]
+    with pytest.raises(click.UsageError):
+        command.commands["tail"].make_context("tail", words[1:])
 
 
 @pytest.mark.parametrize("name", sorted(command.commands))
