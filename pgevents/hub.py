@@ -215,7 +215,8 @@ class Hub:
         database has groups: they go on where they were after ``install()``.
         ``everything`` removes other services' captures, the groups with what
         waits for them and their dead letters, and the log. Raises UsageError
-        while the hub runs.
+        while the hub runs. Hubs that run in other processes leave it so, and warn, until
+        somebody installs again; but one that finds no log makes it again: stop it before.
         """
         self._life.notice_fork()
         if self._life.source is not None:

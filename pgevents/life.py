@@ -66,6 +66,7 @@ class Life:
                 if self._reader is not None:
                     self._reader.close()  # start() begins where poll() has stopped
                 self._registry.attach(self)
+                self._parts.upkeep.asked = True
                 start_by = time.monotonic() + timeout if wait else None
                 source = self._launch(self._reader or self._backend.reader(), start_by)
                 self._reader = None
@@ -260,6 +261,7 @@ class Life:
         for listener, _ in self._registry.all():
             _refuse_group(listener)
         self._registry.attach(self)
+        self._parts.upkeep.asked = True
         self._prepare()
         return self._backend.reader()
 

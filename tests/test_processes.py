@@ -91,6 +91,29 @@ def test_after_a_fork_both_processes_hear_everything(orders):
     ]
 
 
+def test_a_hub_that_is_forked_leaves_uninstalled_what_is(orders):
+    code, out, err = run(
+        orders,
+        """
+        registry.listen("orders", "after_insert", print, group="mailer")  # the log stays for it
+        with hub:
+            Hub(url, Registry()).uninstall()
+            reading, writing = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                hub.wait_ready()
+                os.write(writing, " ".join(hub.status()["warnings"]).encode())
+                os._exit(0)
+            os.waitpid(pid, 0)
+            print(os.read(reading, 10000).decode(), [t["table"] for t in hub.installed()])
+        """,
+    )
+
+    assert (code, err.count("Traceback")) == (0, 0)
+    assert "the service 'default' was uninstalled" in out
+    assert out.endswith(" []\n")
+
+
 def test_without_fork_hooks_the_next_call_notices(orders):
     # As under uWSGI, which forks in C.
     code, out, err = run(

@@ -157,6 +157,27 @@ def test_what_waits_for_a_group_of_the_former_release_is_handled_after_the_upgra
     assert items == ["tea", "coffee"]
 
 
+def test_a_table_that_was_uninstalled_is_installed_again_by_the_former_release(orders, heard):
+    Former(orders.url).stop()  # its group is what the log stays for
+    registry = Registry()
+    registry.listen("orders", "after_insert", heard)
+    hub = Hub(orders.url, registry)
+    hub.install()
+    hub.uninstall()
+    between = hub.installed()
+
+    former = Former(orders.url)
+    try:
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        assert wait_until(lambda: former.said("plain") == former.said("group") == ["tea"], TIMEOUT)
+    finally:
+        former.stop()
+
+    assert between == []
+    assert hub.installed()[0]["operations"] == ["insert", "update", "delete"]
+    assert hub.installed()[0]["include"] is None
+
+
 def test_a_hub_of_the_former_release_starts_on_an_upgraded_database(orders, heard):
     registry = Registry()
     registry.listen("orders", "after_change", heard)

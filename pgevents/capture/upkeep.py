@@ -36,6 +36,9 @@ class Upkeep:
         self._tell = tell
         self._gone: Set[str] = set()  # tables that were told to be gone
         self._unfit: Set[str] = set()  # what the last look found to ask for columns that are gone
+        self._uninstalled: Set[str] = set()  # topics that the last look found so
+        #: Somebody starts the hub: what its service has uninstalled is captured again.
+        self.asked = True
         self._known: Dict[str, Relation] = {}  # the tables as we saw them last
 
     def begin(self, deadline: Optional[float] = None) -> None:
@@ -46,10 +49,16 @@ class Upkeep:
         """
         wanted = self.specs.all()
         lacking = self._backend.lacking(wanted)
-        self._see_to(wanted, self._may_install, deadline)
-        self._warn_of(self._backend.missing(None, wanted))
-        if lacking:
-            self._tell("gap", reason="; ".join(lacking))
+        if self.asked:
+            kept, self._uninstalled = wanted, set()
+        else:
+            kept = self._without_uninstalled(wanted)
+        self._see_to(kept, self._may_install, deadline, asked=self.asked)
+        self._warn_of(self._backend.missing(None, kept))
+        self.asked = False
+        missed = lacking + self._note_uninstalled(wanted, kept)
+        if missed:
+            self._tell("gap", reason="; ".join(missed))
         self._known = {relation.topic: relation for relation, _ in wanted}
         for listener, _ in self._registry.all():
             if listener.target is not None:
@@ -75,17 +84,18 @@ class Upkeep:
         for sentence in sorted(self._unfit - unfit):
             logger.warning("%s", sentence)
         missing = self._backend.missing(None, wanted)
+        kept = self._without_uninstalled(wanted) if missing else wanted
         # Table by table: one that is lost from now on is for the next call to report.
-        lost = [one for one in wanted if self._backend.missing(None, [one])] if missing else []
+        lost = [one for one in kept if self._backend.missing(None, [one])] if missing else []
         unheard = self._backend.unheard(lost) if lost else []
         # Another process may have brought the triggers back: we missed as much.
-        missed = self._missed(wanted)
+        missed = self._missed(wanted) + self._note_uninstalled(wanted, kept)
         if unheard or missed:
             self._tell("gap", reason="; ".join(missed + unheard))
         if lost:
-            self._see_to(lost, self._may_install)
+            self._see_to(lost, self._may_install, asked=False)
         if missing:
-            missing = self._backend.missing(None, wanted)
+            missing = self._backend.missing(None, kept)
         self._warn_of(missing)
 
     def _see_to(
@@ -94,10 +104,11 @@ class Upkeep:
         install: bool,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
+        asked: bool = True,
     ) -> None:
         """See to it that this is captured; say what is captured although it was left out."""
         if install:
-            self._backend.install(self._service, wanted, deadline, owner)
+            self._backend.install(self._service, wanted, deadline, owner, asked)
         else:
             unheard = self._backend.unheard(wanted)
             if unheard:
@@ -107,6 +118,38 @@ class Upkeep:
 
     def _warn_of(self, missing: List[str]) -> None:
         self._backend.warnings.set("capture", "; ".join(missing) or None)
+
+    def _without_uninstalled(self, wanted: Specs) -> Specs:
+        """Return what nobody has uninstalled: the rest is to stay so."""
+        uninstalled = {*self._backend.uninstalled(self._service, wanted)}
+        return [one for one in wanted if one[0].topic not in uninstalled]
+
+    def _note_uninstalled(self, wanted: Specs, kept: Specs) -> List[str]:
+        """Warn of what is not kept; say what was missed by it since the last call."""
+        labels = {relation.topic: relation.label for relation, _ in wanted}
+        captured = {relation.topic for relation, _ in kept}
+        former, self._uninstalled = self._uninstalled, {*labels} - captured
+        lost, back = self._uninstalled - former, former & captured
+
+        def named(topics: Set[str]) -> str:
+            return ", ".join(labels[topic] for topic in sorted(topics))
+
+        sentence = (
+            f"the service {self._service!r} was uninstalled, so this hub leaves"
+            f" {named(self._uninstalled)} uncaptured until somebody installs again:"
+            " `pgevents install`, hub.install(), or a hub that starts"
+        )
+        if lost:
+            self._backend.warnings.set("uninstalled", None)  # more of it is logged again
+        self._backend.warnings.set("uninstalled", sentence if self._uninstalled else None)
+        missed = []
+        if lost:
+            missed.append(
+                f"the service {self._service!r} was uninstalled: {named(lost)} is not captured"
+            )
+        if back:
+            missed.append(f"{named(back)} was uninstalled for a while, and is captured again")
+        return missed
 
     def _missed(self, wanted: Specs) -> List[str]:
         """Say what the tables that changed since the last call did not report."""

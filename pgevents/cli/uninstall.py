@@ -26,8 +26,11 @@ def uninstall(url: str, everything: bool, yes: bool, service: str, schema: str) 
     Removes the triggers that no other service needs; when no service is left,
     the log too, and with it the events that nobody has read yet. While there
     are groups, they and the log stay, unless --everything is given. Tells what
-    is lost, and asks before. Stop the service's hubs first: one that runs
-    notices, and brings its triggers back.
+    is lost, and asks before.
+
+    Where the log stays, hubs of the service that run notice, warn, and leave
+    the tables alone until somebody installs again. Where the log goes, stop
+    them first: one that runs makes it again.
 
     \b
     Examples:

@@ -107,10 +107,12 @@ class Backend:
         specs: List[Tuple[Relation, Spec]],
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
+        asked: bool = True,
     ) -> None:
         """Create what is missing, replace what is outdated, and touch nothing that is current.
 
         ``owner`` is a role that is to own what runs in the writers' transactions.
+        Unless somebody has ``asked`` for it, what the service has uninstalled stays so.
         Raises Unavailable, which names it, when a lock has not come until
         ``deadline`` (``time.monotonic()``).
         """
@@ -151,8 +153,13 @@ class Backend:
     def uninstall(self, service: str, everything: bool) -> None:
         """Remove what no other service wants; with ``everything`` all.
 
-        The log goes with the last service, unless there are groups.
+        The log goes with the last service, unless there are groups. Where it stays, a mark
+        says what was uninstalled.
         """
+        raise NotImplementedError
+
+    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
+        """Return the topics of the tables that a service has uninstalled, and no other serves."""
         raise NotImplementedError
 
     def installed(self) -> List[Dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a service wants captured of a table, and what serves several services."""
 
+import json
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from ..listening.target import OPERATIONS
@@ -105,9 +106,15 @@ class Spec:
         return f"Spec({self.as_dict()})"
 
 
+#: What stays written down of a service that was uninstalled, so that its running hubs know.
+#: To a union it adds nothing, in release 0.1 too.
+NOTHING = Spec(operations=(), old=None, open=True)
+UNINSTALLED = json.dumps(NOTHING.as_dict(), sort_keys=True)  # the same, in a row of ``watch``
+
+
 def union_of(specs: Iterable[Spec]) -> Spec:
     """Return what is captured to serve them all; nothing, if there are none."""
-    union = Spec(operations=(), old=None, open=True)
+    union = NOTHING
     for spec in specs:
         union |= spec
     return union.settled()
@@ -127,3 +134,16 @@ def is_served(
 
 #: What is wanted of each of some tables.
 Specs = List[Tuple[Relation, Spec]]
+
+
+def uninstalled(service: str, specs: Specs, watched: Dict[str, Dict[str, Spec]]) -> List[str]:
+    """Return the topics of tables of which a service wants nothing any more, and no other serves.
+
+    ``watched`` is topic → service → spec, as it is written down.
+    """
+    known = [(watched.get(relation.topic, {}), relation, spec) for relation, spec in specs]
+    return [
+        relation.topic
+        for said, relation, spec in known
+        if said.get(service) == NOTHING and not is_served(spec, relation.columns, said)
+    ]

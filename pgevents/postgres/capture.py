@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..database.relation import Relation
-from ..database.spec import Spec, Specs, is_served, union_of
+from ..database.spec import NOTHING, UNINSTALLED, Spec, Specs, is_served, uninstalled, union_of
 from ..errors import Denied, Unavailable
 from ..retry import Backoff
 from ..tables import VERSION, Tables
@@ -123,6 +123,8 @@ class Capture:
         for topic, known in sorted(self._watched(cursor).items()):
             relation = find_topic(cursor, topic)
             union = union_of(known.values())
+            if not union.operations:
+                continue
             current = (
                 log_current
                 and relation is not None
@@ -134,7 +136,7 @@ class Capture:
                 {
                     "table": topic if relation is None else relation.label,
                     **union.as_dict(),
-                    "services": sorted(known),
+                    "services": sorted(name for name, spec in known.items() if spec != NOTHING),
                     "state": "denied" if broken and state != "gone" else state,
                 }
             )
@@ -145,6 +147,10 @@ class Capture:
         watched = self._watched(cursor) if self._exists(cursor) else {}
         return watched.get(topic, {})
 
+    def uninstalled(self, cursor: Any, service: str, specs: Specs) -> List[str]:
+        """Return the topics of the tables that a service has uninstalled, and no other serves."""
+        return uninstalled(service, specs, self._watched(cursor) if self._exists(cursor) else {})
+
     # Changing.
 
     def install(
@@ -154,12 +160,14 @@ class Capture:
         specs: Specs,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
+        asked: bool = True,
     ) -> None:
         """Create and replace what is missing, until ``deadline`` if there is one.
 
         With ``owner`` the functions run with that role's rights, which is made if it is not
-        there. Raises Denied without the rights, or where somebody else has put something in
-        our place; Unavailable without a lock.
+        there. Unless ``asked``, what the service has uninstalled stays so. Raises Denied
+        without the rights, or where somebody else has put something in our place;
+        Unavailable without a lock.
         """
         with connection.cursor() as cursor, self.advised(cursor, "may not install"):
             oids = [relation.oid for relation, _ in specs]
@@ -174,7 +182,7 @@ class Capture:
                         self._retry(
                             cursor,
                             relation.topic,
-                            lambda: self._watch(cursor, service, relation, spec),
+                            lambda: self._watch(cursor, service, relation, spec, asked),
                             deadline,
                         )
                     self._note_truncations(cursor, relation, deadline)
@@ -354,8 +362,9 @@ class Capture:
         """Drop the log, but not, unless ``everything`` goes, what somebody still needs."""
         # A group's place, and what waits for it, are worth more than a tidy schema.
         cursor.execute(
-            f"SELECT EXISTS (SELECT FROM {self.tables.name('watch')})"
-            f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
+            f"SELECT EXISTS (SELECT FROM {self.tables.name('watch')} WHERE wish <> %s)"
+            f" OR EXISTS (SELECT FROM {self.tables.name('groups')})",
+            (UNINSTALLED,),
         )
         if cursor.fetchone()[0] and not everything:
             return
@@ -409,19 +418,24 @@ class Capture:
             found.setdefault(topic, {})[service] = Spec(**json.loads(spec))
         return found
 
-    def _watch(self, cursor: Any, service: str, relation: Relation, spec: Spec) -> None:
+    def _watch(
+        self, cursor: Any, service: str, relation: Relation, spec: Spec, asked: bool
+    ) -> None:
         """Write the spec down, in union with the service's former one, and make the triggers."""
         former = self._watched(cursor).get(relation.topic, {}).get(service)
-        # In union: a web process and a worker of the same service may each
-        # know only some of its listeners.
-        cursor.execute(self._watch_sql(service, relation.topic, former | spec if former else spec))
+        if asked or former != NOTHING:
+            # In union: a web process and a worker of the same service may each
+            # know only some of its listeners.
+            spec = former | spec if former else spec
+            cursor.execute(self._watch_sql(service, relation.topic, spec))
         self._apply(cursor, relation)
 
     def _unwatch(self, cursor: Any, services: List[str], topic: str) -> None:
         """Take the specs of services back, and with them what nobody else wants."""
         cursor.execute(
-            f"DELETE FROM {self.tables.name('watch')} WHERE relation = %s AND service = ANY (%s)",
-            (topic, services),
+            f"UPDATE {self.tables.name('watch')} SET wish = %s"
+            " WHERE relation = %s AND service = ANY (%s)",
+            (UNINSTALLED, topic, services),
         )
         relation = find_topic(cursor, topic)
         if relation is not None:
@@ -554,9 +568,10 @@ class Capture:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""
         watch = self.tables.name("watch")
         cursor.execute(
-            f"DELETE FROM {watch} w WHERE NOT EXISTS (SELECT FROM pg_class c"
+            f"DELETE FROM {watch} w WHERE wish <> %s AND NOT EXISTS (SELECT FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname || '.' || c.relname = w.relation AND c.relkind IN ('r', 'p'))"
+            " WHERE n.nspname || '.' || c.relname = w.relation AND c.relkind IN ('r', 'p'))",
+            (UNINSTALLED,),
         )
         cursor.execute(
             "SELECT DISTINCT n.nspname || '.' || c.relname FROM pg_trigger t"
@@ -564,8 +579,9 @@ class Capture:
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(%s)"
             " AND p.proname LIKE 'capture%%'"
-            f" AND n.nspname || '.' || c.relname NOT IN (SELECT relation FROM {watch})",
-            (self.schema,),
+            " AND n.nspname || '.' || c.relname NOT IN"
+            f" (SELECT relation FROM {watch} WHERE wish <> %s)",
+            (self.schema, UNINSTALLED),
         )
         for (topic,) in cursor.fetchall():
             relation = find_topic(cursor, topic)

@@ -106,9 +106,10 @@ class PostgreSQL(Backend):
         specs: List[Tuple[Relation, Spec]],
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
+        asked: bool = True,
     ) -> None:
         with self.connection() as connection:
-            self._capture.install(connection, service, specs, deadline, owner)
+            self._capture.install(connection, service, specs, deadline, owner, asked)
 
     def install_sql(
         self,
@@ -149,6 +150,10 @@ class PostgreSQL(Backend):
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
+
+    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
+        with self._cursor() as cursor:
+            return self._capture.uninstalled(cursor, service, specs)
 
     def installed(self) -> List[Dict[str, Any]]:
         with self._cursor() as cursor, one_view(cursor):

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..database.relation import Relation
-from ..database.spec import Spec, Specs, is_served, union_of
+from ..database.spec import NOTHING, UNINSTALLED, Spec, Specs, is_served, uninstalled, union_of
 from ..tables import Tables
 from .catalog import SCHEMA, find_topic, quoted
 from .connection import writing
@@ -94,20 +94,25 @@ class Capture:
         for topic, known in sorted(self._watched(connection).items()):
             relation = find_topic(connection, topic)
             union = union_of(known.values())
+            if not union.operations:
+                continue
             if relation is None:
                 name, state = topic, "gone"
             else:
                 name = relation.label
                 current = not self._gone(connection) and self._current(connection, relation, union)
                 state = "ok" if current else "outdated"
-            result.append(
-                {"table": name, **union.as_dict(), "services": sorted(known), "state": state}
-            )
+            services = sorted(name for name, spec in known.items() if spec != NOTHING)
+            result.append({"table": name, **union.as_dict(), "services": services, "state": state})
         return result
 
     def watched(self, connection: Any, topic: str) -> Dict[str, Spec]:
         """Return what each service wants captured of a table."""
         return self._watched(connection).get(topic, {})
+
+    def uninstalled(self, connection: Any, service: str, specs: Specs) -> List[str]:
+        """Return the topics of the tables that a service has uninstalled, and no other serves."""
+        return uninstalled(service, specs, self._watched(connection))
 
     def install(
         self,
@@ -115,8 +120,12 @@ class Capture:
         service: str,
         specs: Specs,
         deadline: Optional[float] = None,
+        asked: bool = True,
     ) -> None:
-        """Create and replace what is missing; wait for other writers until ``deadline``."""
+        """Create and replace what is missing; wait for other writers until ``deadline``.
+
+        Unless ``asked``, what the service has uninstalled stays so.
+        """
         if not self.missing(connection, service, specs) and self._indexed(connection):
             return
         with writing(connection, deadline):
@@ -125,10 +134,11 @@ class Capture:
             altered = self._altered(connection)
             for relation, spec in specs:
                 former = self._watched(connection).get(relation.topic, {}).get(service)
-                # In union: a web process and a worker of the same service may
-                # each know only some of its listeners.
-                spec = former | spec if former else spec
-                connection.execute(self._watch_sql(service, relation.topic, spec))
+                if asked or former != NOTHING:
+                    # In union: a web process and a worker of the same service may
+                    # each know only some of its listeners.
+                    spec = former | spec if former else spec
+                    connection.execute(self._watch_sql(service, relation.topic, spec))
                 if relation.topic not in altered:
                     self._apply(connection, relation)
             self._remove_orphans(connection)
@@ -147,7 +157,10 @@ class Capture:
                 for topic, known in self._watched(connection).items()
                 if everything or service in known
             ]
-            connection.execute(f"DELETE FROM {watch} WHERE service = ? OR ?", (service, everything))
+            connection.execute(
+                f"UPDATE {watch} SET wish = ? WHERE service = ? OR ?",
+                (UNINSTALLED, service, everything),
+            )
             for topic in topics:
                 relation = find_topic(connection, topic)
                 if relation is not None:
@@ -155,8 +168,9 @@ class Capture:
             self._remove_orphans(connection)
             # A group's place, and what waits for it, are worth more than a tidy file.
             needed = connection.execute(
-                f"SELECT EXISTS (SELECT 1 FROM {watch})"
-                f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})"
+                f"SELECT EXISTS (SELECT 1 FROM {watch} WHERE wish <> ?)"
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})",
+                (UNINSTALLED,),
             ).fetchone()[0]
             if everything or not needed:
                 for table in self.tables.metadata.sorted_tables:
@@ -349,8 +363,12 @@ class Capture:
         for topic in watched:
             if find_topic(connection, topic) is None:
                 connection.execute(
-                    f"DELETE FROM {self.tables.name('watch')} WHERE relation = ?", (topic,)
+                    f"DELETE FROM {self.tables.name('watch')} WHERE relation = ? AND wish <> ?",
+                    (topic, UNINSTALLED),
                 )
+        captured = {
+            topic for topic, known in watched.items() if union_of(known.values()).operations
+        }
         used: Set[str] = set()
         for name, table, text in _all_triggers(connection):
             # A renamed table takes its triggers along, under their old names.
@@ -359,7 +377,7 @@ class Capture:
             )
             if not self._triggers.is_ours(text) or self._triggers.is_view(table):
                 continue
-            if named and f"{SCHEMA}.{table}" in watched:
+            if named and f"{SCHEMA}.{table}" in captured:
                 used.update(self._triggers.views_in(text))
             else:
                 logger.info("taking the trigger %s from %s, which nobody watches", name, table)

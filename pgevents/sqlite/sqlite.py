@@ -87,10 +87,11 @@ class SQLite(Backend):
         specs: List[Tuple[Relation, Spec]],
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
+        asked: bool = True,
     ) -> None:
         _refuse_roles(owner=owner)
         with self.connection() as connection:
-            self._capture.install(connection, service, specs, deadline)
+            self._capture.install(connection, service, specs, deadline, asked)
             numbers.heal(connection, self.tables, deadline)
 
     def install_sql(
@@ -116,6 +117,10 @@ class SQLite(Backend):
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
+
+    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
+        with self.connection() as connection:
+            return self._capture.uninstalled(connection, service, specs)
 
     def installed(self) -> List[Dict[str, Any]]:
         with self.connection() as connection, one_view(connection):
