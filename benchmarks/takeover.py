@@ -5,7 +5,7 @@ import statistics
 import time
 from typing import Any, List
 
-from pgevents.groups.runner import LEASE
+from pgevents.groups.options import LEASE
 
 from .backlog import Backlog, PostgresBacklog, SqliteBacklog
 from .members import Member, first

@@ -6,6 +6,8 @@ from typing import Any, Callable
 
 import pgevents
 from pgevents.groups.ledger import Ledger
+from pgevents.groups.options import Options
+from pgevents.groups.settlement import Settlement
 
 from .backlog import Backlog, PostgresBacklog, SqliteBacklog
 from .members import GROUP
@@ -46,8 +48,8 @@ def _rate(backlog: Backlog, waiting: int) -> float:
     backlog.refill(CLAIMS + 1)
     hub = pgevents.Hub(backlog.url, pgevents.Registry())
     ledger = hub._groups.ledger()
-    _let_wait(ledger, waiting)
-    ledger.pause(GROUP, False)
+    _let_wait(hub, waiting)
+    ledger.groups.pause(GROUP, False)
     claim = _claimer(ledger)
     claim()
     began = time.perf_counter()
@@ -58,25 +60,28 @@ def _rate(backlog: Backlog, waiting: int) -> float:
     return rate
 
 
-def _let_wait(ledger: Ledger, number: int) -> None:
+def _let_wait(hub: pgevents.Hub, number: int) -> None:
     """Write so many leases that wait for an hour, as events do that have failed."""
     rows = [{"seqs": str(n), "due": time.time() + 3600 + n} for n in range(number)]
-    insert = ledger._leases.insert().values(group_name=GROUP, attempt=2, renewed=time.time())
-    with ledger.transaction() as connection:
+    insert = hub._backend.tables.leases.insert().values(
+        group_name=GROUP, attempt=2, renewed=time.time()
+    )
+    with hub._groups.ledger().log.transaction() as connection:
         if rows:
             connection.execute(insert, rows)
 
 
 def _claimer(ledger: Ledger) -> Callable[[], None]:
-    found = ledger.group(GROUP)
+    found = ledger.groups.described(GROUP)
     assert found is not None
     topics = sorted(found["definition"]["topics"])
     definition = json.dumps(found["definition"], ensure_ascii=False)
-    options = pgevents.groups.runner.Options(ordered=False, batch_size=1)
+    options = Options(ordered=False, batch_size=1)
+    done = Settlement([], [], keep=False, attempt=1, done=1)
 
     def claim() -> None:
-        claimed = ledger.claim(GROUP, definition, "bench:1:1", topics, options)
+        claimed = ledger.claims.claim(GROUP, definition, "bench:1:1", topics, options)
         assert claimed.work is not None
-        ledger.settle(GROUP, claimed.work, [], [], False)
+        ledger.settle(GROUP, claimed.work, done)
 
     return claim

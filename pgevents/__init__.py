@@ -50,7 +50,8 @@ from .errors import (
 )
 from .events.event import Event
 from .events.values import Row
-from .groups.group import DeadLetter, Group
+from .groups.dead_letters import DeadLetter
+from .groups.group import Group
 from .hub import Hub
 from .listening.registry import Registry, contains, listen, listens_for, remove
 from .listening.sqlalchemy_events import changes

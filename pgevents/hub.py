@@ -253,7 +253,7 @@ class Hub:
 
     def groups(self) -> List[Group]:
         """Return all groups in the database. Raises NotInstalled where there is no log."""
-        return [Group(name, self._groups) for name in self._groups.names()]
+        return self._groups.all()
 
     # Around calls of listeners.
 

@@ -12,7 +12,7 @@ from .delivery.delivery import Delivery
 from .delivery.intake import Intake
 from .delivery.strangers import Strangers
 from .delivery.topics import Topics
-from .groups.group import Groups
+from .groups.groups import Groups
 from .listening.registry import Registry
 from .metrics import Metrics
 from .settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from pgevents import Hub, signals
 from pgevents.cli.command import pgevents as command
-from pgevents.groups.runner import OPTIONS
+from pgevents.groups.options import NAMES as OPTIONS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pgevents import Hub, Registry
-from pgevents.groups.ledger import OWNER_SILENT
+from pgevents.groups.lease_rows import OWNER_SILENT
 
 from .waiting import wait_for
 

@@ -3,7 +3,7 @@
 import logging
 
 from ..database.backend import Backend
-from ..groups.group import Groups
+from ..groups.groups import Groups
 from ..settings import Settings
 from .upkeep import Upkeep
 

@@ -7,7 +7,8 @@ import click
 
 from ..errors import UsageError
 from ..events.event import Event
-from ..groups.group import DeadLetter, Group
+from ..groups.dead_letters import DeadLetter
+from ..groups.group import Group
 from . import options
 from .groups import counted, hub_of, named
 from .say import ask, say, say_lines

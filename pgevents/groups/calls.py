@@ -1,125 +1,133 @@
-"""How a group's listeners are called for what is leased; the thread that does it is the runner."""
+"""How a group's listeners are called for rows of a lease; the consumer's thread does it."""
 
 import time
-import traceback
-from typing import Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
+from typing import Callable, Dict, List, NoReturn, Optional, Set, Tuple, Union
 
 from sqlalchemy.engine import Connection
 
-from ..database.grouplog import plain_row
+from ..database.grouplog import GroupLog, plain_row
 from ..delivery.around import Around
 from ..delivery.call import call
 from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import PgEventsError, Unavailable, UsageError
-from ..events.event import Event, LogRow, without_values
+from ..events.event import Event, LogRow
 from ..listening.registry import Listener
 from ..metrics import GroupMetrics
-from ..retry import Backoff
-from .ledger import Failure, Ledger
+from .failure import Failures
+from .lease import Handled, Lease
 
 SLICE = 0.1  # seconds of a transaction, after which what is handled is committed
 
 ENDED = " (the database ended the session while the listener ran)"
 
-Batches = Dict[Listener, List[Tuple[LogRow, Event]]]
-
 
 class Ended(Exception):
     """What was written in a transaction is gone: its session ended, or it has to be taken back.
 
-    ``handled`` rows had been handled in it. ``failures`` are its attempts that
-    failed, none if no listener is to blame.
+    ``handled`` rows had been handled in it.
     """
 
-    def __init__(self, handled: int, failures: Iterable[Failure] = ()) -> None:
+    def __init__(self, handled: int) -> None:
         super().__init__(handled)
         self.handled = handled
-        self.failures = list(failures)
 
 
 class NotBegun(Exception):
     """A transaction ended before a listener was called."""
 
 
+class Batches:
+    """What listeners with ``batch=True`` are to be called with, when all rows are looked at."""
+
+    def __init__(self) -> None:
+        self.of: Dict[Listener, List[Tuple[LogRow, Event]]] = {}
+        self.rows: Dict[int, LogRow] = {}  # that are in any, by position
+
+    def add(self, listener: Listener, row: LogRow, event: Event) -> None:
+        self.of.setdefault(listener, []).append((row, event))
+        self.rows[row[0]] = row
+
+
 class Calls:
     """Calls the listeners of one group.
 
-    ``goes_on()`` is asked before each event: False ends the calls, an
-    exception goes through. ``finished()`` is called after each event that
-    need not be handled again.
+    ``stopping()`` is asked before each event: when it says so, none is begun any more.
     """
 
     def __init__(
         self,
         group: str,
-        max_attempts: int,
-        backoff: Backoff,
         ordered: bool,
-        keep_rows: bool,
-        ledger: Ledger,
+        failures: Failures,
+        log: GroupLog,
         audience: Audience,
         known: Topics,
         metrics: GroupMetrics,
         strangers: Strangers,
-        goes_on: Callable[[], bool],
-        finished: Callable[[], None],
         around: Around,
+        stopping: Callable[[], bool],
     ) -> None:
         self._group = group
-        self._max_attempts = max_attempts
-        self._backoff = backoff
         self._ordered = ordered
-        self._keep_rows = keep_rows
-        self._ledger = ledger
+        self._failures = failures
+        self._log = log
         self._audience = audience
         self._known = known
         self._metrics = metrics
         self._strangers = strangers
-        self._goes_on = goes_on
-        self._finished = finished
         self._around = around
+        self._stopping = stopping
 
     def all(
-        self, rows: List[LogRow], attempt: int, again: bool, connection: Optional[Connection]
-    ) -> Tuple[int, List[Failure]]:
-        """Call the listeners; return how many rows were begun, and which failed.
+        self,
+        lease: Lease,
+        rows: List[LogRow],
+        handled: Union[Lease, Handled],
+        connection: Optional[Connection] = None,
+    ) -> None:
+        """Call the listeners for rows of a lease; let ``handled`` know what became of each.
 
-        ``attempt`` is the first row's. With a ``connection`` it stops after
-        SLICE seconds, and raises Ended when the session is gone.
+        Those that are not begun are neither done nor failed. With a ``connection`` it stops
+        after SLICE seconds, and raises Ended when the session is gone. Raises Lost when the
+        lease is.
         """
-        failures: Dict[int, Failure] = {}
-        batches: Batches = {}
+        batches, failed = Batches(), set()
         begun, since = 0, time.monotonic()
+        fresh, attempt, again = lease.fresh, 1, False
         for row in rows:
-            if not self._goes_on():
+            lease.check()
+            if self._stopping():
                 break
+            if not fresh:
+                attempt, again = lease.attempt_of(row), lease.redelivered(row)
             if connection is not None and begun and time.monotonic() - since > SLICE:
                 break
             try:
-                failure = self._one(row, attempt, again, connection, batches)
-            except NotBegun as error:
-                raise Ended(begun, failures.values()) from error
-            if connection is not None and self._ledger.ended(connection):
-                if failure is not None:
-                    failures[row[0]] = failure._replace(error=failure.error + ENDED)
-                raise Ended(begun, failures.values())
+                error = self._one(row, attempt, again, connection, batches)
+            except NotBegun as lost:
+                raise Ended(begun) from lost
+            if connection is not None and self._log.ended(connection):
+                if error is not None:
+                    handled.failed(row, error, ENDED)
+                raise Ended(begun)
             begun += 1
-            if connection is None and not (again or failures or failure or batches):
-                self._finished()
-            if failure is not None:
-                failures[row[0]] = failure
-                if self._ordered and failure.delay is not None:
+            if error is not None:
+                failed.add(row[0])
+                if handled.failed(row, error).delay is not None and self._ordered:
                     break
-            attempt = 1
-        in_savepoints = len(failures)
-        for listener, members in batches.items():
-            self._batch(listener, members, failures)
-        if connection is not None and len(failures) > in_savepoints:
+            elif row[0] not in batches.rows:
+                handled.done(row)
+        in_savepoints = len(failed)
+        for listener, members in batches.of.items():
+            self._batch(listener, members, handled, failed)
+        if connection is not None and len(failed) > in_savepoints:
             # What others have written for these events must not stay: they come again.
-            raise Ended(begun, failures.values())
-        return begun, [failures[seq] for seq in sorted(failures)]
+            raise Ended(begun)
+        for position, row in batches.rows.items():
+            if position not in failed:
+                handled.done(row)
 
     def transactional(self, rows: List[LogRow]) -> bool:
         """Tell whether a listener of any of these rows wants the transaction."""
@@ -130,23 +138,10 @@ class Calls:
             for listener in self._audience.of(self.event(row, 1, False))
         )
 
-    def event(self, row: LogRow, attempt: int, again: bool) -> Event:
+    def event(self, row: LogRow, attempt: int, redelivered: bool) -> Event:
         """Return the event of a row."""
         row = plain_row(row, self._group)
-        return Event(row, self._known.shape_of(row), attempt, again or attempt > 1)
-
-    def failure(self, row: LogRow, attempt: int, error: BaseException) -> Failure:
-        """Return what is to be written down of an attempt that failed."""
-        delay = None if attempt >= self._max_attempts else self._backoff.wait(attempt)
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        kept = self._kept(row) if delay is None else None
-        return Failure(row, attempt, said(error), text, delay, error, kept)
-
-    def _kept(self, row: LogRow) -> Optional[LogRow]:
-        """Return what a dead letter keeps of a row, None if the whole."""
-        if self._keep_rows:
-            return None
-        return without_values(row, self._known.shape_of(plain_row(row, self._group)).key)
+        return Event(row, self._known.shape_of(row), attempt, redelivered)
 
     def _one(
         self,
@@ -155,21 +150,16 @@ class Calls:
         again: bool,
         connection: Optional[Connection],
         batches: Batches,
-    ) -> Optional[Failure]:
-        """Call the listeners for one event; return how that failed, or None."""
-        if attempt > self._max_attempts:
-            ended = PgEventsError(
-                f"given up: attempts that ended with their process: {attempt - 1}"
-            )
-            return Failure(row, attempt - 1, str(ended), "", None, ended, self._kept(row))
+    ) -> Optional[BaseException]:
+        """Call the listeners for one event; return what one of them raised."""
+        if attempt > 1 and self._failures.exhausted(attempt):
+            return PgEventsError(f"given up: attempts that ended with their process: {attempt - 1}")
         if not self._strangers.knows(row):
             return None  # as what the group does not listen to
         event = self.event(row, attempt, again)
         if connection is None:
-            error = self._listeners(event, row, None, batches)
-        else:
-            error = self._in_savepoint(event, row, connection, batches)
-        return None if error is None else self.failure(row, attempt, error)
+            return self._listeners(event, row, None, batches)
+        return self._in_savepoint(event, row, connection, batches)
 
     def _in_savepoint(
         self, event: Event, row: LogRow, connection: Connection, batches: Batches
@@ -204,7 +194,7 @@ class Calls:
                 if not listener.wants(event):
                     continue
                 if listener.batch:
-                    batches.setdefault(listener, []).append((row, event))
+                    batches.add(listener, row, event)
                     continue
                 outcome = call(listener, event, self._around, connection)
                 if outcome.error is not None:
@@ -216,9 +206,9 @@ class Calls:
 
     def _overlooked(self, connection: Connection) -> Optional[BaseException]:
         """Return an error that a listener has overlooked: nothing can be written after it."""
-        if self._ledger.ended(connection):
+        if self._log.ended(connection):
             return Unavailable("an error of the database was overlooked")
-        if self._ledger.aborted(connection):
+        if self._log.aborted(connection):
             return UsageError(
                 "a statement failed, and the listener went on: nothing more can be written"
                 " in this transaction. Put connection.begin_nested() around what may fail"
@@ -229,25 +219,19 @@ class Calls:
         self,
         listener: Listener,
         members: List[Tuple[LogRow, Event]],
-        failures: Dict[int, Failure],
+        handled: Union[Lease, Handled],
+        failed: Set[int],
     ) -> None:
-        good = [(row, event) for row, event in members if row[0] not in failures]
+        good = [(row, event) for row, event in members if row[0] not in failed]
         if not good:
             return
         outcome = call(listener, [event for _, event in good], self._around)
         if outcome.error is None:
             self._metrics.delivered += 1
             return
-        for row, event in good:
-            failures[row[0]] = self.failure(row, event.attempt, outcome.error)
-
-
-def said(error: BaseException) -> str:
-    """Return ``repr(error)``, whatever its class makes of that."""
-    try:
-        return repr(error)
-    except Exception:
-        return f"<{type(error).__name__}, whose repr() failed>"
+        for row, _ in good:
+            handled.failed(row, outcome.error)
+            failed.add(row[0])
 
 
 def guard(connection: Connection) -> None:

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy
 
 from pgevents import Hub, Registry, UsageError, signals
-from pgevents.groups import runner
-from pgevents.groups.ledger import Ledger
+from pgevents.groups import consumer, succession
+from pgevents.groups.claims import Claims
 
 from ..waiting import wait_for
 
@@ -183,7 +183,7 @@ def test_a_poison_event_becomes_a_dead_letter_that_can_be_retried(orders, regist
 def test_many_dead_letters_are_retried_and_discarded_in_short_transactions(
     orders, registry, heard, monkeypatch
 ):
-    monkeypatch.setattr("pgevents.groups.ledger.PAGE", 2)
+    monkeypatch.setattr("pgevents.groups.pages.PAGE", 2)
     cured = threading.Event()
 
     def handle(event):
@@ -417,8 +417,8 @@ def stands_by(hub, word):
 def test_who_has_more_to_handle_goes_on_when_nobody_of_the_other_definition_is_there(
     orders, registry, heard, monkeypatch
 ):
-    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
-    monkeypatch.setattr(runner, "IDLE", 0.1)
+    monkeypatch.setattr(succession, "SUCCESSION", 0.1)
+    monkeypatch.setattr(consumer, "IDLE", 0.1)
     less = Registry()
     less.listen("orders", "after_insert", lambda event: None, group="mailer")
     registry.listen("orders", "after_change", heard, group="mailer")
@@ -434,8 +434,8 @@ def test_who_has_more_to_handle_goes_on_when_nobody_of_the_other_definition_is_t
 
 
 def test_who_went_without_a_word_is_succeeded_too(orders, registry, heard, monkeypatch):
-    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
-    monkeypatch.setattr(runner, "IDLE", 0.1)
+    monkeypatch.setattr(succession, "SUCCESSION", 0.1)
+    monkeypatch.setattr(consumer, "IDLE", 0.1)
     dead = subprocess.Popen(["true"])
     dead.wait()
     registry.listen("orders", "after_insert", heard, group="mailer")
@@ -455,10 +455,10 @@ def test_who_went_without_a_word_is_succeeded_too(orders, registry, heard, monke
 def test_who_has_less_to_handle_does_not_go_on_in_the_place_of_others(
     orders, registry, heard, monkeypatch
 ):
-    monkeypatch.setattr(runner, "SUCCESSION", 0.1)
-    monkeypatch.setattr(runner, "IDLE", 0.1)
-    looks, claim = [], Ledger.claim
-    monkeypatch.setattr(Ledger, "claim", lambda *a, **b: looks.append(1) or claim(*a, **b))
+    monkeypatch.setattr(succession, "SUCCESSION", 0.1)
+    monkeypatch.setattr(consumer, "IDLE", 0.1)
+    looks, claim = [], Claims.claim
+    monkeypatch.setattr(Claims, "claim", lambda *a, **b: looks.append(1) or claim(*a, **b))
     more = Registry()
     more.listen("orders", "after_change", heard, group="mailer")
     registry.listen("orders", "after_insert", lambda event: None, group="mailer")

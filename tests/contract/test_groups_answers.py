@@ -24,7 +24,8 @@ def lose_answer(monkeypatch, ledger, thing, method, committed):
 
     With ``committed`` the database has committed it, else it has not. Returns how often it was.
     """
-    real, write, call = ledger.transaction, ledger._write, getattr(thing, method)
+    log = ledger.log
+    real, write, call = log.transaction, log.write, getattr(thing, method)
     lost, pending = [], []
 
     def lose():
@@ -59,8 +60,8 @@ def lose_answer(monkeypatch, ledger, thing, method, committed):
             lose()
         return found
 
-    monkeypatch.setattr(ledger, "transaction", transaction)
-    monkeypatch.setattr(ledger, "_write", write_lost)
+    monkeypatch.setattr(log, "transaction", transaction)
+    monkeypatch.setattr(log, "write", write_lost)
     monkeypatch.setattr(thing, method, noticed)
     return lost
 
@@ -102,7 +103,7 @@ def test_all_is_there_once_and_at_once_whatever_answer_is_lost(
         group.pause()
         insert(orders, "tea", "bad", "milk")
         ledger = hub._groups.ledger()
-        thing, method = (ledger._log, "read") if what == "claim" else (ledger, "settle")
+        thing, method = (ledger.log, "read") if what == "claim" else (ledger, "settle")
         lost = lose_answer(monkeypatch, ledger, thing, method, committed)
         group.resume()
         wait_for(lambda: told, TIMEOUT)

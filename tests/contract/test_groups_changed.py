@@ -6,7 +6,7 @@ import pytest
 
 from pgevents import Hub
 from pgevents.errors import Unavailable
-from pgevents.groups.ledger import Ledger
+from pgevents.groups.group_rows import GroupRows
 
 from ..waiting import wait_for
 
@@ -30,7 +30,7 @@ def group_threads():
 
 def on_define(monkeypatch, before=None, after=None):
     """Call these around each definition of a group."""
-    real = Ledger.define
+    real = GroupRows.define
 
     def define(*args, **options):
         if before is not None:
@@ -39,7 +39,7 @@ def on_define(monkeypatch, before=None, after=None):
         if after is not None:
             after()
 
-    monkeypatch.setattr(Ledger, "define", define)
+    monkeypatch.setattr(GroupRows, "define", define)
 
 
 def unavailable_once():
@@ -133,7 +133,7 @@ def test_no_thread_of_a_group_begins_after_a_start_that_failed(
 def test_a_listen_that_fails_leaves_the_group_as_it_was_and_may_be_called_again(
     orders, registry, heard, monkeypatch, committed
 ):
-    monkeypatch.setattr("pgevents.groups.runner.SUCCESSION", 0.5)
+    monkeypatch.setattr("pgevents.groups.succession.SUCCESSION", 0.5)
     deleted = []
     registry.listen("orders", "after_insert", heard, group="mailer")
     with Hub(orders.url, registry) as hub:

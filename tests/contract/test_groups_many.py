@@ -1,15 +1,18 @@
 """A claim costs the same, however many events wait to be tried again."""
 
 import contextlib
+import copy
 import time
 
 import pytest
 
 from pgevents import Hub, Registry
 from pgevents.groups.ledger import Ledger
-from pgevents.groups.runner import Options
+from pgevents.groups.options import Options
+from pgevents.groups.settlement import Settlement
 
 OWNER = "here:1:1"
+ALL_DONE = Settlement([], [], keep=False, attempt=1, done=1)
 MANY = 3000  # events that wait
 MORE = 1.5  # times that a claim may cost with them; one that reads them all costs 10 and more
 
@@ -26,27 +29,32 @@ class Claims:
         self.options = Options(ordered=False, batch_size=1)
         self.topics = ["main.orders" if database.kind == "sqlite" else "public.orders"]
         self.definition = self.options.definition({self.topics[0]: ["insert"]})
-        self.ledger.define("g", "now", list, definition=self.definition, owner=OWNER)
+        self.ledger.groups.define("g", "now", list, definition=self.definition, owner=OWNER)
 
     def wait(self, number, **values):
         """Write leases as events leave that have failed."""
         now = time.time()
         rows = [{"seqs": str(n), "due": now + 3600 + n, **values} for n in range(number)]
-        insert = self.ledger._leases.insert().values(group_name="g", attempt=2, renewed=now - 60)
-        with self.ledger.transaction() as connection:
+        insert = self.hub._backend.tables.leases.insert().values(
+            group_name="g", attempt=2, renewed=now - 60
+        )
+        with self.ledger.log.transaction() as connection:
             connection.execute(insert, rows)
 
     def cost(self):
         """Claim an event and acknowledge it; return what was taken, and how much was read."""
         self.database.execute("INSERT INTO orders (item) VALUES ('tea')")
-        ledger = Ledger(self.hub._backend.tables, self.ledger._log)
-        with self.ledger.transaction() as connection:
-            ledger._reading = lambda: contextlib.nullcontext(connection)
-            ledger._write = lambda write: write(connection)
+        log = copy.copy(self.ledger.log)
+        ledger = Ledger(self.hub._backend.tables, log)
+        with self.ledger.log.transaction() as connection:
+            log.reading = lambda: contextlib.nullcontext(connection)
+            log.write = lambda write: write(connection)
             count = self._instructions if self.database.kind == "sqlite" else self._rows
             with count(connection) as read:
-                work = ledger.claim("g", self.definition, OWNER, self.topics, self.options).work
-                ledger.settle("g", work, [], [], False)
+                work = ledger.claims.claim(
+                    "g", self.definition, OWNER, self.topics, self.options
+                ).work
+                ledger.settle("g", work, ALL_DONE)
         return work, len(read)
 
     @contextlib.contextmanager

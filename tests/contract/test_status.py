@@ -5,8 +5,9 @@ import pytest
 from pgevents import Hub, signals
 from pgevents.capture.housekeeper import Housekeeper
 from pgevents.delivery.dispatcher import Lane
+from pgevents.groups.consumer import Consumer
 from pgevents.groups.ledger import Ledger
-from pgevents.groups.runner import Renewer, Runner
+from pgevents.groups.renewer import Renewer
 from pgevents.listening.registry import Registry
 
 from ..waiting import wait_for
@@ -46,7 +47,7 @@ def test_what_a_group_does_is_counted(orders, registry):
     [
         (Housekeeper, "pgevents-housekeeper"),
         (Renewer, "pgevents-renewer"),
-        (Runner, "pgevents-group-mailer"),
+        (Consumer, "pgevents-group-mailer"),
         (Lane, "pgevents-dispatcher-2"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -69,7 +70,7 @@ def test_a_thread_that_ended_is_named_and_the_hub_has_failed(
     [
         (Housekeeper, RuntimeError("a mistake")),
         (Renewer, SystemExit("good bye")),
-        (Runner, SystemExit("good bye")),
+        (Consumer, SystemExit("good bye")),
         (Lane, RuntimeError("a mistake")),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),

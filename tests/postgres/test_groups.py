@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy
 
 from pgevents import Hub, Registry
-from pgevents.groups.runner import Options
+from pgevents.groups.options import Options
 
 from ..waiting import wait_for
 
@@ -216,14 +216,14 @@ def test_a_process_that_stands_by_writes_nothing(orders):
     options, ledger = Options(), hub._groups.ledger()
     topics = {"public.orders": ["insert"]}
     definition = options.definition(topics)
-    ledger.define("g", "now", list, definition=definition, owner="one")
+    ledger.groups.define("g", "now", list, definition=definition, owner="one")
     insert(orders, 1)
-    assert ledger.claim("g", definition, "one", list(topics), options).work
+    assert ledger.claims.claim("g", definition, "one", list(topics), options).work
     number = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
     before = orders.execute(number)
 
     for _ in range(5):
-        claim = ledger.claim("g", definition, "two", list(topics), options, standing_by=True)
+        claim = ledger.claims.claim("g", definition, "two", list(topics), options, standing_by=True)
         assert claim.work is None and 0 < claim.held <= options.lease
 
     assert orders.execute(number) == before

@@ -164,7 +164,7 @@ def test_a_transactional_listener_has_the_applications_search_path(shop, registr
         for count in 1, 2, 3:
             shop.execute("INSERT INTO sales.orders DEFAULT VALUES")
             wait_for(lambda: len(shop.execute("SELECT order_id FROM sales.invoices")) == count)
-        with hub._groups.ledger().transaction() as connection:
+        with hub._groups.ledger().log.transaction() as connection:
             ours = connection.exec_driver_sql("SHOW search_path").scalar()
 
     assert paths == ["sales,public"] * 4

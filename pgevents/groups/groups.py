@@ -1,0 +1,343 @@
+"""Groups: of many processes one gets each event, even after a crash.
+
+A group's row holds its cursor. What a process takes is named by one lease row;
+when all is handled, that row is deleted, and nothing is left.
+
+    log ──claim──▶ leased ──all handled──▶ (gone)
+                   │ ▲ │
+     its process   │ │ └──an event raised──▶ waiting ──its time──▶ leased, attempt + 1
+     died or lost  ▼ │                          │
+     the lease    due┘                          └──attempts used up──▶ dead letter
+
+Claiming is one short transaction: lock the group's row, read the next batch
+behind the cursor, write the lease, move the cursor. That lock is never held
+while a listener runs. The model is that of a Redis stream's consumer group.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from .. import checks
+from ..database.backend import Backend
+from ..database.grouplog import Captured, GroupLog, plain_row
+from ..delivery.around import Around
+from ..delivery.strangers import Strangers
+from ..delivery.topics import Topics
+from ..errors import DatabaseError, UsageError
+from ..events.event import Event
+from ..listening.registry import Listener, Registry
+from ..listening.target import OPERATIONS
+from ..metrics import GroupMetrics
+from ..threads import Worker
+from .consumer import Consumer
+from .group import Books, Group
+from .lease import Lease
+from .ledger import Ledger
+from .options import NAMES, Options
+from .renewer import Renewer
+
+logger = logging.getLogger("pgevents")
+
+DRAIN_PAUSE = 0.02  # seconds between two looks of drain()
+
+
+def _definition(consumer: Consumer, topics: Optional[Dict[str, List[str]]]) -> Optional[str]:
+    return None if topics is None else consumer.options.definition(topics)
+
+
+class Groups:
+    """All groups of a hub, and the threads that work for them."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        registry: Registry,
+        topics: Topics,
+        tell: Callable[..., None],
+        strangers: Strangers,
+        around: Around,
+    ) -> None:
+        self._around = around
+        self._backend = backend
+        self._registry = registry
+        self._known = topics
+        self._tell = tell
+        self._strangers = strangers
+        self._books = Books(self.ledger, self.event, self.wake, self.drop)
+        self._options: Dict[str, Options] = {}
+        self._metrics: Dict[str, GroupMetrics] = {}  # also of those that run no more
+        self._log: Optional[GroupLog] = None
+        self._ledger: Optional[Ledger] = None
+        self._consumers: Dict[str, Consumer] = {}
+        self._renewer: Optional[Renewer] = None
+        self._life: Optional[object] = None  # from open() to close(): outside, no thread begins
+        self._leaving: "weakref.WeakKeyDictionary[Listener, Set[str]]"
+        self._leaving = weakref.WeakKeyDictionary()  # … and at which moments
+        self._lock = threading.Lock()  # guards the fields above, never a wait
+        self._turns = threading.RLock()  # one thread defines groups, the others wait
+
+    def group(self, name: str, **options: Any) -> Group:
+        """Return a group, and say how it works. Raises UsageError while it runs."""
+        checks.name("group", name)
+        if options:
+            if name in self._consumers:
+                raise UsageError(f"the group {name!r} runs: say how it works before start()")
+            unknown = sorted(set(options) - set(NAMES))
+            if unknown:
+                raise UsageError(
+                    f"{unknown[0]}={options[unknown[0]]!r}: a group has the options"
+                    f" {', '.join(NAMES)}"
+                )
+            self._options[name] = Options(**options)
+        return Group(name, self._books)
+
+    def all(self) -> List[Group]:
+        """Return all groups in the database."""
+        return [Group(name, self._books) for name in self.ledger().groups.names()]
+
+    def expire(self, seconds: float) -> int:
+        """Delete the dead letters of all groups that are as old; return how many."""
+        return self.ledger().dead.expire(seconds)
+
+    def drop(self, name: str) -> None:
+        """Forget a group. Raises UsageError while it runs here."""
+        if name in self._consumers:
+            raise UsageError(f"the group {name!r} runs in this process: stop the hub before drop()")
+        self.ledger().drop(name)
+
+    def ledger(self) -> Ledger:
+        """Return what is written down of the groups."""
+        with self._lock:
+            if self._ledger is None:
+                self._log = self._backend.group_log()
+                self._ledger = Ledger(self._backend.tables, self._log)
+            return self._ledger
+
+    def event(self, name: str, row: List[Any], attempt: int) -> Event:
+        """Return the event of a group's log row that was kept as JSON."""
+        plain = plain_row(tuple(row), name)
+        return Event(plain, self._known.shape_of(plain), attempt, attempt > 1)
+
+    def open(self) -> None:
+        """Let threads begin, until ``close()``."""
+        self._life = object()
+
+    def close(self) -> None:
+        """Let no thread begin any more, whoever is about to start one. Returns at once."""
+        with self._lock:
+            self._life = None
+
+    def start(self, owner: str) -> None:
+        """Start a thread for each group somebody listens in, and leave those that run.
+
+        Where a group cannot be defined, the thread that runs goes on as it is.
+        The others are started, and the first error is raised.
+        """
+        errors: List[DatabaseError] = []
+        with self._turns:
+            life = self._life
+            for name, topics in self._wanted().items():
+                if life is None or life is not self._life:
+                    return
+                try:
+                    self._start(name, topics, owner, life)
+                except DatabaseError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _start(self, name: str, topics: Dict[str, List[str]], owner: str, life: object) -> None:
+        options = self._options.setdefault(name, Options())
+        former, ledger = self._consumers.get(name), self.ledger()
+        if former is not None and not former.stopping:
+            if former.definition == options.definition(topics):
+                if ledger.groups.described(name) is None:  # somebody dropped the log
+                    former.define(lambda: self._captured(topics))
+                return
+        consumer = Consumer(
+            name,
+            options,
+            topics,
+            owner,
+            ledger,
+            self._registry,
+            self._known,
+            self._tell,
+            self._metrics.setdefault(name, GroupMetrics()),
+            self._strangers,
+            self._around,
+            former,
+        )
+        try:
+            consumer.define(lambda: self._captured(topics))
+        except DatabaseError as error:
+            if former is None or not former.stopping:
+                raise
+            # Nobody else is there to go on: it tries again itself.
+            logger.warning("group %s is not defined yet, trying again: %s", name, error)
+        self._begin(consumer, life)
+
+    def _begin(self, consumer: Consumer, life: object) -> None:
+        """Start a thread in the place of the former one, unless the hub was stopped meanwhile."""
+        with self._lock:
+            if life is not self._life:
+                return
+            former = self._consumers.get(consumer.group)
+            if former is not None:
+                former.give_way()
+            self._consumers[consumer.group] = consumer
+            consumer.start()
+            if self._renewer is None:
+                self._renewer = Renewer(self._leases)
+                self._renewer.start()
+
+    def _running(self) -> List[Consumer]:
+        """Return the threads of all groups; those, too, whose last listener has not returned."""
+        consumers = list(self._consumers.values())
+        return consumers + [former for consumer in consumers for former in consumer.formers]
+
+    def _leases(self) -> List[Lease]:
+        """Return the leases whose rows are handled now."""
+        leases = (consumer.lease for consumer in self._running())
+        return [lease for lease in leases if lease is not None]
+
+    def leave(self, leaving: Set[Listener], moments: Tuple[str, ...]) -> None:
+        """End the threads of groups that are others without these listeners.
+
+        What they took would else be acknowledged though nobody here handles it.
+        """
+        with self._turns:  # who defines a group now would count them in
+            self._leaving.update((one, {*self._leaving.get(one, ()), *moments}) for one in leaving)
+            wanted = self._wanted()
+            ending = [
+                consumer
+                for consumer in list(self._consumers.values())
+                if consumer.group in {one.group for one in leaving}
+                and _definition(consumer, wanted.get(consumer.group)) != consumer.definition
+            ]
+            for consumer in ending:
+                consumer.stop()
+        # Not in a lock: a listener that runs may want to listen, or to remove.
+        for consumer in ending:
+            deadline = time.monotonic() + consumer.options.lease
+            ended = all([one.join(deadline) for one in [consumer, *consumer.formers]])
+            with self._lock:
+                # Another thread here that begins with the group later waits for what runs on.
+                if (
+                    ended
+                    and consumer.group not in wanted
+                    and (self._consumers.get(consumer.group) is consumer)
+                ):
+                    del self._consumers[consumer.group]
+
+    def wake(self) -> None:
+        """Something happened: let the threads look."""
+        for consumer in list(self._consumers.values()):
+            consumer.wake()
+
+    def drain(self, deadline: float) -> bool:
+        """Wait until the groups that run here have handled what is committed now.
+
+        Tell whether it was in time. Raises UsageError inside a listener.
+        """
+        consumers = [consumer for consumer in self._running() if consumer.alive]
+        if any(consumer.current for consumer in consumers):
+            raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
+        if not consumers:
+            return True
+        last = self.ledger().last()
+        self.wake()
+        for consumer in consumers:
+            while consumer.behind(last):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(DRAIN_PAUSE)
+        return True
+
+    def stop(self, deadline: float) -> bool:
+        """Let each thread finish the event it handles; tell whether all ended in time.
+
+        What was taken and not begun is there for other processes at once.
+        """
+        with self._lock:
+            consumers, self._consumers = self._running(), {}
+            renewer, self._renewer = self._renewer, None
+        for consumer in consumers:
+            consumer.stop()
+        ended = all([consumer.join(deadline) for consumer in consumers])
+        if renewer is not None:
+            renewer.stop()
+            renewer.join(deadline)
+        log, self._log, self._ledger = self._log, None, None
+        if log is not None:
+            log.dispose()
+        return ended
+
+    def after_fork(self) -> None:
+        """In a child: the threads and connections are the parent's."""
+        self._lock, self._turns = threading.Lock(), threading.RLock()
+        self._life = None
+        log, self._log, self._ledger = self._log, None, None
+        self._consumers = {}
+        self._renewer = None
+        self._metrics = {}
+        if log is not None:
+            log.dispose(close=False)
+
+    def threads(self) -> List[Worker]:
+        """Return the threads that work for groups."""
+        consumers: List[Worker] = [*self._running()]
+        renewer = self._renewer
+        return consumers if renewer is None else [*consumers, renewer]
+
+    def counts(self) -> Dict[str, int]:
+        """Return what the groups of this process add to the hub's counters."""
+        found: Dict[str, int] = {}
+        for metrics in list(self._metrics.values()):
+            for name, number in metrics.in_all().items():
+                found[name] = found.get(name, 0) + number
+        return found
+
+    def status(self) -> Dict[str, Any]:
+        """Return for each group that runs here how much it has taken, and why it stands by.
+
+        What it has done since the process began is counted: see GroupMetrics.
+        ``error`` is why it cannot work, while it cannot.
+        ``backfill`` is how far it was when this process took something last.
+        """
+        found = {}
+        for name, consumer in list(self._consumers.items()):
+            lease, backfill = consumer.lease, consumer.backfill
+            found[name] = {
+                "taken": 0 if lease is None else len(lease.work.rows),
+                "standing_by": consumer.standing_by,
+                "error": consumer.trouble,
+                "backfill": backfill._asdict() if backfill.total else None,
+                **consumer.metrics.as_dict(),
+            }
+        return found
+
+    def _captured(self, topics: Dict[str, List[str]]) -> List[Captured]:
+        found = (self._backend.captured(topic) for topic in topics)
+        return [captured for captured in found if captured is not None]
+
+    def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
+        """Return group → topic → operations, from the listeners there are and do not leave."""
+        wanted: Dict[str, Dict[str, List[str]]] = {}
+        for listener, moments in self._registry.all():
+            if listener.group is None:
+                continue
+            if listener.target is None:
+                raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
+            left = self._leaving.get(listener, ())
+            operations = [moment[len("after_") :] for moment in moments if moment not in left]
+            if not operations:
+                continue
+            topics = wanted.setdefault(listener.group, {})
+            for topic in self._known.topics_of(listener.target):
+                merged = {*topics.get(topic, ()), *operations}
+                topics[topic] = [operation for operation in OPERATIONS if operation in merged]
+        return wanted
