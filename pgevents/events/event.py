@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .envelope import NOT_ONE, parse_fields
 from .identity import as_declared, identity, mapper_of
 from .tagged import row_from_tagged, row_to_tagged
-from .values import Row, Shape, parse_by_column, parse_datetime
+from .values import Row, Shape, parse_by_column, parse_datetime, parse_json
 
 #: A row of the log: position, transaction, at, topic, operation, old, new, context.
 LogRow = Tuple[Any, ...]
@@ -148,7 +148,7 @@ class Event:
         if not text:
             return {}
         try:
-            return json.loads(text)
+            return parse_json(text)
         except (ValueError, RecursionError):
             return text
 
@@ -342,6 +342,13 @@ def without_values(row: LogRow, key: Iterable[str]) -> LogRow:
 def _only(text: Optional[str], names: Iterable[str]) -> Optional[str]:
     if text is None:
         return None
-    # A fraction stays as it was written: a float has not all its digits.
-    values = json.loads(text, parse_float=str)
+    # A fraction stays as it was written: a float has not all its digits. So does a long number.
+    values = json.loads(text, parse_float=str, parse_int=_number_or_text)
     return json.dumps({name: values[name] for name in names if name in values})
+
+
+def _number_or_text(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python makes an int of
+        return text

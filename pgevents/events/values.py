@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import math
 import re
 from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, NoReturn, Optional, Tuple
 
@@ -10,6 +11,47 @@ from .kinds import Kind
 
 #: Turns a value as it stands in the log into what the ORM would give.
 Decoder = Callable[[Any], Any]
+
+
+def _whole(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python makes an int of: sys.get_int_max_str_digits()
+        return decimal.Decimal(text)
+
+
+def _fraction(text: str) -> Any:
+    try:
+        return decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return text  # an exponent of nineteen digits
+
+
+def _float(text: str) -> Any:
+    value = float(text)
+    return _fraction(text) if math.isinf(value) else value
+
+
+#: The decoders are made once: json.loads() makes one for each call that has options.
+_parse_decimal: Callable[[str], Any] = json.JSONDecoder(parse_float=decimal.Decimal).decode
+_parse_any_decimal = json.JSONDecoder(parse_float=_fraction, parse_int=_whole).decode
+_parse_any = json.JSONDecoder(parse_float=_float, parse_int=_whole).decode
+
+
+def parse_exactly(text: str) -> Any:
+    """Read JSON with fractions as Decimal, so that no digit is lost.
+
+    A number too long for Python's int is a Decimal, one too large for a Decimal its text.
+    """
+    try:
+        return _parse_decimal(text)
+    except (ValueError, ArithmeticError):
+        return _parse_any_decimal(text)
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON as json.loads() does; what would be infinite there, or an error, is a Decimal."""
+    return _parse_any(text)
 
 
 class Row(Dict[str, Any]):
@@ -49,7 +91,7 @@ class Shape:
         columns: Tuple[str, ...] = (),
         key: Tuple[str, ...] = (),
         decoders: Optional[Mapping[str, Decoder]] = None,
-        parse: Callable[[str], Any] = json.loads,
+        parse: Callable[[str], Any] = parse_json,
         entity: Optional[type] = None,
         declared: bool = True,
         read_by: Optional[Callable[[Any], Mapping[str, Decoder]]] = None,
@@ -108,11 +150,6 @@ class Shape:
         return Row(row)
 
 
-#: Read JSON with fractions as Decimal, so that no digit is lost. The decoder is
-#: made once: json.loads() makes one for each call that has options.
-parse_exactly: Callable[[str], Any] = json.JSONDecoder(parse_float=decimal.Decimal).decode
-
-
 def parse_by_column(text: str, parse: Callable[[str], Any]) -> Dict[str, Any]:
     """Read a row that ``parse`` cannot read: a value nested too deeply is given as its text."""
     row: Dict[str, Any] = {}
@@ -147,9 +184,10 @@ def _members(text: str) -> Iterator[Tuple[str, str]]:
 
 
 def in_json(value: Any) -> Any:
-    """Undo ``parse_exactly`` inside a JSON document: fractions are floats there."""
+    """Undo ``parse_exactly`` inside a JSON document: fractions that fit are floats there."""
     if isinstance(value, decimal.Decimal):
-        return float(value)
+        number = float(value)
+        return value if math.isinf(number) else number
     if isinstance(value, list):
         return [in_json(item) for item in value]
     if isinstance(value, dict):

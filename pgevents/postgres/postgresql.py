@@ -16,7 +16,7 @@ from ..database.relation import Relation
 from ..database.spec import Spec, union_of
 from ..database.writers import refuse_autocommit, require_transaction
 from ..errors import DatabaseError, UsageError
-from ..events.values import Shape
+from ..events.values import Shape, parse_exactly
 from ..listening.target import Target
 from ..tables import Tables
 from . import catalog, retention
@@ -28,7 +28,7 @@ from .grouplog import PostgresGroupLog
 from .log import LogReader
 from .snapshot import is_before
 from .translation import translated
-from .values import decoders, kinds, parse
+from .values import decoders, kinds
 
 ASK_AGAIN = 60.0  # seconds until a writer's database is compared again, after ours did not answer
 
@@ -91,7 +91,7 @@ class PostgreSQL(Backend):
             tuple(types),
             relation.key,
             decoders(types, table, known),
-            parse,
+            parse_exactly,
             target.entity if target else None,
             declared=table is not None,
             read_by=lambda other: decoders(types, other, known),

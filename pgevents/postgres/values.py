@@ -1,7 +1,6 @@
 """PostgreSQL's values: from the JSON in the log to what the driver, then the ORM, would give."""
 
 import datetime
-import json
 import uuid
 from decimal import Decimal
 from typing import Any, Dict, List, Mapping, Optional
@@ -13,23 +12,13 @@ from sqlalchemy.dialects.postgresql import HSTORE
 from sqlalchemy.engine import Dialect
 
 from ..events.kinds import SCALAR, Kind, declared
-from ..events.values import Decoder, chain, in_json, parse_datetime, parse_exactly, parse_time
+from ..events.values import Decoder, chain, in_json, parse_datetime, parse_json, parse_time
 from . import literals
 from .catalog import Type
 
 #: What psycopg2 makes of infinity.
 _DATES = {"infinity": datetime.date.max, "-infinity": datetime.date.min}
 _TIMES = {"infinity": datetime.datetime.max, "-infinity": datetime.datetime.min}
-
-_parse_large = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal).decode
-
-
-def parse(text: str) -> Any:
-    """Read JSON with fractions as Decimal; and numbers too long for Python's int(), too."""
-    try:
-        return parse_exactly(text)
-    except ValueError:
-        return _parse_large(text)
 
 
 def _bytes(value: str) -> bytes:
@@ -83,8 +72,8 @@ _TEXTS: Dict[str, Decoder] = {
     "int4": int,
     "int8": int,
     "bool": lambda text: text == "t",
-    "json": json.loads,
-    "jsonb": json.loads,
+    "json": parse_json,
+    "jsonb": parse_json,
 }
 
 _RANGES = {

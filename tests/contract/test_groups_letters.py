@@ -116,6 +116,7 @@ def test_a_group_may_keep_no_rows_in_its_dead_letters_and_retry_them(orders, reg
     "kind, literal",
     [
         ("numeric", "12345678901234567890.123456789"),
+        ("numeric", "1" + "0" * 5000),
         ("text", "'a\"b ü'"),
         ("real", "0.1"),
         ("bigint", "9223372036854775807"),

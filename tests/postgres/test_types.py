@@ -54,7 +54,7 @@ SAME = {
     ],
     "money": ["12.50", "-1234567.89"],
     "json": [
-        '{"a": [1.50, 1e400, "\\u0000", null, "\\ud83d\\ude00"], "a": 2}',
+        '{"a": [1.50, 1e308, "\\u0000", null, "\\ud83d\\ude00"], "a": 2}',
         '"x"',
         "null",
         "12345678901234567890.10",
@@ -139,6 +139,7 @@ def types(shared):
     shared.execute("CREATE TYPE mood AS ENUM ('happy', 'so so')")
     shared.execute("CREATE TYPE thing AS (id int, price numeric, at date, tags text[])")
     shared.execute("CREATE TYPE nested AS (t thing, ok bool, doc json, oks bool[], r int4range)")
+    shared.execute("CREATE TYPE docs AS (a json, b jsonb)")
     shared.execute("CREATE TYPE nothing AS ()")
     shared.execute("CREATE DOMAIN rating AS stars")
     shared.execute("CREATE DOMAIN moods AS mood[]")
@@ -188,6 +189,66 @@ def test_a_value_is_what_psycopg2_gives(captured, types, kind):
         assert plain(event.new["v"]) == plain(wanted), SAME[kind][number]
     assert len(events) == len(SAME[kind])
     assert captured.write("INSERT INTO {} VALUES (-1, NULL)".format(table))[0].new["v"] is None
+
+
+LONG = "1" + "0" * 5000
+E400 = [decimal.Decimal("1e400"), decimal.Decimal("-1e400")]
+#: What psycopg2 refuses, or makes infinite, and what the event says.
+LONG_NUMBERS = [
+    ("jsonb", LONG, decimal.Decimal(LONG)),
+    ("jsonb", "1e5000", decimal.Decimal(LONG)),
+    ("jsonb", "-1e400", -(10**400)),
+    ("jsonb", '{"a": [%s, 7, 1.5, -0.0]}' % LONG, {"a": [decimal.Decimal(LONG), 7, 1.5, 0.0]}),
+    ("json", LONG, decimal.Decimal(LONG)),
+    ("json", '{"a": [1e400, -1e400, 7, 1.5]}', {"a": [*map(decimal.Decimal, E400), 7, 1.5]}),
+    ("json", "[1e-400]", [0.0]),
+    ("json", "[1e99999999999999999999]", ["1e99999999999999999999"]),
+    ("json[]", '{"1e400","{\\"a\\": 1e400}"}', [E400[0], {"a": E400[0]}]),
+    ("json[]", "{%s}" % LONG, [decimal.Decimal(LONG)]),
+    ("jsonb[]", "{%s,7}" % LONG, [decimal.Decimal(LONG), 7]),
+    ("docs", '("1e400",%s)' % LONG, {"a": E400[0], "b": decimal.Decimal(LONG)}),
+    ("numeric", LONG, decimal.Decimal(LONG)),
+    ("numeric", LONG + ".5", decimal.Decimal(LONG + ".5")),
+    ("numeric[]", "{1e5000,1}", [decimal.Decimal(LONG), decimal.Decimal(1)]),
+]
+
+
+@pytest.mark.parametrize(
+    "kind, value, wanted", LONG_NUMBERS, ids=[f"{k} {v[:30]}" for k, v, _ in LONG_NUMBERS]
+)
+def test_a_number_that_python_makes_no_int_or_float_of_is_exact(
+    captured, types, kind, value, wanted
+):
+    table = captured.table("id int PRIMARY KEY, n bigint, v {}".format(kind))
+
+    (event,) = captured.write("INSERT INTO {} VALUES (1, 2, '{}')".format(table, value))
+    copy = Event.from_json(event.to_json())
+
+    assert event.new["v"] == wanted
+    assert (plain(event.new["id"]), plain(event.new["n"])) == ((int, 1), (int, 2))
+    assert (copy.new, event.key, repr(event)[:6]) == (event.new, 1, "<Event")
+
+
+def test_numbers_of_a_table_that_is_gone_are_exact(captured):
+    table = captured.table("id int PRIMARY KEY, a numeric, b json, c json")
+
+    event = captured.write_together(
+        "INSERT INTO {0} VALUES (1, {1}, '[1e400, 1.5]', '{1}')".format(table, LONG),
+        "DROP TABLE {}".format(table),
+    )[0]
+
+    long = decimal.Decimal(LONG)
+    assert event.new == {"id": 1, "a": long, "b": [E400[0], 1.5], "c": long}
+
+
+def test_a_number_in_a_context_is_never_infinite(captured):
+    table = captured.table("id int PRIMARY KEY")
+
+    (event,) = captured.write_together(
+        """SET LOCAL pgevents.context = '{"a": 1e400}'""", "INSERT INTO {} VALUES (1)".format(table)
+    )
+
+    assert event.context == {"a": E400[0]}
 
 
 AS_TEXT = [
