@@ -96,9 +96,10 @@ class Calls:
         batches, failed = Batches(), set()
         begun, since = 0, time.monotonic()
         fresh, attempt, again = lease.fresh, 1, False
+        stopping, done = self._stopping, handled.done
         for row in rows:
-            lease.check()
-            if self._stopping():
+            if lease.lost or stopping():
+                lease.check()
                 break
             if not fresh:
                 attempt, again = lease.attempt_of(row), lease.redelivered(row)
@@ -118,7 +119,7 @@ class Calls:
                 if handled.failed(row, error).delay is not None and self._ordered:
                     break
             elif row[0] not in batches.rows:
-                handled.done(row)
+                done(row)
         in_savepoints = len(failed)
         for listener, members in batches.of.items():
             self._batch(listener, members, handled, failed)
@@ -127,7 +128,7 @@ class Calls:
             raise Ended(begun)
         for position, row in batches.rows.items():
             if position not in failed:
-                handled.done(row)
+                done(row)
 
     def transactional(self, rows: List[LogRow]) -> bool:
         """Tell whether a listener of any of these rows wants the transaction."""

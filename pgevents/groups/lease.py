@@ -216,7 +216,9 @@ class Lease:
         rest: List[LogRow] = []
         failures: List[Failure] = []
         together = False
-        for index, row in enumerate(self._rows):
+        if not failed:  # as mostly
+            rest = [row for row in self._rows if row[0] not in ready]
+        for index, row in enumerate(self._rows if failed else ()):
             failure = failed.get(row[0])
             if failure is None:
                 if row[0] not in ready:
