@@ -16,12 +16,12 @@ import math
 import warnings
 from typing import Any, Dict, Iterable, List, Optional
 
-from sqlalchemy import Table
+from sqlalchemy import JSON, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import SAWarning
 
 from ..events.kinds import Kind, declared
-from ..events.values import Decoder
+from ..events.values import Decoder, parse_json
 
 #: Bytes of a row's values. The old and the new row together, as JSON where each
 #: character becomes \u0001, have to fit one row of the log: 1,000,000,000.
@@ -134,7 +134,11 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
             with warnings.catch_warnings():
                 # SQLAlchemy warns that SQLite has no decimals, which is the application's choice.
                 warnings.simplefilter("ignore", SAWarning)
-                decode = column.type.dialect_impl(dialect).result_processor(dialect, None)
+                kind = column.type.dialect_impl(dialect)
+                decode: Optional[Decoder] = kind.result_processor(dialect, None)
+                own = type(kind).result_processor is JSON.result_processor
+                if own and getattr(dialect, "_json_deserializer", 0) is None:
+                    decode = parse_json  # the dialect would use json.loads()
         except Exception:
             continue  # a declared type that cannot be: the ORM could not read it either
         if decode is not None:

@@ -335,3 +335,20 @@ def test_a_uuid_is_one_on_every_database(database, registry, heard):
         event = heard.next()
 
     assert event.key == value and Event.from_json(event.to_json()).key == value
+
+
+def test_a_number_in_a_document_is_exact_and_never_infinite(database, registry, heard):
+    long = "1" + "0" * 5000
+    documents = Table("documents", sqlalchemy.MetaData(), Column("doc", sqlalchemy.JSON))
+    documents.create(database.engine())
+    registry.listen(documents, "after_insert", heard)
+
+    with Hub(database.url, registry):
+        database.execute("INSERT INTO documents VALUES (%s)", "[1e400, 7, 1.5, {}]".format(long))
+        database.execute("INSERT INTO documents VALUES (%s)", '{"a": -1e400}')
+        first, second = heard.take(2)
+
+    assert first.new["doc"] == [decimal.Decimal("1e400"), 7, 1.5, decimal.Decimal(long)]
+    assert list(map(type, first.new["doc"][1:3])) == [int, float]
+    assert second.new["doc"] == {"a": decimal.Decimal("-1e400")}
+    assert Event.from_json(first.to_json()).new == first.new
