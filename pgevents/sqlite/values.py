@@ -136,14 +136,22 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
                 warnings.simplefilter("ignore", SAWarning)
                 kind = column.type.dialect_impl(dialect)
                 decode: Optional[Decoder] = kind.result_processor(dialect, None)
-                own = type(kind).result_processor is JSON.result_processor
-                if own and getattr(dialect, "_json_deserializer", 0) is None:
-                    decode = parse_json  # the dialect would use json.loads()
+                if _is_plain_json(kind, dialect):
+                    decode = parse_json
         except Exception:
             continue  # a declared type that cannot be: the ORM could not read it either
         if decode is not None:
             found[str(column.name)] = decode
     return found
+
+
+def _is_plain_json(kind: Any, dialect: Dialect) -> bool:
+    """Tell whether SQLAlchemy itself would read a column's values, by json.loads()."""
+    return (
+        isinstance(kind, JSON)
+        and type(kind).__module__.startswith("sqlalchemy.")
+        and getattr(dialect, "_json_deserializer", 0) is None
+    )
 
 
 #: Whatever a column is called, these are all that SQLite has, or SQLAlchemy makes of it.
