@@ -18,6 +18,7 @@ In reading order; each imports only what stands above it:
     ledger         what is written down of all that
     lease          what one process has taken, while its listeners are called
     calls          how a group's listeners are called for rows of a lease
+    reports        counters, log lines and signals of a group
     succession     what happens when who defined a group last is gone
     consumer       the thread in which a group's listeners are called
     renewer        the thread that keeps leases meanwhile

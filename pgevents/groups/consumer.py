@@ -16,22 +16,22 @@ from ..delivery.around import Around
 from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
-from ..discreet import discreet, said
 from ..errors import DatabaseError, Unavailable
 from ..events.event import LogRow
 from ..listening.registry import Registry
 from ..metrics import GroupMetrics
 from ..retry import Backoff
 from ..threads import Worker
-from .calls import ENDED, Calls, Ended, guard
+from .calls import Calls, Ended, guard
 from .definition import difference
-from .failure import Failure, Failures
+from .failure import Failures
 from .group_rows import NoGroup, Superseded
 from .lease import Handled, Lease
 from .ledger import Ledger
 from .lost import Lost
 from .options import Options
 from .progress import Progress
+from .reports import Reports
 from .settlement import Settlement
 from .standing import Standing
 from .succession import Succession
@@ -103,7 +103,7 @@ class Consumer(Worker):
             lambda: self.stopping,
         )
         self._succession = Succession(group, self.definition, owner, self._succeed)
-        self._tell = tell
+        self._reports = Reports(group, self._calls.event, tell, metrics)
         self.metrics = metrics
         self._woken = threading.Event()
         self._idle = False  # others have what there is to do
@@ -236,7 +236,7 @@ class Consumer(Worker):
                 self._end()
         except Lost:
             self._standing = None
-            self._report_loss(standing.unnamed)
+            self._reports.lost(standing.unnamed)
             return None
         if claim.backfill is not None:
             self.backfill = claim.backfill
@@ -261,17 +261,10 @@ class Consumer(Worker):
             self._handle(lease)
         except Lost:
             self._standing = None
-            self._report_loss(len(work.rows))
+            self._reports.lost(len(work.rows))
         finally:
             lease.close()
             self.lease = None
-
-    def _report_loss(self, events: int) -> None:
-        logger.warning(
-            "group %s lost its lease of %d events: another process handles them again",
-            self.group,
-            events,
-        )
 
     def _check_place(self) -> None:
         """Define the group, if it is not yet, or in a database that has replaced the former."""
@@ -294,7 +287,7 @@ class Consumer(Worker):
         gap = self._ledger.missed(self.group)
         if gap is not None and gap != self._gap:
             reason = f"the log was cleaned before the group {self.group} had read it"
-            self._tell("gap", reason=reason)
+            self._reports.gap(reason)
         self._gap = gap
 
     def _handle(self, lease: Lease) -> None:
@@ -302,7 +295,7 @@ class Consumer(Worker):
         rows = lease.work.rows
         reason = gap_of(without_notes(rows)[0])
         if reason is not None:
-            self._tell("gap", reason=f"the group {self.group}: {reason}")
+            self._reports.gap(f"the group {self.group}: {reason}")
         # Who had these before may have died of one of them: one at a time,
         # so that what the next process finds tells which it was.
         singly = lease.work.again
@@ -429,36 +422,7 @@ class Consumer(Worker):
     def _report(self, settlement: Settlement) -> None:
         """Report what was written down, now that it is."""
         self.trouble = None
-        metrics = self.metrics
-        metrics.handled += settlement.done
-        for failure in settlement.failures:
-            metrics.failed += 1
-            if failure.delay is None:
-                metrics.dead += 1
-                self._report_death(failure, settlement.letters.get(failure.row[0]))
-            else:
-                metrics.retried += 1
-                logger.warning(
-                    "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
-                    self.group,
-                    failure.row[0],
-                    failure.attempt,
-                    failure.delay,
-                    _for_the_log(failure),
-                )
-
-    def _report_death(self, failure: Failure, letter: Optional[int]) -> None:
-        event = self._calls.event(failure.row, failure.attempt, failure.attempt > 1)
-        logger.error(
-            "group %s gives up event %s after %d attempts",
-            self.group,
-            event.id,
-            failure.attempt,
-            exc_info=discreet(failure.cause),
-        )
-        self._tell(
-            "dead_lettered", group=self.group, event=event, error=failure.cause, letter=letter
-        )
+        self._reports.settled(settlement)
 
     def _stand_by(self, why: str) -> None:
         if self.standing_by != why:
@@ -475,8 +439,3 @@ class Consumer(Worker):
             "options": self.options.own(),
             "owner": self._owner,
         }
-
-
-def _for_the_log(failure: Failure) -> str:
-    """Return a failure's error without values of rows, which what is written down may hold."""
-    return said(failure.cause) + (ENDED if failure.error.endswith(ENDED) else "")

@@ -1,0 +1,83 @@
+"""What a group reports of its leases: counters, log lines and signals."""
+
+import logging
+from typing import Any, Callable, Optional
+
+from ..discreet import discreet, said
+from ..events.event import Event, LogRow
+from ..metrics import GroupMetrics
+from .calls import ENDED
+from .failure import Failure
+from .settlement import Settlement
+
+logger = logging.getLogger("pgevents")
+
+
+class Reports:
+    """Reports for one group in one process.
+
+    ``tell(name, **details)`` sends a signal; ``event(row, attempt, redelivered)`` makes the event
+    of a row.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        event: Callable[[LogRow, int, bool], Event],
+        tell: Callable[..., Any],
+        metrics: GroupMetrics,
+    ) -> None:
+        self._group = group
+        self._event = event
+        self._tell = tell
+        self._metrics = metrics
+
+    def settled(self, settlement: Settlement) -> None:
+        """This is written down."""
+        metrics = self._metrics
+        metrics.handled += settlement.done
+        for failure in settlement.failures:
+            metrics.failed += 1
+            if failure.delay is None:
+                metrics.dead += 1
+                self._dead(failure, settlement.letters.get(failure.row[0]))
+            else:
+                metrics.retried += 1
+                logger.warning(
+                    "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
+                    self._group,
+                    failure.row[0],
+                    failure.attempt,
+                    failure.delay,
+                    _without_values(failure),
+                )
+
+    def lost(self, events: int) -> None:
+        """A lease is somebody else's now."""
+        logger.warning(
+            "group %s lost its lease of %d events: another process handles them again",
+            self._group,
+            events,
+        )
+
+    def gap(self, reason: str) -> None:
+        """Something was not captured, or cleaned away before the group had read it."""
+        self._tell("gap", reason=reason)
+
+    def _dead(self, failure: Failure, letter: Optional[int]) -> None:
+        event = self._event(failure.row, failure.attempt, failure.attempt > 1)
+        logger.error(
+            "group %s gives up event %s after %d attempts",
+            self._group,
+            event.id,
+            failure.attempt,
+            exc_info=discreet(failure.cause),
+        )
+        self._tell(
+            "dead_lettered", group=self._group, event=event, error=failure.cause, letter=letter
+        )
+
+
+def _without_values(failure: Failure) -> str:
+    """Return a failure's error for the log: what is written down may hold values of rows."""
+    return said(failure.cause) + (ENDED if failure.error.endswith(ENDED) else "")
