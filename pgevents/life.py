@@ -78,7 +78,7 @@ class Life:
             error = source.wait_first(timeout + REASON_TIMEOUT)
             if not source.connected:
                 self.stop(timeout=EMPTY)
-                raise error or Unavailable(f"not connected within {timeout:.0f} s")
+                raise error or Unavailable(f"not connected within {timeout:g} s")
         self._parts.tell("started")
 
     def stop(self, timeout: float) -> int:

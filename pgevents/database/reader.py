@@ -68,7 +68,7 @@ class Reader:
         raise NotImplementedError
 
     def breathe(self) -> None:
-        """Take in what the server sends while nobody reads. Raises Unavailable."""
+        """Stay awake while nobody reads: take in what the server sends. Raises Unavailable."""
 
     def wake(self) -> None:
         """End ``wait()``, or the next one. From any thread."""

@@ -183,9 +183,12 @@ class Source(Worker):
             self._waiting, self._rows = self._events(self._rows), []
         since = time.monotonic()
         told = False
-        while not self._offer(self._waiting, BREATH) and not self.stopping:
-            # A connection that is not read keeps the server from cleaning up.
+        patience = 0.0
+        while not self._offer(self._waiting, patience) and not self.stopping:
+            # A connection that is not read keeps the server from cleaning up, and writers ring
+            # for a reader that has said that it sleeps.
             self.reader.breathe()
+            patience = BREATH
             full = time.monotonic() - since
             if full >= self._behind_after and not told:
                 told = True

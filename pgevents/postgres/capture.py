@@ -722,7 +722,7 @@ class Capture:
                 pause = min(pause, give_up - LOCK_TIMEOUT - now)
                 if pause <= 0:
                     raise Unavailable(
-                        f"no lock on {table} for {now - begun:.0f} s to install triggers:"
+                        f"no lock on {table} for {now - begun:.1f} s to install triggers:"
                         " a transaction that wrote to it has been open all the time"
                     ) from error
                 logger.info("%s is in use, trying again in %.1f s", table, pause)

@@ -299,6 +299,8 @@ class LogReader(Reader):
     def breathe(self) -> None:
         self._connection.sleep(0)
         self._connection.notified()
+        if self._announced:  # with what was found while lying down
+            self._give_back()
 
     def wake(self) -> None:
         self._waker.wake()

@@ -132,7 +132,8 @@ def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) ->
     Raises Unavailable when another writer is at it until ``deadline``
     (``time.monotonic()``), or for BUSY seconds.
     """
-    patience = BUSY if deadline is None else max(0.0, deadline - time.monotonic())
+    begun = time.monotonic()
+    patience = BUSY if deadline is None else max(0.0, deadline - begun)
     connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -140,8 +141,8 @@ def writing(connection: sqlite3.Connection, deadline: Optional[float] = None) ->
         if not busy(error):
             raise
         raise Unavailable(
-            f"no lock on the SQLite file for {patience:.0f} s: a transaction that writes to it has"
-            " been open all the time"
+            f"no lock on the SQLite file for {time.monotonic() - begun:.1f} s: a transaction that"
+            " writes to it has been open all the time"
         ) from error
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")

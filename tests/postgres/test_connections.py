@@ -19,6 +19,7 @@ import pgevents.delivery.source
 import pgevents.postgres.log
 from pgevents import Denied, Hub, Unavailable, Unsupported, signals
 from pgevents.postgres.connection import Address, Listening
+from pgevents.postgres.log import LogReader
 from pgevents.threads import Waker
 
 from .. import servers as postgresql
@@ -63,6 +64,15 @@ def terminate(database):
             " WHERE application_name = 'pgevents' AND datname = %s",
             database.name,
         )
+    )
+
+
+def announced(database):
+    """Return whether a reader has said that it sleeps: writers ring for it."""
+    return database.execute(
+        "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
+        " AND l.objid = 2 AND l.mode = 'ShareLock' AND a.datname = %s",
+        database.name,
     )
 
 
@@ -185,27 +195,37 @@ def test_a_link_that_falls_silent_in_the_middle_of_an_answer_is_noticed_in_time(
 def test_a_log_that_is_slow_to_read_is_waited_for_longer_and_longer(
     shop, listening, heard, monkeypatch
 ):
-    over = threading.Event()
+    locked, over = threading.Event(), threading.Event()
 
     def block():
-        # Each statement that reads the log waits for the rest of half a second.
         connection = shop.connect()
+        connection.cursor().execute("LOCK TABLE pgevents.log IN ACCESS EXCLUSIVE MODE")
+        locked.set()
+        wait_for(lambda: hub.status()["state"] == "connecting")
+        connection.commit()
+        # From now on each statement that reads the log waits for the rest of half a second.
         while not over.is_set():
             connection.cursor().execute(
                 "LOCK TABLE pgevents.log IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.5)"
             )
             connection.commit()
 
-    with Hub(shop.url, listening):
+    with Hub(shop.url, listening) as hub:
         monkeypatch.setattr(pgevents.postgres.log, "ANSWER", 0.2)
+        order(shop, "early")  # after the read that finds it, the next one has 0.2 s
+        heard.next()
+        before = hub.status()["connects"]
         blocker = threading.Thread(target=block)
         blocker.start()
+        locked.wait(20)
         order(shop, "tea")
         item = heard.next(timeout=20).new["item"]
         over.set()
         blocker.join()
+        connects = hub.status()["connects"]
 
     assert item == "tea"
+    assert connects > before
 
 
 def test_what_waits_for_room_is_not_lost_with_the_connection(shop, registry, heard):
@@ -618,15 +638,26 @@ def test_a_sleeping_reader_is_rung_at_once(shop, listening, heard):
             heard.next(timeout=AT_ONCE)
 
 
-def test_a_busy_reader_is_not_rung(shop, registry):
+@pytest.mark.parametrize("late", [False, True], ids=["awake", "lying down"])
+def test_a_busy_reader_is_not_rung(shop, registry, monkeypatch, late):
     go_on = threading.Event()
-    registry.listens_for("orders", "after_insert")(lambda event: go_on.wait(30))
+    registry.listens_for("orders", "after_insert")(lambda event: go_on.wait(300))
+    read, written = LogReader._read_fresh, []
 
+    def read_late(reader, announced=False):
+        # What it finds now was written after it had announced that it sleeps.
+        if late and announced and not written:
+            written.append(True)
+            order(shop, *range(10))
+        return read(reader, announced)
+
+    monkeypatch.setattr(LogReader, "_read_fresh", read_late)
     with Hub(shop.url, registry, queue_size=1) as hub:
         bystander = spy(shop)
-        order(shop, *range(10))
-        wait_for(lambda: hub.status()["waiting"] == 1)
-        wait_for(lambda: not asleep(shop))
+        if not late:
+            order(shop, *range(10))
+        wait_for(lambda: hub.status()["read"] == 10)
+        wait_for(lambda: not announced(shop))
         drain_notifies(bystander)
         order(shop, *range(100))
         rung = drain_notifies(bystander)
