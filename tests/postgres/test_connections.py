@@ -656,7 +656,8 @@ def test_a_busy_reader_is_not_rung(shop, registry, monkeypatch, late):
         bystander = spy(shop)
         if not late:
             order(shop, *range(10))
-        wait_for(lambda: hub.status()["read"] == 10)
+        # One is with the listener, one in the queue: the reader waits with the third.
+        wait_for(lambda: hub.status()["read"] > 2)
         wait_for(lambda: not announced(shop))
         drain_notifies(bystander)
         order(shop, *range(100))
