@@ -573,24 +573,43 @@ class Capture:
             " WHERE n.nspname || '.' || c.relname = w.relation AND c.relkind IN ('r', 'p'))",
             (UNINSTALLED,),
         )
+        for topic in sorted({topic for topic, _, _ in self._orphans(cursor)}):
+            relation = find_topic(cursor, topic)
+            if relation is not None:
+                logger.info("taking the triggers from %s, which nobody watches", topic)
+                with _tolerant(f"a trigger of ours stays on {topic}, which nobody watches"):
+                    self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
+        self._remove_notes(cursor, deadline)
+
+    def _orphans(self, cursor: Any) -> List[Tuple[str, str, str]]:
+        """Return topic, function and DROP statement of each trigger where nobody watches."""
         cursor.execute(
-            "SELECT DISTINCT n.nspname || '.' || c.relname FROM pg_trigger t"
+            "SELECT n.nspname || '.' || c.relname, p.oid::regprocedure::text,"
+            " format('DROP TRIGGER %%I ON %%I.%%I', tgname, nspname, relname) FROM pg_trigger t"
             " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(%s)"
             " AND p.proname LIKE 'capture%%'"
             " AND n.nspname || '.' || c.relname NOT IN"
-            f" (SELECT relation FROM {watch} WHERE wish <> %s)",
+            f" (SELECT relation FROM {self.tables.name('watch')} WHERE wish <> %s) ORDER BY 1, 3",
             (self.schema, UNINSTALLED),
         )
-        for (topic,) in cursor.fetchall():
-            relation = find_topic(cursor, topic)
-            if relation is not None:
-                logger.info("taking the triggers from %s, which nobody watches", topic)
-                self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
-        self._remove_notes(cursor, deadline)
+        return [(topic, function, cure) for topic, function, cure in cursor.fetchall()]
 
     # Rights.
+
+    def forgers(self, cursor: Any) -> List[str]:
+        """Name each trigger that writes to the log for a table that nobody watches.
+
+        Somebody may have made it while he had EXECUTE, which no trigger is asked for again.
+        """
+        if not self._complete(cursor):
+            return []
+        return [
+            f"a trigger on {topic}, which nobody watches, calls {function} and so writes to the"
+            f" log: let the table's owner, or a superuser, run {cure}"
+            for topic, function, cure in self._orphans(cursor)
+        ]
 
     def _refuse_hidden(self, cursor: Any) -> None:
         """Raise Denied where row-level security hides rows of our tables: we would miss them."""

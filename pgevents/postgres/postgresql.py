@@ -141,6 +141,7 @@ class PostgreSQL(Backend):
         self.warnings.set("strangers", "; ".join(rights.foreign(cursor)) or None)
         self.warnings.set("denied", "; ".join(rights.broken(cursor)) or None)
         self.warnings.set("writers", "; ".join(rights.writers(cursor)) or None)
+        self.warnings.set("forgers", "; ".join(self._capture.forgers(cursor)) or None)
         places = self._capture.places.taken(cursor) + self._capture.places.lacking(cursor)
         self.warnings.set("places", "; ".join(places) or None)
 

@@ -137,12 +137,17 @@ def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
                 kind = column.type.dialect_impl(dialect)
                 decode: Optional[Decoder] = kind.result_processor(dialect, None)
                 if _is_plain_json(kind, dialect):
-                    decode = parse_json
+                    decode = _document(decode)
         except Exception:
             continue  # a declared type that cannot be: the ORM could not read it either
         if decode is not None:
             found[str(column.name)] = decode
     return found
+
+
+def _document(decode: Any) -> Decoder:
+    # A number alone is no text: the column's affinity has made it one.
+    return lambda value: parse_json(value) if isinstance(value, str) else decode(value)
 
 
 def _is_plain_json(kind: Any, dialect: Dialect) -> bool:

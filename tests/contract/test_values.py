@@ -346,9 +346,11 @@ def test_a_number_in_a_document_is_exact_and_never_infinite(database, registry, 
     with Hub(database.url, registry):
         database.execute("INSERT INTO documents VALUES (%s)", "[1e400, 7, 1.5, {}]".format(long))
         database.execute("INSERT INTO documents VALUES (%s)", '{"a": -1e400}')
-        first, second = heard.take(2)
+        database.execute("INSERT INTO documents VALUES ('7')")
+        first, second, third = heard.take(3)
 
     assert first.new["doc"] == [decimal.Decimal("1e400"), 7, 1.5, decimal.Decimal(long)]
     assert list(map(type, first.new["doc"][1:3])) == [int, float]
+    assert third.new["doc"] == 7
     assert second.new["doc"] == {"a": decimal.Decimal("-1e400")}
     assert Event.from_json(first.to_json()).new == first.new

@@ -477,8 +477,8 @@ def test_the_triggers_run_with_the_rights_of_a_role_that_has_no_others(
 
 
 OWNERS = (
-    "SELECT pg_get_userbyid(proowner)::text, string_agg(DISTINCT proname::text, ' ' ORDER BY"
-    " proname::text) FROM pg_proc WHERE pronamespace = 'pgevents'::regnamespace GROUP BY 1"
+    "SELECT DISTINCT pg_get_userbyid(proowner)::text, prosecdef FROM pg_proc"
+    " WHERE pronamespace = 'pgevents'::regnamespace"
 )
 
 
@@ -501,11 +501,7 @@ def test_a_role_for_the_triggers_owns_only_what_runs_with_its_rights(
 
     hub.install() if way == "install" else run_printed(orders, owner, hub, "postgres")
 
-    assert dict(orders.execute(OWNERS)) == {
-        runner: "capture_delete capture_insert capture_row capture_truncate capture_update"
-        " partition_truncated",
-        owner: "careful columns cut native ring row_sql small_sql types_sql",
-    }
+    assert sorted(orders.execute(OWNERS)) == sorted([(runner, True), (owner, False)])
     with hub:
         insert_as(orders, "postgres", "x" * 300000)
         insert_as(orders, "postgres", "tea")
