@@ -20,7 +20,8 @@ from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
 from .delivery.source import Source, TooLate
 from .errors import Unavailable, UsageError
-from .events.event import Event, LogRow
+from .events.event import Event
+from .events.logrow import LogRow
 from .listening.registry import Listener
 from .parts import Parts
 from .threads import Worker

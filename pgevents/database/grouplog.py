@@ -5,7 +5,7 @@ from typing import Any, Callable, ContextManager, List, NamedTuple, Optional, Tu
 
 from sqlalchemy.engine import Connection
 
-from ..events.event import LogRow
+from ..events.logrow import OPERATION, TOPIC, LogRow, with_parts
 
 Result = TypeVar("Result")
 
@@ -48,12 +48,11 @@ def backfill_topics(name: str, topics: List[str]) -> List[str]:
 
 def plain_row(row: LogRow, name: str) -> LogRow:
     """Return a log row of a group with the table's own topic: undo ``backfill_topic``."""
-    topic = row[3]
-    if row[4] != "read":
+    if row[OPERATION] != "read":
         return row
     for prefix in backfill_topics(name, [""]):
-        if topic.startswith(prefix):
-            return (*row[:3], topic[len(prefix) :], *row[4:])
+        if row[TOPIC].startswith(prefix):
+            return with_parts(row, {TOPIC: row[TOPIC][len(prefix) :]})
     return row
 
 

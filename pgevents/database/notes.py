@@ -8,7 +8,7 @@ It is a truncation with a new row, which there cannot be otherwise.
 import json
 from typing import List, Optional, Tuple
 
-from ..events.event import LogRow
+from ..events.logrow import NEW, OPERATION, TOPIC, LogRow
 
 _PREFIX = "partition:"  # as functions.sql writes it
 
@@ -20,13 +20,13 @@ def note_topics(topics: List[str]) -> List[str]:
 
 def without_notes(rows: List[LogRow]) -> Tuple[List[LogRow], List[LogRow]]:
     """Return the notes among these rows of the log, and the others."""
-    notes = [row for row in rows if row[4] == "truncate" and row[6] is not None]
+    notes = [row for row in rows if row[OPERATION] == "truncate" and row[NEW] is not None]
     return notes, [row for row in rows if row not in notes] if notes else rows
 
 
 def noted_topic(row: LogRow) -> str:
     """Return the topic of the table that a note is about."""
-    return str(row[3])[len(_PREFIX) :]
+    return str(row[TOPIC])[len(_PREFIX) :]
 
 
 def gap_of(notes: List[LogRow]) -> Optional[str]:
@@ -38,4 +38,4 @@ def gap_of(notes: List[LogRow]) -> Optional[str]:
 
 
 def _partition(row: LogRow) -> str:
-    return str(json.loads(row[6])["partition"])
+    return str(json.loads(row[NEW])["partition"])

@@ -5,7 +5,7 @@ import random
 import socket
 from typing import Any, List, Optional
 
-from ..events.event import LogRow
+from ..events.logrow import LogRow
 
 
 def new_owner() -> str:

@@ -3,7 +3,8 @@
 from typing import Callable, List
 
 from ..database.notes import gap_of, noted_topic, without_notes
-from ..events.event import Event, LogRow
+from ..events.event import Event
+from ..events.logrow import LogRow
 from ..listening.registry import Registry
 from ..metrics import Metrics
 from .strangers import Strangers

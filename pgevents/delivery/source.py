@@ -8,7 +8,8 @@ from typing import Callable, List, Optional
 from ..database.reader import Reader
 from ..discreet import discreet
 from ..errors import NotInstalled, PgEventsError, Unavailable
-from ..events.event import Event, LogRow
+from ..events.event import Event
+from ..events.logrow import LogRow
 from ..retry import Backoff
 from ..threads import Worker
 

@@ -5,7 +5,7 @@ During an upgrade a newer release may already write to the log.
 
 from typing import List, Optional
 
-from ..events.event import LogRow
+from ..events.logrow import OPERATION, TOPIC, LogRow
 from ..listening.target import OPERATIONS
 from ..warnings import Warnings
 
@@ -23,14 +23,14 @@ class Strangers:
 
     def left_out(self, rows: List[LogRow]) -> List[LogRow]:
         """Return the rows without those that are not for this release."""
-        kinds = {(row[3], row[4]) for row in rows}
+        kinds = {(row[TOPIC], row[OPERATION]) for row in rows}
         if not any(_strange(*kind) for kind in kinds):
             return rows
         return [row for row in rows if self.knows(row)]
 
     def knows(self, row: LogRow) -> bool:
         """Tell whether a row is for this release."""
-        what = _strange(row[3], row[4])
+        what = _strange(row[TOPIC], row[OPERATION])
         if what is not None and self._warnings.count(KEY) < KINDS:
             self._warnings.set(
                 KEY + what,

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from ..database.backend import Backend
 from ..database.relation import Relation
 from ..errors import PgEventsError
-from ..events.event import LogRow
+from ..events.logrow import TOPIC, LogRow
 from ..events.values import Shape
 from ..listening.target import Target
 
@@ -73,14 +73,14 @@ class Topics:
 
     def shapes_of(self, rows: List[LogRow]) -> List[Shape]:
         """Return how each row of the log is read: as its table was when it was written."""
-        now = {topic: self.shape(topic) for topic in {row[3] for row in rows}}
+        now = {topic: self.shape(topic) for topic in {row[TOPIC] for row in rows}}
         if any(shape.former is not None for shape in now.values()):
-            return [self._at(row, now[row[3]]) for row in rows]
-        return [now[row[3]] for row in rows]
+            return [self._at(row, now[row[TOPIC]]) for row in rows]
+        return [now[row[TOPIC]] for row in rows]
 
     def shape_of(self, row: LogRow) -> Shape:
         """Return how a row of the log is read: as its table was when it was written."""
-        return self._at(row, self.shape(row[3]))
+        return self._at(row, self.shape(row[TOPIC]))
 
     def _at(self, row: LogRow, shape: Shape) -> Shape:
         while shape.former is not None and shape.precedes(row):

@@ -7,13 +7,20 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Tuple, ca
 from ..errors import UsageError
 from .envelope import NOT_ONE, parse_fields
 from .identity import as_declared, identity, mapper_of
+from .logrow import (
+    AT,
+    CONTEXT,
+    NEW,
+    OLD,
+    OPERATION,
+    POSITION,
+    TOPIC,
+    TRANSACTION,
+    LogRow,
+    with_parts,
+)
 from .tagged import row_from_tagged, row_to_tagged
 from .values import Row, Shape, parse_by_column, parse_datetime, parse_json
-
-#: A row of the log: position, transaction, at, topic, operation, old, new, context.
-LogRow = Tuple[Any, ...]
-
-_POSITION, _TRANSACTION, _AT, _TOPIC, _OPERATION, _OLD, _NEW, _CONTEXT = range(8)
 
 
 class Event:
@@ -52,12 +59,12 @@ class Event:
 
         Or ``read``, for a row that was there when a group began with a backfill.
         """
-        return str(self._row[_OPERATION])
+        return str(self._row[OPERATION])
 
     @property
     def moment(self) -> str:
         """``after_insert``, ``after_update``, ``after_delete`` or ``after_truncate``."""
-        operation = self._row[_OPERATION]
+        operation = self._row[OPERATION]
         return "after_insert" if operation == "read" else f"after_{operation}"
 
     @property
@@ -114,28 +121,28 @@ class Event:
     @property
     def topic(self) -> str:
         """Schema and table in one string, as the log has it: ``public.orders``."""
-        return str(self._row[_TOPIC])
+        return str(self._row[TOPIC])
 
     @property
     def id(self) -> str:
         """The event's name, the same in every process: a key for telling repetitions."""
-        return str(self._row[_POSITION])
+        return str(self._row[POSITION])
 
     @property
     def position(self) -> int:
         """Its number in the log. Numbers may be missing; within one row's history they rise."""
-        return int(self._row[_POSITION])
+        return int(self._row[POSITION])
 
     @property
     def at(self) -> datetime.datetime:
         """When it was written, by the database's clock, with time zone."""
-        at: Any = self._row[_AT]
+        at: Any = self._row[AT]
         return parse_datetime(at) if isinstance(at, str) else cast(datetime.datetime, at)
 
     @property
     def transaction(self) -> Optional[int]:
         """The number of the transaction that wrote it; None on SQLite, which has none."""
-        number = self._row[_TRANSACTION]
+        number = self._row[TRANSACTION]
         return None if number is None else int(number)
 
     @property
@@ -144,7 +151,7 @@ class Event:
 
         A setting that is no JSON, or too deep for Python, is given as the text it is.
         """
-        text = self._row[_CONTEXT]
+        text = self._row[CONTEXT]
         if not text:
             return {}
         try:
@@ -216,7 +223,7 @@ class Event:
             "position": self.position,
             "transaction": self.transaction,
             "at": self.at.isoformat(),
-            "topic": self._row[_TOPIC],
+            "topic": self._row[TOPIC],
             "operation": self.operation,
             "schema": self.schema,
             "table": self.table,
@@ -224,7 +231,7 @@ class Event:
             "old": row_to_tagged(self.old, raw_old),
             "new": row_to_tagged(self.new, raw_new),
             "changed": list(self.changed),
-            "context": self._row[_CONTEXT],
+            "context": self._row[CONTEXT],
             "declared": self._shape.declared,
             "attempt": self.attempt,
             "redelivered": self.redelivered,
@@ -261,13 +268,13 @@ class Event:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented
-        return (self.position, self._row[_TOPIC]) == (other.position, other._row[_TOPIC])
+        return (self.position, self._row[TOPIC]) == (other.position, other._row[TOPIC])
 
     def __hash__(self) -> int:
         return hash(self.position)
 
     def __repr__(self) -> str:
-        return f"<Event {self.id} {self.moment} {self._row[_TOPIC]} key={self.key!r}>"
+        return f"<Event {self.id} {self.moment} {self._row[TOPIC]} key={self.key!r}>"
 
     def _read(self, column: Any, bind: Callable[[], Any]) -> Any:
         """Return a column's value as the ORM gives it, by the type that a class declares."""
@@ -288,7 +295,7 @@ class Event:
         raw = self._raw
         if raw is None:
             parse = self._shape.parse
-            old, new = self._row[_OLD], self._row[_NEW]
+            old, new = self._row[OLD], self._row[NEW]
             try:
                 raw = self._raw = (old and parse(old), new and parse(new))
             except RecursionError:
@@ -335,8 +342,7 @@ def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
 
 def without_values(row: LogRow, key: Iterable[str]) -> LogRow:
     """Return a log row without what its writer wrote, but for the columns of the key."""
-    old, new = (_only(text, key) for text in (row[_OLD], row[_NEW]))
-    return (*row[:_OLD], old, new, None)
+    return with_parts(row, {OLD: _only(row[OLD], key), NEW: _only(row[NEW], key), CONTEXT: None})
 
 
 def _only(text: Optional[str], names: Iterable[str]) -> Optional[str]:

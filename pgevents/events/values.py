@@ -8,6 +8,7 @@ import re
 from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, NoReturn, Optional, Tuple
 
 from .kinds import Kind
+from .logrow import LogRow
 
 #: Turns a value as it stands in the log into what the ORM would give.
 Decoder = Callable[[Any], Any]
@@ -97,7 +98,7 @@ class Shape:
         read_by: Optional[Callable[[Any], Mapping[str, Decoder]]] = None,
         kinds: Callable[[], Mapping[str, Kind]] = dict,
         mark: Any = None,
-        precedes: Callable[[Any], bool] = lambda row: False,
+        precedes: Callable[[LogRow], bool] = lambda row: False,
     ) -> None:
         self.schema = schema
         self.table = table

@@ -12,7 +12,8 @@ from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import PgEventsError, Unavailable, UsageError
-from ..events.event import Event, LogRow
+from ..events.event import Event
+from ..events.logrow import OPERATION, POSITION, TOPIC, LogRow
 from ..listening.registry import Listener
 from ..metrics import GroupMetrics
 from .failure import Failures
@@ -47,7 +48,7 @@ class Batches:
 
     def add(self, listener: Listener, row: LogRow, event: Event) -> None:
         self.of.setdefault(listener, []).append((row, event))
-        self.rows[row[0]] = row
+        self.rows[row[POSITION]] = row
 
 
 class Calls:
@@ -115,10 +116,10 @@ class Calls:
                 raise Ended(begun)
             begun += 1
             if error is not None:
-                failed.add(row[0])
+                failed.add(row[POSITION])
                 if handled.failed(row, error).delay is not None and self._ordered:
                     break
-            elif row[0] not in batches.rows:
+            elif row[POSITION] not in batches.rows:
                 done(row)
         in_savepoints = len(failed)
         for listener, members in batches.of.items():
@@ -132,7 +133,7 @@ class Calls:
 
     def transactional(self, rows: List[LogRow]) -> bool:
         """Tell whether a listener of any of these rows wants the transaction."""
-        kinds = {(row[3], row[4]): row for row in rows}  # a topic and an operation
+        kinds = {(row[TOPIC], row[OPERATION]): row for row in rows}  # a topic and an operation
         return any(
             listener.transactional
             for row in kinds.values()
@@ -223,7 +224,7 @@ class Calls:
         handled: Union[Lease, Handled],
         failed: Set[int],
     ) -> None:
-        good = [(row, event) for row, event in members if row[0] not in failed]
+        good = [(row, event) for row, event in members if row[POSITION] not in failed]
         if not good:
             return
         outcome = call(listener, [event for _, event in good], self._around)
@@ -232,7 +233,7 @@ class Calls:
             return
         for row, _ in good:
             handled.failed(row, outcome.error)
-            failed.add(row[0])
+            failed.add(row[POSITION])
 
 
 def guard(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import GroupLog, backfill_topics
-from ..events.event import LogRow
+from ..events.logrow import LogRow
 from .group_rows import GroupRow, GroupRows
 from .lease_rows import LeaseRows
 from .lost import Lost, require_place

@@ -17,7 +17,7 @@ from ..delivery.delivery import Audience
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import DatabaseError, Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 from ..listening.registry import Registry
 from ..metrics import GroupMetrics
 from ..retry import Backoff
@@ -321,9 +321,9 @@ class Consumer(Worker):
                 (first, *others), error = rows, refused.error
                 if others:
                     singly = True
-                elif isinstance(error, Unavailable) and first[0] not in spared:
-                    spared.add(first[0])
-                elif first[0] not in handled.failures:
+                elif isinstance(error, Unavailable) and first[POSITION] not in spared:
+                    spared.add(first[POSITION])
+                elif first[POSITION] not in handled.failures:
                     handled.failed(first, error)
             lease.blame(handled.failures.values())
             lease.repeat(rows)

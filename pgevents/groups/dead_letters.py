@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from ..database.grouplog import GroupLog
 from ..events.event import Event
+from ..events.logrow import AT, POSITION, with_parts
 from ..tables import Tables
 from .failure import Failure
 from .group_rows import GroupRows
@@ -81,7 +82,7 @@ class DeadLetters:
     def of(self, name: str, failures: Sequence[Failure]) -> Dict[int, int]:
         """Return the ids of the newest dead letters of these events, by their positions."""
         dead = self._dead
-        seqs = [failure.row[0] for failure in failures if failure.delay is None]
+        seqs = [failure.row[POSITION] for failure in failures if failure.delay is None]
         with self._log.reading() as connection:
             found = connection.execute(
                 select(dead.c.seq, func.max(dead.c.id))
@@ -95,13 +96,12 @@ class DeadLetters:
     def write(self, connection: Connection, name: str, failure: Failure) -> int:
         """Write the dead letter of an event; return its id."""
         kept = failure.row if failure.kept is None else failure.kept
-        row = [str(part) if index == 2 else part for index, part in enumerate(kept)]
         encoding = self._log.encoding(connection)
         key: Any = connection.execute(
             insert(self._dead).values(
                 group_name=name,
-                seq=failure.row[0],
-                event=json.dumps(row),
+                seq=failure.row[POSITION],
+                event=json.dumps(with_parts(kept, {AT: str(kept[AT])})),
                 attempts=failure.attempt,
                 error=_storable(failure.error, encoding),
                 traceback=_storable(failure.traceback, encoding),

@@ -5,7 +5,8 @@ from typing import NamedTuple, Optional
 
 from ..database.grouplog import plain_row
 from ..delivery.topics import Topics
-from ..events.event import LogRow, without_values
+from ..events.event import without_values
+from ..events.logrow import LogRow
 from ..retry import Backoff
 
 

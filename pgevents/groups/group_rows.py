@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from ..database.grouplog import Captured, GroupLog
 from ..errors import DatabaseError, UsageError
-from ..events.event import LogRow
+from ..events.logrow import LogRow
 from ..tables import Tables
 from .progress import Progress, backfilled
 

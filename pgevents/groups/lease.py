@@ -26,7 +26,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Set
 from sqlalchemy.engine import Connection
 
 from ..errors import Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 from .failure import Failure
 from .ledger import Ledger
 from .lost import Lost
@@ -53,11 +53,11 @@ class Handled:
 
     def done(self, row: LogRow) -> None:
         """The row need not be handled again."""
-        self.ready.add(row[0])
+        self.ready.add(row[POSITION])
 
     def failed(self, row: LogRow, error: BaseException, note: str = "") -> Failure:
         """The row's attempt raised this; the note is written behind the error."""
-        failure = self.failures[row[0]] = self.lease.judged(row, error, note)
+        failure = self.failures[row[POSITION]] = self.lease.judged(row, error, note)
         return failure
 
 
@@ -99,10 +99,10 @@ class Lease:
             return list(self._rows)
         found: List[LogRow] = []
         for row in self._rows:
-            if row[0] in failures:
+            if row[POSITION] in failures:
                 if self._options.ordered:
                     break
-            elif row[0] not in ready:
+            elif row[POSITION] not in ready:
                 found.append(row)
         return found
 
@@ -113,15 +113,15 @@ class Lease:
 
     def attempt_of(self, row: LogRow) -> int:
         """Return the number of the row's attempt. Only the first row may have had one before."""
-        return self.work.attempt if row[0] == self.work.rows[0][0] else 1
+        return self.work.attempt if row[POSITION] == self.work.rows[0][POSITION] else 1
 
     def redelivered(self, row: LogRow) -> bool:
         """Tell whether somebody may have seen the row before."""
-        return self.work.again or row[0] <= self._repeated or self.attempt_of(row) > 1
+        return self.work.again or row[POSITION] <= self._repeated or self.attempt_of(row) > 1
 
     def done(self, row: LogRow) -> None:
         """The row need not be handled again."""
-        self._handled.ready.add(row[0])  # in one step: whoever copies the set needs no lock
+        self._handled.ready.add(row[POSITION])  # in one step: whoever copies the set needs no lock
 
     def failed(self, row: LogRow, error: BaseException, note: str = "") -> Failure:
         """The row's attempt raised this; return what will be written down of it."""
@@ -136,11 +136,11 @@ class Lease:
 
     def blame(self, failures: Iterable[Failure]) -> None:
         """Count attempts whose transaction was lost, with all that was written in it."""
-        self._handled.failures.update((failure.row[0], failure) for failure in failures)
+        self._handled.failures.update((failure.row[POSITION], failure) for failure in failures)
 
     def repeat(self, rows: List[LogRow]) -> None:
         """Remember that listeners may have seen these, and will get them again."""
-        self._repeated = max(self._repeated, rows[-1][0])
+        self._repeated = max(self._repeated, rows[-1][POSITION])
 
     def check(self) -> None:
         """Raise Lost if somebody else has it."""
@@ -217,11 +217,11 @@ class Lease:
         failures: List[Failure] = []
         together = False
         if not failed:  # as mostly
-            rest = [row for row in self._rows if row[0] not in ready]
+            rest = [row for row in self._rows if row[POSITION] not in ready]
         for index, row in enumerate(self._rows if failed else ()):
-            failure = failed.get(row[0])
+            failure = failed.get(row[POSITION])
             if failure is None:
-                if row[0] not in ready:
+                if row[POSITION] not in ready:
                     rest.append(row)
             elif ordered and rest:
                 rest.append(row)  # its turn comes when nothing before it is open
@@ -238,7 +238,7 @@ class Lease:
     def _accept(self, settlement: Settlement) -> Settlement:
         """Forget what is settled now."""
         with self._lock:
-            left = {row[0] for row in settlement.rest}
+            left = {row[POSITION] for row in settlement.rest}
             own, self._handled = self._handled, Handled(self)
             self._handled.failures = {
                 position: failure for position, failure in own.failures.items() if position in left
@@ -263,7 +263,7 @@ class Lease:
             handled = self._settled + len(ready)
         left = None
         if ready or not work.named:
-            left = [row for row in rows if row[0] not in ready] or rows[-1:]
+            left = [row for row in rows if row[POSITION] not in ready] or rows[-1:]
         attempt = self.attempt_of(left[0]) if left else 1
         kept = self._ledger.renew(
             self.group, work, self._options.lease, left, attempt, lambda: not self.over

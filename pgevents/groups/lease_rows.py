@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import GroupLog
-from ..events.event import LogRow
+from ..events.logrow import LogRow
 from ..tables import Tables
 from .work import Work, named, names, positions
 

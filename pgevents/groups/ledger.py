@@ -17,7 +17,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import LAST, GroupLog
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 from ..tables import Tables
 from .claims import Claims, all_topics
 from .dead_letters import DeadLetters
@@ -177,7 +177,7 @@ class Ledger:
         letters: Dict[int, int] = {}
         for failure in settlement.failures:
             if failure.delay is None:
-                letters[failure.row[0]] = self.dead.write(connection, name, failure)
+                letters[failure.row[POSITION]] = self.dead.write(connection, name, failure)
                 continue
             rows = [failure.row]
             if settlement.together:
@@ -228,7 +228,7 @@ class Ledger:
             return False
         known, first = set(named(seqs)[0]), left[0]
         if work.named or not known.isdisjoint(positions(work.rows)):
-            left = [row for row in left if row[0] in known]
+            left = [row for row in left if row[POSITION] in known]
         else:  # it names what came before these, which is acknowledged by this
             self.groups.set(connection, name, cursor=work.behind)
         if not left:

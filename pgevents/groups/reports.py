@@ -4,7 +4,8 @@ import logging
 from typing import Any, Callable, Optional
 
 from ..discreet import discreet, said
-from ..events.event import Event, LogRow
+from ..events.event import Event
+from ..events.logrow import POSITION, LogRow
 from ..metrics import GroupMetrics
 from .calls import ENDED
 from .failure import Failure
@@ -40,13 +41,13 @@ class Reports:
             metrics.failed += 1
             if failure.delay is None:
                 metrics.dead += 1
-                self._dead(failure, settlement.letters.get(failure.row[0]))
+                self._dead(failure, settlement.letters.get(failure.row[POSITION]))
             else:
                 metrics.retried += 1
                 logger.warning(
                     "group %s failed for event %s (attempt %d), trying again in %.1f s: %s",
                     self._group,
-                    failure.row[0],
+                    failure.row[POSITION],
                     failure.attempt,
                     failure.delay,
                     _without_values(failure),

@@ -2,7 +2,7 @@
 
 from typing import Mapping, NamedTuple, Sequence
 
-from ..events.event import LogRow
+from ..events.logrow import LogRow
 from .failure import Failure
 
 

@@ -16,9 +16,9 @@ somebody may have seen before.
 """
 
 import time
-from typing import Any, List
+from typing import Any
 
-from ..events.event import LogRow
+from ..events.logrow import size
 
 FOLLOWED = 500  # events that one lease may be followed by unnamed …
 FOLLOWED_BYTES = 8_000_000  # … or as many as fit here
@@ -46,7 +46,7 @@ class Standing:
             return
         self.cursor = work.behind
         self.unnamed += len(work.rows)
-        self._size += _size(work.rows)
+        self._size += sum(map(size, work.rows))
 
     @property
     def left(self) -> float:
@@ -82,7 +82,3 @@ class Standing:
         self.since = since
         self.unnamed = 0
         self._size = 0
-
-
-def _size(rows: List[LogRow]) -> int:
-    return sum(len(row[5] or "") + len(row[6] or "") for row in rows)

@@ -3,7 +3,7 @@
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..database.grouplog import LAST
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 
 
 class Work(NamedTuple):
@@ -27,7 +27,7 @@ class Work(NamedTuple):
 
 def positions(rows: Sequence[LogRow]) -> List[int]:
     """Return the rows' numbers in the log."""
-    return [row[0] for row in rows]
+    return [row[POSITION] for row in rows]
 
 
 def names(numbers: Sequence[int], is_open: bool = False) -> str:

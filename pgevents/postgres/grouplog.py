@@ -16,7 +16,7 @@ from ..database.grouplog import Captured, GroupLog, backfill_topic
 from ..database.notes import note_topics
 from ..database.relation import Relation
 from ..errors import Denied, Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, TOPIC, LogRow
 from ..tables import Tables
 from . import pages
 from .address import Address
@@ -222,19 +222,19 @@ class PostgresGroupLog(GroupLog):
         if backfill is not None:
             rows = self._backfilled(connection, place, backfill, limit)
             if rows:
-                return rows, _text(place._replace(seq=rows[-1][0]), backfill)
+                return rows, _text(place._replace(seq=rows[-1][POSITION]), backfill)
             place = place._replace(since=place.since.and_also(backfill))
         if place.upto is not None:
             rows = self._page(connection, place, topics, limit)
             if rows:
-                return rows, _text(place._replace(seq=rows[-1][0]))
+                return rows, _text(place._replace(seq=rows[-1][POSITION]))
             place = Cursor(place.upto, None, place.seq)
         return self._fresh(connection, place, topics, limit)
 
     def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
         sql = f"SELECT {_COLUMNS} FROM {{log}} WHERE seq = ANY (%(seqs)s) ORDER BY seq"
         rows = self._all(connection, sql, seqs=list(seqs))
-        self._look_at_marks(connection, [row[3] for row in rows])
+        self._look_at_marks(connection, [row[TOPIC] for row in rows])
         return rows
 
     def _look_at_marks(self, connection: Connection, topics: Iterable[str]) -> None:
@@ -296,7 +296,8 @@ class PostgresGroupLog(GroupLog):
     def _backfilled(
         self, connection: Connection, place: Cursor, xid: int, limit: int
     ) -> List[LogRow]:
-        return self._all(connection, self._backfilled_sql, xid=str(xid), seq=place.seq, rows=limit)
+        values = {"xid": str(xid), "seq": place.seq, "rows": limit}
+        return self._all(connection, self._backfilled_sql, **values)
 
     def _fresh(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int
@@ -310,13 +311,13 @@ class PostgresGroupLog(GroupLog):
             first = self._one(connection, FIRST, **_since(place.since), upto=now)
             paged = Cursor(place.since, upto, first - 1)
             rows = self._page(connection, paged, topics, limit)
-            return rows, _text(paged._replace(seq=rows[-1][0]) if rows else behind)
+            return rows, _text(paged._replace(seq=rows[-1][POSITION]) if rows else behind)
         rows = [row[2:] for row in found if row[2] is not None]
         if not rows:
             # A write only to move past what others wrote: not for each transaction.
             far = upto.xmax - place.since.xmax > STALE
             return [], _text(behind if far else place)
-        return rows, _text(behind._replace(seq=max(place.seq, rows[-1][0])))
+        return rows, _text(behind._replace(seq=max(place.seq, rows[-1][POSITION])))
 
     def _page(
         self, connection: Connection, place: Cursor, topics: List[str], limit: int

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Set
 
 from ..database.reader import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, TOPIC, TRANSACTION, LogRow
 from ..tables import Tables
 from ..threads import Waker
 from ..warnings import Warnings
@@ -405,12 +405,12 @@ class LogReader(Reader):
         self._notice_cleaning(rows[0][0], cursor.since)
         found = [row[1:] for row in rows]
         # Once for all pages of a backlog: what is altered later has later rows.
-        topics = {row[3] for row in found} - self._marked
+        topics = {row[TOPIC] for row in found} - self._marked
         if topics:
             self._marks.update(self._run("EXECUTE pgevents_marks (%s)", (list(topics),)))
             self._marked |= topics
         self._cursor = cursor._replace(
-            seq=found[-1][0], newest_read=_newest(found, cursor.newest_read)
+            seq=found[-1][POSITION], newest_read=_newest(found, cursor.newest_read)
         )
         return found
 
@@ -521,4 +521,4 @@ class LogReader(Reader):
 
 def _newest(rows: List[LogRow], before: int) -> int:
     """Return the last transaction among these rows and the one before."""
-    return max([before, *(int(row[1]) for row in rows)])
+    return max([before, *(int(row[TRANSACTION]) for row in rows)])

@@ -16,6 +16,7 @@ from ..database.relation import Relation
 from ..database.spec import Spec, union_of
 from ..database.writers import refuse_autocommit, require_transaction
 from ..errors import DatabaseError, UsageError
+from ..events.logrow import TRANSACTION
 from ..events.values import Shape, parse_exactly
 from ..listening.target import Target
 from ..tables import Tables
@@ -97,7 +98,8 @@ class PostgreSQL(Backend):
             read_by=lambda other: decoders(types, other, known),
             kinds=lambda: kinds(types, table, known),
             mark=mark,
-            precedes=lambda row: row[1] is not None and is_before(int(row[1]), altered_by),
+            precedes=lambda row: row[TRANSACTION] is not None
+            and is_before(int(row[TRANSACTION]), altered_by),
         )
 
     def install(

@@ -12,6 +12,7 @@ In reading order; each imports only what stands above it:
     triggers       the text of the triggers
     capture        installing: the tables, and the triggers
     altering       a migration in the application's own transaction
+    pages          how much of the log is read at once
     log            reading the log, by polling
     grouplog       the log as groups read it
     retention      old log rows go

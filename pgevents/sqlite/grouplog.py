@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from ..database.grouplog import Captured, GroupLog, Result, backfill_topic
 from ..errors import Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 from ..tables import Tables
 from ..threads import Gate
 from ..warnings import Warnings
@@ -25,12 +25,11 @@ from .catalog import quoted
 from .connection import connect, identity, translated, translation
 from .courtesy import PATIENCE, Courtesy
 from .marks import Marks
+from .pages import COLUMNS, first_page
 from .values import expression
 
-PAGE_BYTES = 8_000_000  # of rows that are claimed together; at least one
 STALE = 1000  # rows that a cursor may fall behind before an empty read moves it
 
-_COLUMNS = "seq, NULL, at, topic, operation, old, new, context"
 _SECONDS = "((julianday({}) - 2440587.5) * 86400.0)"
 
 
@@ -146,28 +145,22 @@ class SqliteGroupLog(GroupLog):
     ) -> Tuple[List[LogRow], str]:
         marks = ", ".join("?" * len(topics))
         found = connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM {self._log} WHERE seq > ? AND topic IN ({marks})"
+            f"SELECT {COLUMNS} FROM {self._log} WHERE seq > ? AND topic IN ({marks})"
             " ORDER BY seq LIMIT ?",
             (int(cursor), *topics, limit),
         )
-        rows: List[LogRow] = []
-        size = 0
-        for row in found:
-            rows.append(tuple(row))
-            size += sum(len(text or "") for text in row[5:8])
-            if size > PAGE_BYTES:
-                break
+        rows, _ = first_page(found)
         found.close()
         if rows:
             self._look_at_marks(connection, rows)
-            return rows, str(rows[-1][0])
+            return rows, str(rows[-1][POSITION])
         # A write only to move past what others wrote: not for each transaction.
         last = self.last(connection)
         return [], str(last) if last - int(cursor) > STALE else cursor
 
     def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
         found = connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM {self._log}"
+            f"SELECT {COLUMNS} FROM {self._log}"
             " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
             (json.dumps(list(seqs)),),
         )
@@ -177,7 +170,7 @@ class SqliteGroupLog(GroupLog):
 
     def _look_at_marks(self, connection: Connection, rows: List[LogRow]) -> None:
         """Note how the tables of rows that were read just now look."""
-        last = rows[-1][0] if rows else 0
+        last = rows[-1][POSITION] if rows else 0
         self._marks.look(lambda sql: list(connection.exec_driver_sql(sql).fetchall()), last)
 
     def missed(self, connection: Connection, cursor: str) -> Optional[str]:

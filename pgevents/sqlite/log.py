@@ -15,18 +15,18 @@ from typing import Any, List, Optional, Tuple
 from ..database.backend import Backend
 from ..database.reader import Reader, new_owner
 from ..errors import DatabaseError, NotInstalled, Unavailable
-from ..events.event import LogRow
+from ..events.logrow import POSITION, LogRow
 from ..tables import Tables
 from ..threads import Waker
 from .connection import busy, connect, identity, translated
 from .inotify import Inotify
 from .marks import Marks
 from .numbers import Numbers, numbers, raise_to
+from .pages import COLUMNS, first_page
 
 logger = logging.getLogger("pgevents")
 
-PAGE_ROWS = 500  # rows read at once …
-PAGE_BYTES = 8_000_000  # … or as many as fit here; at least one
+PAGE_ROWS = 500  # rows read at once, or as many as fit a page
 QUICK = 0.001  # seconds between two looks while things happen …
 SLOW = 0.006  # … and when nothing has happened for some time …
 SLOW_TOLD = 0.1  # … where the kernel tells what is written; that takes no looking
@@ -74,8 +74,8 @@ class LogReader(Reader):
         self._set_back: Optional[Numbers] = None  # the numbers are lower than they were
         log, retention = tables.name("log"), tables.name("retention")
         self._select = (
-            "SELECT seq, NULL, at, topic, operation, old, new, context"
-            f" FROM {log} WHERE seq > ? AND operation <> 'read' ORDER BY seq LIMIT {PAGE_ROWS}"
+            f"SELECT {COLUMNS} FROM {log} WHERE seq > ? AND operation <> 'read'"
+            f" ORDER BY seq LIMIT {PAGE_ROWS}"
         )
         self._cleaned = f"SELECT max(upto) FROM {retention} WHERE cleaned"
 
@@ -239,12 +239,7 @@ class LogReader(Reader):
         self._version = connection.execute("PRAGMA data_version").fetchone()[0]
         connection.execute("BEGIN")  # one view of the file for all that follows
         cleaned = connection.execute(self._cleaned).fetchone()[0]
-        rows, size = [], 0
-        for row in connection.execute(self._select, (self._cursor,)):
-            rows.append(row)
-            size += sum(len(text or "") for text in row[5:8])
-            if size > PAGE_BYTES:
-                break
+        rows, full = first_page(connection.execute(self._select, (self._cursor,)))
         schema_version = connection.execute("PRAGMA schema_version").fetchone()[0]
         there = numbers(connection, self._tables)
         self._look_at_marks(connection, there.last)
@@ -254,12 +249,12 @@ class LogReader(Reader):
             # Its numbers begin again: we would hear nothing until they are as high.
             raise NotInstalled("the log was dropped and made again")
         self._notice_numbers(there)
-        self._behind = len(rows) == PAGE_ROWS or size > PAGE_BYTES
+        self._behind = len(rows) == PAGE_ROWS or full
         self._notice_schema(schema_version)
         if cleaned is not None and cleaned > self._cursor:
             self._gap = "the log was cleaned (retention) before this hub had read it"
         # Past the rows of a backfill, too: when they are cleaned away, we miss nothing.
-        self._cursor = rows[-1][0] if self._behind else max(there.last, self._cursor)
+        self._cursor = rows[-1][POSITION] if self._behind else max(there.last, self._cursor)
         return rows
 
     def _notice_numbers(self, there: Numbers) -> None:

@@ -17,6 +17,7 @@ from ..database.relation import Relation
 from ..database.spec import Spec, union_of
 from ..database.writers import connection_of, refuse_autocommit, require_transaction
 from ..errors import UsageError
+from ..events.logrow import POSITION
 from ..events.values import Shape
 from ..listening.target import Target
 from ..tables import Tables
@@ -78,7 +79,7 @@ class SQLite(Backend):
             read_by=lambda other: decoders(other, ours.dialect),
             kinds=lambda: kinds(relation.columns, target.table if target is not None else None),
             mark=mark,
-            precedes=lambda row: bool(row[0] <= last_before),
+            precedes=lambda row: row[POSITION] <= last_before,
         )
 
     def install(

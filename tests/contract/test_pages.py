@@ -8,7 +8,9 @@ import pgevents.postgres.log
 import pgevents.postgres.pages
 import pgevents.sqlite.grouplog
 import pgevents.sqlite.log
+import pgevents.sqlite.pages
 from pgevents import Hub
+from pgevents.events.logrow import size
 
 PAGE = 400_000  # bytes, in these tests
 ROW = 100_000  # bytes of a row that PostgreSQL stores in 1,200
@@ -21,8 +23,7 @@ def sizes(monkeypatch):
     """The bytes of each page that was read, with a page of PAGE bytes."""
     monkeypatch.setattr(pgevents.postgres.pages, "PAGE_BYTES", PAGE)
     monkeypatch.setattr(pgevents.postgres.pages, "UNPACKED", 8 * PAGE)
-    for module in (pgevents.sqlite.log, pgevents.sqlite.grouplog):
-        monkeypatch.setattr(module, "PAGE_BYTES", PAGE)
+    monkeypatch.setattr(pgevents.sqlite.pages, "PAGE_BYTES", PAGE)
     found = []
 
     def recording(read):
@@ -30,7 +31,7 @@ def sizes(monkeypatch):
             result = read(self, *args)
             rows = result[0] if isinstance(result, tuple) else result
             if rows:
-                found.append(sum(len(text or "") for row in rows for text in row[5:8]))
+                found.append(sum(map(size, rows)))
             return result
 
         return recorder
