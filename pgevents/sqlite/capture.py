@@ -53,7 +53,7 @@ class Capture:
                 found.append(f"{relation.topic} is being altered, and has no triggers meanwhile")
             elif not is_served(spec, relation.columns, known, service):
                 found.append(f"{relation.topic} is not watched for {', '.join(spec.operations)}")
-            elif not self._current(connection, relation, union) and not (
+            elif not self._up_to_date(connection, relation, union) and not (
                 service is None and self._former_serves(connection, relation, union)
             ):
                 found.append(f"a trigger of {relation.topic} is missing or outdated")
@@ -81,7 +81,7 @@ class Capture:
                 if text is not None
                 for column in self._triggers.lacking(text, relation, union, operation)
             }
-            if columns and not self._current(connection, relation, union):
+            if columns and not self._up_to_date(connection, relation, union):
                 found.append(
                     f"{relation.topic} was altered while no hub ran: what was written since lacks"
                     f" {', '.join(sorted(columns))}"
@@ -140,7 +140,8 @@ class Capture:
                     spec = former | spec if former else spec
                     connection.execute(self._watch_sql(service, relation.topic, spec))
                 if relation.topic not in altered:
-                    self._apply(connection, relation)
+                    # A trigger that names a column which was dropped since would make writes fail.
+                    self._apply(connection, find_topic(connection, relation.topic) or relation)
             self._remove_orphans(connection)
 
     def uninstall(self, connection: sqlite3.Connection, service: str, everything: bool) -> None:
@@ -282,6 +283,13 @@ class Capture:
             f"INSERT OR REPLACE INTO {self.tables.name('watch')} (service, relation, wish)"
             f" VALUES ({values})"
         )
+
+    def _up_to_date(self, connection: sqlite3.Connection, relation: Relation, spec: Spec) -> bool:
+        """Return whether a table is captured as a spec needs, altered since it was found or not."""
+        if self._current(connection, relation, spec):
+            return True
+        now = find_topic(connection, relation.topic)
+        return now is not None and self._current(connection, now, spec)
 
     def _current(self, connection: sqlite3.Connection, relation: Relation, spec: Spec) -> bool:
         """Tell whether a table's triggers, and the views they write to, are what a spec needs."""
