@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from typing import Any, Callable, ContextManager, List, Tuple
+from typing import Any, Callable, ContextManager, List
 
 from ..errors import UsageError
 from ..events.event import Event
@@ -24,7 +24,7 @@ class Around:
     """
 
     def __init__(self) -> None:
-        self.factories: Tuple[Factory, ...] = ()
+        self.factories: List[Factory] = []  # which only grows: no lock is needed
 
     def add(self, factory: Factory) -> None:
         """Put what ``factory(listener, events)`` returns around each call from now on.
@@ -33,13 +33,13 @@ class Around:
         """
         _check(factory)
         if factory not in self.factories:
-            self.factories += (factory,)
+            self.factories.append(factory)
 
     def call(self, fn: Callable[..., Any], events: List[Event], *arguments: Any) -> None:
         """Call ``fn(*arguments)`` within all of them. Raises what it, or one of them, raises."""
         called = False
         with contextlib.ExitStack() as stack:
-            for factory in self.factories:
+            for factory in tuple(self.factories):
                 stack.enter_context(_made(factory, fn, events))
             called = True
             fn(*arguments)

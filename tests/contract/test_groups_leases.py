@@ -276,6 +276,36 @@ def test_what_is_finished_is_written_down_with_each_renewal(orders, registry, he
     assert max(before) < min(after)
 
 
+@pytest.mark.parametrize("first", ["it raised", "it is in a batch"])
+def test_what_is_finished_behind_what_is_not_is_written_down_too(orders, registry, first):
+    began, go_on = threading.Event(), threading.Event()
+
+    def handle(event):
+        if event.new["item"] == "a" and first == "it raised":
+            raise ValueError("not now")
+        if event.new["item"] == "c":
+            began.set()
+            assert go_on.wait(TIMEOUT)
+
+    registry.listen("orders", "after_insert", handle, group="mailer")
+    if first == "it is in a batch":
+        registry.listen(
+            "orders", "after_insert", print, group="mailer", batch=True, where={"item": "a"}
+        )
+    hub = Hub(orders.url, registry)
+    group = hub.group("mailer", ordered=False, lease=2)
+    with hub:
+        group.pause()
+        insert(orders, "a", "b", "c")
+        group.resume()
+        assert began.wait(TIMEOUT)
+        wait_for(lambda: leases(orders, "seqs")[0].count(",") == 1)
+        a, c = [int(number) for number in leases(orders, "seqs")[0].split(",")]
+        go_on.set()
+
+    assert c - a == 2
+
+
 @pytest.mark.parametrize("seconds, calls", [(DAY, [False]), (-DAY, [False, True])])
 def test_who_works_while_the_clock_is_set(orders, seconds, calls):
     began, go_on = threading.Semaphore(0), threading.Event()
