@@ -10,7 +10,7 @@ from sqlalchemy.exc import StatementError
 
 
 def said(error: BaseException) -> str:
-    """Return ``repr(error)`` for a log, whatever its class makes of that."""
+    """Return ``repr(error)`` for a log, also where its class cannot make one."""
     text = _text(error)
     try:
         if text is None:
@@ -83,10 +83,10 @@ def _str(error: BaseException) -> str:
 
 
 def _without_details(text: str, error: BaseException) -> str:
-    """Return the text of an error of another kind without what it repeats of the database's."""
+    """Return the text of any other error without the values that it repeats from the database's."""
     for other in (error.__cause__, error.__context__):
         detail = getattr(getattr(other, "orig", other), "diag", None)
-        told = getattr(detail, "message_detail", None)
-        if isinstance(told, str) and told:
-            text = text.replace(told, "…")
+        values = getattr(detail, "message_detail", None)
+        if isinstance(values, str) and values:
+            text = text.replace(values, "…")
     return text

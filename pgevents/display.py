@@ -2,7 +2,7 @@
 
 Names, rows, contexts and errors hold what a writer chose: ESC takes over a
 terminal, CR and line ends forge lines of a log, U+202E turns a line around.
-What is written for programs (``--json``, SQL in a file) stays as it is.
+What is written for programs (``--json``, SQL in a file) is not changed.
 """
 
 import logging
@@ -31,7 +31,7 @@ class Harmless(logging.Filter):
         try:
             message = record.getMessage()
         except Exception:
-            return True  # logging itself reports what does not fit together
+            return True  # message and arguments do not fit: logging itself reports this
         if not message.isprintable():
             record.msg, record.args = shown(message), ()
         if record.exc_info and not record.exc_text:

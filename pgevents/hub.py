@@ -23,24 +23,24 @@ from .status import Status
 
 
 class Hub:
-    """Tells this process what changed in one database.
+    """Calls the listeners in this process when rows of one database change.
 
-    ``bind`` is a URL or an Engine, PostgreSQL or SQLite. ``registry`` says
-    who listens; without one, those of ``pgevents.listens_for``.
+    ``bind`` is a URL or an Engine, PostgreSQL or SQLite. ``registry`` holds the
+    listeners; without it, they are those of ``pgevents.listens_for``.
 
-    ``schema`` names the log. ``service`` names the application, for what it
-    wants captured; services do not touch each other's captures. With
+    ``schema`` names the log. ``service`` names the application to which the
+    capture options belong; a service leaves those of others alone. With
     ``install=False`` the hub needs no right to create anything, and raises
     NotInstalled where something is missing.
 
     ``workers``: how many listeners run at once; above 1, the events of one
     row keep their order. ``queue_size``: events waiting for a listener before
     the reader stops reading. ``retention``: seconds that the log is kept;
-    ``group_retention``: what a group has not passed yet;
-    ``dead_letter_retention``: what groups have given up, None for ever.
+    ``group_retention``: seconds that it is kept for a group that is behind;
+    ``dead_letter_retention``: seconds that dead letters are kept, None for ever.
     ``retry``: how often a listener that raises is called. ``bell``: False
     where transactions are prepared (two-phase commit); None leaves what is
-    installed. ``poll_interval``: seconds, where there is no bell.
+    installed. ``poll_interval``: seconds between two reads where there is no bell.
     ``behind_after``: seconds of a full queue before ``fallen_behind``.
 
     A hub is safe to use from several threads, and restarts itself in a forked
@@ -99,14 +99,13 @@ class Hub:
     def start(self, wait: bool = True, timeout: float = START_TIMEOUT) -> "Hub":
         """Install what is missing, listen, and call the listeners from now on.
 
-        Returns when it listens: what is committed afterwards is heard. With
-        ``wait=False`` it returns at once and goes on trying in the background,
-        even if the database cannot be reached yet. A hub that runs is left
-        as it is.
+        Returns when the hub listens: the listeners receive what is committed afterwards.
+        With ``wait=False`` it returns at once and goes on trying in the background,
+        even if the database cannot be reached yet. If the hub runs, nothing changes.
 
         Raises UsageError for an unknown table or column, NotInstalled, Denied (an unknown
         database, too), Unsupported; and when ``timeout`` seconds are over Unavailable, which
-        says what kept it, such as refused connections. Then nothing runs.
+        names the reason, such as refused connections. Then nothing runs.
         """
         checks.seconds("timeout", timeout)
         self._life.start(wait, timeout)
@@ -115,9 +114,9 @@ class Hub:
     def stop(self, timeout: float = 10.0) -> int:
         """Stop reading, let the listeners finish what was taken, and end the threads.
 
-        What was committed a moment ago may not have been read: ``drain()``
+        What was committed a moment ago may not have been read: call ``drain()``
         before. Returns how many events were left when ``timeout`` seconds were over;
-        a warning tells so, too. Safe twice, before ``start()``, and from
+        a warning in the log says this, too. Safe twice, before ``start()``, and from
         inside a listener: then the rest is finished after it returns.
         """
         checks.seconds("timeout", timeout)
@@ -130,15 +129,15 @@ class Hub:
         self.stop()
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> bool:
-        """Wait until the hub listens; tell whether it does."""
+        """Wait until the hub listens; return whether it does."""
         checks.seconds("timeout", timeout)
         return self._life.wait_ready(timeout)
 
     def drain(self, timeout: float = 10.0) -> bool:
-        """Wait until all that is committed now was handled; tell whether it was in time.
+        """Wait until all that is committed now was handled; return whether it was in time.
 
-        Of the groups, those count that run here and are not paused; what
-        failed and waits for its time is not handled. Raises UsageError
+        Of the groups, those count that run here and are not paused. An event that
+        failed and waits for its next attempt is not handled yet. Raises UsageError
         inside a listener.
         """
         checks.seconds("timeout", timeout)
@@ -148,8 +147,8 @@ class Hub:
         """Handle what is there in the caller's own thread; return how many events that were.
 
         Waits ``timeout`` seconds for the first. For programs without
-        background threads: the first call connects, and what is committed
-        from then on is heard by the next ones. Threads that poll take turns;
+        background threads: the first call connects, and the next ones deliver
+        what is committed from then on. Threads that poll take turns;
         one whose turn does not come within ``timeout`` has handled nothing.
         Raises UsageError when the hub is started, or somebody listens in a
         group; Unavailable when the connection is lost: a later call connects
@@ -168,19 +167,19 @@ class Hub:
         exclude: Optional[Iterable[Any]] = None,
         old: bool = True,
     ) -> None:
-        """Capture a table, or say what of it is captured, whoever listens.
+        """Set the capture options of a table; it is captured even if nobody listens.
 
-        Without ``moments``, all. ``include``: only these columns and the key;
-        ``exclude``: all but these; neither: all. Columns are names or mapped
+        Without ``moments``, all are captured. ``include``: only these columns and the
+        key; ``exclude``: all but these; neither: all. Columns are names or mapped
         attributes. ``old=False``: of old rows, keep only the key, so
         ``event.changed`` and ``columns=`` cannot work.
-        To be called before ``start()``. Where services, or several calls,
-        differ, the union is captured; what a service once asked for here stays
-        captured until ``uninstall()``. Where that is more than this service
-        asks for, a warning says so. Listeners alone take a table as others
-        want it, and whole if nobody says what; a column that they name is
-        captured. Raises UsageError, in ``start()`` for columns that there are
-        not, and for the key's in ``exclude``.
+        To be called before ``start()``. Where the options of several services, or of
+        several calls, differ, their union is captured. The options of a service stay
+        until ``uninstall()``. Where more is captured than this service asks for, a
+        warning in the log says so. A table that has listeners and no options of its own
+        is captured as other services set it, or else whole; in any case with the columns
+        that the listeners name. Raises UsageError; in ``start()``, for columns that do
+        not exist, and for those of the key in ``exclude``.
         """
         self._upkeep.specs.watch(target, moments, include, exclude, old)
 
@@ -190,15 +189,15 @@ class Hub:
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
-        """Install the log, and triggers for all that is watched or listened to.
+        """Install the log, and triggers on all tables with capture options or listeners.
 
         Safe to call again, and in several processes at once; what is current
-        is not touched. With ``sql_only`` nothing is changed: the SQL is
+        is not changed. With ``sql_only`` nothing is changed: the SQL is
         returned, for a database's owner to run; ``role`` adds the rights that
         a hub of that role needs. ``owner`` is a role with whose rights the
         triggers run, instead of yours; it is created, without login, where
-        it is not there. Returns the SQL, or an empty text. Raises Denied
-        where somebody else has put something in our place.
+        it does not exist. Returns the SQL, or an empty text. Raises Denied
+        where somebody else has made an object that has the name of one of ours.
         """
         self._life.notice_fork()
         with self._backend.session():
@@ -209,10 +208,10 @@ class Hub:
         return ""
 
     def uninstall(self, everything: bool = False) -> None:
-        """Take back what this service had captured.
+        """Remove the capture options of this service, and triggers that nobody needs now.
 
-        If no other service is left, the log goes, too; but not while the
-        database has groups: they go on where they were after ``install()``.
+        If no other service is left, the log is dropped, too; but not while the
+        database has groups: after ``install()`` they go on where they were.
         ``everything`` removes other services' captures, the groups with what
         waits for them and their dead letters, and the log. Raises UsageError
         while the hub runs. Hubs that run in other processes leave it so, and warn, until
@@ -220,11 +219,11 @@ class Hub:
         """
         self._life.notice_fork()
         if self._life.source is not None:
-            raise UsageError("stop the hub first: it would miss what happens")
+            raise UsageError("stop the hub first: it would miss what is committed from now on")
         self._backend.uninstall(self._parts.settings.service, everything)
 
     def installed(self) -> List[Dict[str, Any]]:
-        """Return what is captured, by whomever: a dict for each table.
+        """Return what is captured for all services: a dict for each table.
 
         ``table``, ``operations``, ``include``, ``exclude``, ``old``,
         ``services``, and ``state``: "ok", "outdated", "gone", or "denied":
@@ -234,7 +233,7 @@ class Hub:
         return self._backend.installed()
 
     def group(self, name: str, **options: Any) -> Group:
-        """Return a group of listeners: how far it is, what it has given up; and say how it works.
+        """Return a group of listeners, to look after it; with options, set how it works.
 
         Options, to be given before ``start()``: ``ordered`` (True: one batch
         at a time in all processes, an event that fails is tried again in its
@@ -245,9 +244,9 @@ class Hub:
         "beginning" of what is kept, or with a "backfill" of the rows there are;
         ``keep_rows``: False lets its dead letters keep the key alone.
 
-        What the group listens to and whether it is ordered lives in the
-        database. The last process that started has the say; those that define
-        it otherwise stand by, and say so. Raises UsageError.
+        What the group listens to, and whether it is ordered, is stored in the
+        database. The process that started last decides. Those that define the group
+        otherwise stand by, and log a warning. Raises UsageError.
         """
         return self._groups.group(name, **options)
 
@@ -271,7 +270,7 @@ class Hub:
         one, or all of a batch. Of several the first is outermost; the same one counts once.
         What it raises, or its context manager, counts as raised by the listener. A
         transactional listener's runs inside of the transaction. A ``where=`` is called
-        outside. Returns the factory. To be called at any time; counts from the next call on.
+        outside. Returns the factory. To be called at any time; used from the next call on.
         Raises UsageError.
         """
         self._parts.around.add(factory)
@@ -298,14 +297,14 @@ class Hub:
         return self._around_writes(bind, {"capture": "off"})
 
     def altering(self, bind: Any, /, *targets: Any) -> ContextManager[None]:
-        """Within the block, alter these tables with ``bind``, whatever hubs run; or any table.
+        """Within the block, alter these tables, or any, with ``bind``, even while hubs run.
 
-        For migrations on SQLite, where a trigger stands in the way of DROP COLUMN, and
-        goes with a table that is made anew. ``bind`` is the Session or Connection of the
-        migration, or sqlite3's own. In its transaction the triggers go, and come back at
-        the end of the block for the columns that there are then: nothing is missed, and
-        no hub notices. On PostgreSQL there is nothing to do. Raises UsageError for a
-        table that there is not.
+        For migrations on SQLite, where a trigger prevents DROP COLUMN, and is dropped with
+        a table that is created again. ``bind`` is the Session or Connection of the
+        migration, or sqlite3's own. In its transaction the triggers are dropped, and at the
+        end of the block created for the columns that there are then: nothing is missed, and
+        running hubs report nothing. On PostgreSQL there is nothing to do. Raises UsageError
+        for a table that does not exist.
         """
         return self._backend.altering(bind, [as_target(target) for target in targets])
 
@@ -316,7 +315,7 @@ class Hub:
 
         ``state`` is "stopped", "connecting", "listening" or "failed" (a
         thread has ended); ``error`` what keeps it from listening;
-        ``warnings`` what works, but not as it should, a sentence each.
+        ``warnings`` what works, but not as it should: one sentence for each.
         """
         self._life.notice_fork()
         return self._status.as_dict()

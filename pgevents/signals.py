@@ -1,10 +1,10 @@
-"""What a hub tells about itself, as blinker signals. The sender is the hub.
+"""What a hub reports about itself, as blinker signals. The sender is the hub.
 
     @signals.disconnected.connect
     def page_somebody(hub, error, retry_in): ...
 
 A receiver that raises is logged and disturbs nobody. Receivers are called in
-the thread where the thing happened, so they should be quick.
+the thread that reports, so they should be quick.
 """
 
 import inspect
@@ -24,13 +24,13 @@ started = _namespace.signal("pgevents-started")
 stopped = _namespace.signal("pgevents-stopped")
 #: The hub listens, for the first time or again. No arguments.
 connected = _namespace.signal("pgevents-connected")
-#: The connection is gone. ``error``; ``retry_in`` in seconds.
+#: The connection is lost. ``error``; ``retry_in`` in seconds.
 disconnected = _namespace.signal("pgevents-disconnected")
-#: Events were cleaned away, or could not be captured, before this hub read them. ``reason``.
+#: Events were missed: deleted before this hub read them, or never captured. ``reason``.
 gap = _namespace.signal("pgevents-gap")
 #: A listener raised at the last attempt. ``listener``; ``events``, a list; ``error``.
 listener_failed = _namespace.signal("pgevents-listener-failed")
-#: A group has given an event up, and the dead letter is there. ``group``, its name; ``event``;
+#: A group has given an event up, and its dead letter is stored. ``group``, its name; ``event``;
 #: ``error``; ``letter``, its id, for receivers that take it.
 dead_lettered = _namespace.signal("pgevents-dead-lettered")
 #: The listeners do not keep up: the queue has been full for ``seconds``.
@@ -53,7 +53,7 @@ _LATER = {"letter"}
 
 
 def tell(name: str, sender: Any, **details: Any) -> None:
-    """Send a signal to each of its receivers, whatever the others do."""
+    """Send a signal to each of its receivers, also when others raise."""
     # Not Signal.send(): it stops at the first receiver that raises.
     for receiver in list(globals()[name].receivers_for(sender)):
         try:
@@ -74,7 +74,7 @@ def _taken(receiver: Any, details: Dict[str, Any]) -> Dict[str, Any]:
         return details
     try:
         parameters = inspect.signature(receiver).parameters
-    except (TypeError, ValueError):  # written in C: a call will tell
+    except (TypeError, ValueError):  # written in C: the call will show it
         return details
     if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
         return details

@@ -1,4 +1,4 @@
-"""Threads that have a name, can be woken, and end when told to."""
+"""Threads that have a name, can be woken, and end when asked to."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from .retry import Backoff
 
 logger = logging.getLogger("pgevents")
 
-REMEMBERED = 60.0  # seconds that an error of a thread which goes on is told
+REMEMBERED = 60.0  # seconds that status() shows an error of a thread which goes on
 
 
 class Waker:
@@ -31,12 +31,12 @@ class Waker:
         self._writing.setblocking(False)
 
     def wake(self) -> None:
-        """End the sleep that is, or the next one."""
+        """End the present sleep, or the next one."""
         self.woken = True
         try:
             self._writing.send(b"\0")
         except (BlockingIOError, OSError):
-            pass  # it has been woken often enough, or closed
+            pass  # enough wake-ups wait to be read, or the waker is closed
 
     def sleep(self, timeout: float, fd: Optional[int] = None, write: bool = False) -> bool:
         """Sleep until ``wake()``, until ``fd`` is ready, or ``timeout`` seconds.
@@ -61,7 +61,7 @@ class Waker:
         return fd in ready
 
     def close(self) -> None:
-        """Give the two sockets back."""
+        """Close its two sockets."""
         self._reading.close()
         self._writing.close()
 
@@ -74,7 +74,7 @@ class Waker:
 
 
 class Gate:
-    """Lets a fork wait until nobody is inside: ``with gate:`` around what must not be cut in two.
+    """Lets a fork wait until no thread is inside: ``with gate:`` around what a fork must not split.
 
     The thread that forks may itself be inside. A fork waits for PATIENCE
     seconds at the most.
@@ -104,14 +104,14 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in, and wait until all others are out."""
+        """Let no thread in, and wait until all others are out."""
         mine = 1 if getattr(self._mine, "depth", 0) else 0
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: self._inside <= mine, self.PATIENCE)
 
     def open(self) -> None:
-        """Let everybody in again."""
+        """Let threads in again."""
         with self._changed:
             self._closed = False
             self._changed.notify_all()
@@ -139,7 +139,7 @@ class Worker:
         raise NotImplementedError
 
     def wake(self) -> None:
-        """End whatever wait the thread is in."""
+        """End the wait that the thread is in, if any."""
 
     def start(self) -> None:
         """Start the thread. A worker starts once."""
@@ -155,7 +155,7 @@ class Worker:
         self.wake()
 
     def join(self, deadline: float) -> bool:
-        """Wait for its end until ``deadline`` (``time.monotonic()``); tell whether it came.
+        """Wait for its end until ``deadline`` (``time.monotonic()``); return whether it ended.
 
         From the thread itself, True at once: it cannot wait for itself.
         """
@@ -167,19 +167,19 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Tell whether the thread runs, in this process."""
+        """Whether the thread runs, in this process."""
         # Thread.is_alive() is wrong in a child that uWSGI forked.
         thread = self._thread
         return thread is not None and self._pid == os.getpid() and thread.is_alive()
 
     @property
     def current(self) -> bool:
-        """Tell whether the caller is this very thread."""
+        """Whether the caller is this very thread."""
         return self._thread is threading.current_thread()
 
     @property
     def ended(self) -> bool:
-        """Tell whether the thread ran, and runs no more though nobody has stopped it."""
+        """Whether the thread ran, and runs no more although nobody has stopped it."""
         thread = self._thread
         return thread is not None and thread.ident is not None and not (self.alive or self.stopping)
 
@@ -199,11 +199,11 @@ class Worker:
         logger.debug("%s ends", self.name)
 
     def _ran(self) -> bool:
-        """Run once; tell whether that was all."""
+        """Run once; return whether the thread may end."""
         try:
             self.run()
             return True
-        except BaseException as error:  # SystemExit, too: nobody else would notice
+        except BaseException as error:  # SystemExit, too: it would end the thread in silence
             self.error, self._erred_at = error, time.monotonic()
             logger.exception("%s failed and begins again, please report it", self.name)
             return self.stopping

@@ -7,7 +7,7 @@ logger = logging.getLogger("pgevents")
 
 
 class Warnings:
-    """The warnings of one hub. Any thread may give some, and take its own back.
+    """The warnings of one hub. Any thread may set a warning, and remove it when all is well.
 
         self.warnings.set("housekeeping", "old rows stay in pgevents.log: …")
         self.warnings.set("housekeeping", None)   # it works again
@@ -19,7 +19,7 @@ class Warnings:
         self._sentences: Dict[str, str] = {}
 
     def set(self, key: str, sentence: Optional[str]) -> None:
-        """Give the warning of this key, another in its place, or with None take it back."""
+        """Set the warning of this key, or with None remove it."""
         if sentence is None:
             self._sentences.pop(key, None)
             return
@@ -33,9 +33,9 @@ class Warnings:
         return list(self._sentences.values())
 
     def count(self, beginning: str) -> int:
-        """Return how many there are whose keys begin so."""
+        """Return how many warnings have keys with this beginning."""
         return sum(key.startswith(beginning) for key in list(self._sentences))
 
     def clear(self) -> None:
-        """Take all back: the hub has stopped, or this is a forked child."""
+        """Remove all: the hub has stopped, or this is a forked child."""
         self._sentences.clear()

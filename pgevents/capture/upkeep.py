@@ -34,7 +34,7 @@ class Upkeep:
         self._service = service
         self._may_install = may_install
         self._tell = tell
-        self._gone: Set[str] = set()  # tables that were told to be gone
+        self._gone: Set[str] = set()  # tables that were reported as gone
         self._unfit: Set[str] = set()  # what the last look found to ask for columns that are gone
         self._uninstalled: Set[str] = set()  # topics that the last look found so
         #: Somebody starts the hub: what its service has uninstalled is captured again.
@@ -78,7 +78,7 @@ class Upkeep:
         self._topics.learn(target, relation)
 
     def check(self) -> None:
-        """Bring triggers back that were lost: a migration may have made a table anew."""
+        """Bring triggers back that were lost: a migration may have created a table again."""
         unfit, self._unfit = self._unfit, set()
         wanted = self.specs.all(self._find_again, lambda error: self._unfit.add(str(error)))
         for sentence in sorted(self._unfit - unfit):
