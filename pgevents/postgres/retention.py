@@ -4,7 +4,9 @@ Age is not read off a row: a transaction that was open for longer than the
 retention would lose its rows before anybody could see them. Instead the log's
 snapshot is noted down from time to time; what a note sees that is older than
 the retention has been *committed* for that long. The note is marked "cleaned"
-in the transaction that deletes, so a reader sees both or neither.
+in the transaction that deletes, so a reader sees both or neither. It then sees no
+more than what was deleted: a reader that has read all of that has missed nothing,
+whatever other transactions the note saw.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from typing import Any, Iterator, Optional
 from ..database.grouplog import BACKFILL_SQL
 from ..tables import Tables
 from ..warnings import Warnings
+from .snapshot import Snapshot
 
 BATCH = 5000  # rows deleted in one transaction
 NOTES = 20  # notes that one retention time is divided into
@@ -70,7 +73,7 @@ class Housekeeping:
     def _delete(self, cursor: Any, age: float, mark: str, condition: str) -> int:
         """Delete what the newest note of this age sees, and mark that note."""
         cursor.execute(
-            f"SELECT upto FROM {self._notes}"
+            f"SELECT id, upto FROM {self._notes}"
             " WHERE at <= clock_timestamp() - make_interval(secs => %s)"
             " ORDER BY at DESC LIMIT 1",
             (age,),
@@ -78,29 +81,45 @@ class Housekeeping:
         row = cursor.fetchone()
         deleted = 0
         while row is not None:
-            batch = self._delete_batch(cursor, row[0], mark, condition)
+            batch = self._delete_batch(cursor, row[0], row[1], mark, condition)
             deleted += batch
             if batch < BATCH:
                 break
         return deleted
 
-    def _delete_batch(self, cursor: Any, upto: str, mark: str, condition: str) -> int:
+    def _delete_batch(self, cursor: Any, note: int, upto: str, mark: str, condition: str) -> int:
         log = self._tables.name("log")
         # Looked for before the turn is taken: that is a write, and mostly there is nothing.
         cursor.execute(
-            f"SELECT seq FROM {log} l WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+            f"SELECT seq, xid::text FROM {log} l WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
             f" AND {condition} ORDER BY seq LIMIT %s",
             (upto, BATCH),
         )
-        seqs = [seq for seq, in cursor.fetchall()]
-        if seqs:
+        rows = cursor.fetchall()
+        if rows:
+            last = max(int(xid) for _, xid in rows)
             with self._turn(cursor):
-                cursor.execute(f"DELETE FROM {log} WHERE seq = ANY (%s)", (seqs,))
                 cursor.execute(
-                    f"UPDATE {self._notes} SET {mark} = (upto = %s) WHERE {mark} OR upto = %s",
-                    (upto, upto),
+                    f"DELETE FROM {log} WHERE seq = ANY (%s)", ([seq for seq, _ in rows],)
                 )
-        return len(seqs)
+                self._mark(cursor, note, upto, mark, last)
+        return len(rows)
+
+    def _mark(self, cursor: Any, note: int, upto: str, mark: str, last: int) -> None:
+        """Mark a note, with what it sees up to ``last`` and up to what was marked before."""
+        cursor.execute(
+            f"SELECT max(pg_snapshot_xmax(upto::pg_snapshot))::text FROM {self._notes}"
+            f" WHERE {mark} OR id = %s AND (cleaned OR forced)",
+            (note,),
+        )
+        before = int(cursor.fetchone()[0] or 0)
+        seen = Snapshot.parse(upto).without_later(max(last, before - 1))
+        cursor.execute(
+            f"UPDATE {self._notes} SET {mark} = (id = %s),"
+            "  upto = CASE WHEN id = %s THEN %s ELSE upto END"
+            f" WHERE {mark} OR id = %s",
+            (note, note, seen.text, note),
+        )
 
     @contextlib.contextmanager
     def _turn(self, cursor: Any) -> Iterator[None]:

@@ -109,6 +109,27 @@ def test_who_had_read_what_was_cleaned_is_not_alarmed(orders, registry, heard, g
     assert gaps == []
 
 
+def test_what_commits_elsewhere_before_a_cleaning_alarms_nobody_who_had_read_all(
+    orders, registry, heard, gaps
+):
+    registry.listen("orders", "after_insert", heard)
+    away = Hub(orders.url, registry)
+    away.poll()
+    insert(orders, "read")
+    read = away.poll()
+    orders.execute("CREATE TABLE elsewhere (id int)")
+    with Hub(orders.url, Registry(), retention=1):
+        wait_for(lambda: log_size(orders) == 0)
+
+    again = away.poll()
+    insert(orders, "new")
+    new = away.poll()
+    away.stop()
+
+    assert (read, again, new) == (1, 0, 1)
+    assert gaps == []
+
+
 def test_a_hub_that_starts_after_a_cleaning_is_not_alarmed(orders, registry, heard, gaps):
     registry.listen("orders", "after_insert", heard)
     with Hub(orders.url, registry, retention=1):
