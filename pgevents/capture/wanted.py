@@ -4,7 +4,7 @@ import contextlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ..database.backend import Backend
-from ..database.relation import Relation
+from ..database.relation import Relation, of_one_topic
 from ..database.spec import Spec, Specs, union_of
 from ..errors import UsageError
 from ..events.kinds import Kind, describe
@@ -58,6 +58,11 @@ class Wanted:
 
         def want(relation: Relation, spec: Spec) -> None:
             known = specs.get(relation.topic)
+            if known is not None and known[0].schema != relation.schema:
+                names = [f'"{one.schema}"."{one.name}"' for one in (known[0], relation)]
+                with _given_to(unfit):
+                    raise UsageError(of_one_topic(relation.topic, names))
+                return
             specs[relation.topic] = relation, spec if known is None else known[1] | spec
 
         for target, spec in self._watched:

@@ -1,6 +1,6 @@
 """A table as it was found in the database."""
 
-from typing import Any, Optional, Tuple
+from typing import Any, Iterable, Optional, Tuple
 
 from ..listening.target import Target
 
@@ -34,3 +34,11 @@ class Relation:
     def label(self) -> str:
         """Its name as a listener, or the command, has to give it."""
         return Target(self.schema, self.name).key
+
+
+def of_one_topic(topic: str, names: Iterable[str]) -> str:
+    """Say that the events of these tables could not be told apart, as their names hold dots."""
+    return (
+        f"the tables {' and '.join(names)} have one topic, {topic}: their events cannot be told"
+        " apart. Rename one of them, or its schema, so that no schema's name holds a dot"
+    )

@@ -20,12 +20,12 @@ import psycopg2.errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..database.relation import Relation
+from ..database.relation import Relation, of_one_topic
 from ..database.spec import NOTHING, UNINSTALLED, Spec, Specs, is_served, uninstalled, union_of
-from ..errors import Denied, Unavailable
+from ..errors import Denied, Unavailable, UsageError
 from ..retry import Backoff
 from ..tables import VERSION, Tables
-from .catalog import find_topic, literal, quoted
+from .catalog import captured_as, find_topic, literal, quoted
 from .functions import Functions
 from .partitions import Trigger, Truncations
 from .places import Places
@@ -121,7 +121,7 @@ class Capture:
         log_current = self._current(cursor) and not self._changed(cursor)
         result = []
         for topic, known in sorted(self._watched(cursor).items()):
-            relation = find_topic(cursor, topic)
+            relation = find_topic(cursor, topic, self.schema)
             union = union_of(known.values())
             if not union.operations:
                 continue
@@ -178,6 +178,7 @@ class Capture:
                 self._install_log(cursor, deadline, owner, oids)
                 for relation, spec in specs:
                     if self._not_captured(cursor, service, [(relation, spec)]):
+                        self._refuse_twin(cursor, relation)
                         self.rights.lent(cursor, relation.topic, relation.oid)
                         self._retry(
                             cursor,
@@ -437,7 +438,7 @@ class Capture:
             " WHERE relation = %s AND service = ANY (%s)",
             (UNINSTALLED, topic, services),
         )
-        relation = find_topic(cursor, topic)
+        relation = find_topic(cursor, topic, self.schema)
         if relation is not None:
             self._apply(cursor, relation)
 
@@ -555,7 +556,7 @@ class Capture:
         there = self._truncations.all(cursor)
         watched = self._watched(cursor) if there else {}
         for topic, known in watched.items():
-            relation = find_topic(cursor, topic)
+            relation = find_topic(cursor, topic, self.schema)
             if relation is not None:
                 for key in self._notes(relation, union_of(known.values())):
                     there.pop(key, None)
@@ -574,12 +575,28 @@ class Capture:
             (UNINSTALLED,),
         )
         for topic in sorted({topic for topic, _, _ in self._orphans(cursor)}):
-            relation = find_topic(cursor, topic)
+            relation = find_topic(cursor, topic, self.schema)
             if relation is not None:
                 logger.info("taking the triggers from %s, which nobody watches", topic)
                 with _tolerant(f"a trigger of ours stays on {topic}, which nobody watches"):
                     self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
         self._remove_notes(cursor, deadline)
+
+    def _refuse_twin(self, cursor: Any, relation: Relation) -> None:
+        """Raise UsageError where another table that is captured has the relation's topic."""
+        if relation.topic.count(".") < 2:
+            return
+        names = captured_as(cursor, self.schema, relation.topic).get(relation.topic, [])
+        if names and _quoted(relation) not in names:
+            raise UsageError(of_one_topic(relation.topic, [*names, _quoted(relation)]))
+
+    def twins(self, cursor: Any) -> List[str]:
+        """Name the captured tables that have one topic: their owners may have renamed them."""
+        return [
+            of_one_topic(topic, names)
+            for topic, names in captured_as(cursor, self.schema).items()
+            if len(names) > 1
+        ]
 
     def _orphans(self, cursor: Any) -> List[Tuple[str, str, str]]:
         """Return topic, function and DROP statement of each trigger where nobody watches."""

@@ -134,15 +134,42 @@ def find(cursor: Any, target: Target) -> Relation:
     return _relation(row)
 
 
-def find_topic(cursor: Any, topic: str) -> Optional[Relation]:
-    """Return the table whose log rows bear this topic, if it still exists."""
+#: Whether the table c has a trigger of the log in a schema: one of a stranger's own does not count.
+_IS_CAPTURED = """
+EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid
+         WHERE tgrelid = c.oid AND tgparentid = 0 AND proname LIKE 'capture%%'
+           AND p.pronamespace = to_regnamespace(%s))
+"""
+
+
+def find_topic(cursor: Any, topic: str, log: str) -> Optional[Relation]:
+    """Return the table whose rows bear this topic in the log of a schema, if it still exists.
+
+    Of two such tables, as names may hold dots, it is the one that is captured.
+    """
     # A view may have taken the table's place.
     cursor.execute(
-        _RELATION + " WHERE n.nspname || '.' || c.relname = %s AND c.relkind IN ('r', 'p')",
-        (topic,),
+        _RELATION + " WHERE n.nspname || '.' || c.relname = %s AND c.relkind IN ('r', 'p')"
+        f" ORDER BY {_IS_CAPTURED} DESC, c.oid LIMIT 1",
+        (topic, log),
     )
     row = cursor.fetchone()
     return None if row is None else _relation(row)
+
+
+def captured_as(cursor: Any, log: str, topic: Optional[str] = None) -> Dict[str, List[str]]:
+    """Return topic → names of the captured tables that bear it, of all topics or of one."""
+    cursor.execute(
+        "SELECT n.nspname || '.' || c.relname, n.nspname, c.relname"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relkind IN ('r', 'p') AND {_IS_CAPTURED}"
+        " AND (%s IS NULL OR n.nspname || '.' || c.relname = %s) ORDER BY 1, 2",
+        (log, topic, topic),
+    )
+    found: Dict[str, List[str]] = {}
+    for name, *parts in cursor.fetchall():
+        found.setdefault(name, []).append(quoted(*parts))
+    return found
 
 
 def quoted(*parts: str) -> str:

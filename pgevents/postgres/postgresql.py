@@ -78,7 +78,7 @@ class PostgreSQL(Backend):
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         with self._cursor() as cursor:
-            return catalog.find_topic(cursor, topic)
+            return catalog.find_topic(cursor, topic, self.tables.schema)
 
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
         with self._cursor() as cursor:
@@ -144,6 +144,7 @@ class PostgreSQL(Backend):
         self.warnings.set("denied", "; ".join(rights.broken(cursor)) or None)
         self.warnings.set("writers", "; ".join(rights.writers(cursor)) or None)
         self.warnings.set("forgers", "; ".join(self._capture.forgers(cursor)) or None)
+        self.warnings.set("twins", "; ".join(self._capture.twins(cursor)) or None)
         places = self._capture.places.taken(cursor) + self._capture.places.lacking(cursor)
         self.warnings.set("places", "; ".join(places) or None)
 
@@ -179,7 +180,7 @@ class PostgreSQL(Backend):
 
     def captured(self, topic: str) -> Optional[Captured]:
         with self._cursor() as cursor:
-            relation = catalog.find_topic(cursor, topic)
+            relation = catalog.find_topic(cursor, topic, self.tables.schema)
             spec = union_of(self._capture.watched(cursor, topic).values())
         if relation is None:
             return None
