@@ -15,6 +15,7 @@ In reading order; each imports only what stands above it:
     partitions     noting that a partition was truncated
     rights         who owns what is ours, and who may use it
     places         the names of our tables and indexes, and what else bears them
+    script         our SQL files, and the blocks that their functions share
     functions      the functions as they are made, and as they are found
     capture        installing: the tables, the functions, the triggers
     alterations    noticing that a table was made anew or altered

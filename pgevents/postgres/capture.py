@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import pkgutil
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -30,6 +29,7 @@ from .functions import Functions
 from .partitions import Trigger, Truncations
 from .places import Places
 from .rights import Rights
+from .script import script
 from .session import SAFE_PATH
 from .translation import sentence_of
 
@@ -57,9 +57,9 @@ class Capture:
         self._truncations = Truncations(tables.schema)
         self.rights = Rights(tables)
         self.places = Places(tables)
-        self._functions_sql = self._script("functions.sql")
+        self._functions_sql = script("functions.sql", self.schema)
         self._functions = Functions(tables.schema, self._functions_sql)
-        self._rights_sql = self._script("rights.sql")
+        self._rights_sql = script("rights.sql", self.schema)
 
     # Finding out.
 
@@ -387,11 +387,6 @@ class Capture:
             cursor.execute(f"DROP SCHEMA {self.schema}")
         except psycopg2.errors.DependentObjectsStillExist:  # somebody else's things
             cursor.execute("ROLLBACK TO emptied")
-
-    def _script(self, name: str) -> str:
-        data = pkgutil.get_data(__package__, name)
-        assert data is not None
-        return data.decode("utf-8").replace(':"schema"', self.schema)
 
     def _grants(self, role: str) -> str:
         name = quoted(role)

@@ -213,7 +213,9 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION :"schema".capture_insert() RETURNS trigger
+--- The blocks of the functions that follow; script.py puts them in.
+
+--- block pinned
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
@@ -223,17 +225,10 @@ SET extra_float_digits = 1
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
 SET plan_cache_mode = 'force_generic_plan'
-AS $$
-#variable_conflict use_variable
-DECLARE
-    context text := current_setting('pgevents.context', true);
-    wish json := '{}';
-    told int := 8000;
-    native boolean := true;
-    swells boolean := false;
-    quick boolean;
-    types json;
-BEGIN
+--- end
+
+--- Is there anything to do, and which ways are safe for the table?
+--- block look: native, swells
     IF current_setting('pgevents.capture', true) = 'off' THEN
         RETURN NULL;
     END IF;
@@ -245,36 +240,64 @@ BEGIN
             '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
             || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
     IF FOUND THEN
-        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
+        SELECT * INTO <native>, <swells> FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
     END IF;
+--- end
+
+--- What insert, update and delete begin with.
+--- block begin
+AS $$
+#variable_conflict use_variable
+DECLARE
+    context text := current_setting('pgevents.context', true);
+    wish json := '{}';
+    told int := 8000;
+    native boolean := true;
+    swells boolean := false;
+    quick boolean;
+    types json;
+BEGIN
+    --- put look: native, swells
     quick := native AND TG_NARGS = 0
              AND current_setting('transaction_isolation') LIKE 'read %';
+--- end
+
+--- Of which types the rows are, for a transaction that may see an old catalog.
+--- block types: rows
+        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+            SELECT row_to_json(x.*) INTO types
+              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN <rows> r ON false) x;
+            EXECUTE :"schema".types_sql(types)
+                    || ' FROM (SELECT) d LEFT JOIN <rows> r ON false) x' INTO types;
+        END IF;
+--- end
+
+--- The function of an operation that has one row, not an old and a new one.
+--- block capture_one: operation, row, rows, options
+CREATE OR REPLACE FUNCTION :"schema".capture_<operation>() RETURNS trigger
+--- put pinned
+--- put begin
     IF swells THEN
         IF quick THEN
-            quick := NOT EXISTS (SELECT FROM new_rows r WHERE :"schema".careful(r.*) IS NULL);
+            quick := NOT EXISTS (SELECT FROM <rows> r WHERE :"schema".careful(r.*) IS NULL);
         END IF;
         IF NOT quick THEN
             told := -1;
         END IF;
     END IF;
     IF quick THEN
-        INSERT INTO :"schema".log (topic, operation, new, context)
-        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'insert', row_to_json(r.*), context
-          FROM new_rows r
+        INSERT INTO :"schema".log (topic, operation, <row>, context)
+        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, '<operation>', row_to_json(r.*), context
+          FROM <rows> r
          WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
         told := 250000;
     ELSE
-        wish := coalesce(TG_ARGV[0], '{}');
-        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
-            SELECT row_to_json(x.*) INTO types
-              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN new_rows r ON false) x;
-            EXECUTE :"schema".types_sql(types)
-                    || ' FROM (SELECT) d LEFT JOIN new_rows r ON false) x' INTO types;
-        END IF;
+        wish := coalesce(TG_ARGV[<options>], '{}');
+        --- put types: <rows>
         EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, new, context)
-             SELECT $1, ''insert'', row_to_json(x.*), $2
-               FROM (SELECT %s FROM (SELECT r.* FROM new_rows r OFFSET 0) r
+            'INSERT INTO :"schema".log (topic, operation, <row>, context)
+             SELECT $1, ''<operation>'', row_to_json(x.*), $2
+               FROM (SELECT %s FROM (SELECT r.* FROM <rows> r OFFSET 0) r
                       WHERE pg_column_size(r.*) <= $3
                             OR set_config(''pgevents.large'', ''on'', true) IS NULL) x',
             :"schema".columns(TG_RELID, wish, types))
@@ -282,9 +305,9 @@ BEGIN
     END IF;
     IF current_setting('pgevents.large', true) = 'on' THEN
         EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, new, context)
-             SELECT $1, ''insert'', coalesce(%s, %s), $2
-               FROM (SELECT r.* FROM new_rows r OFFSET 0) r
+            'INSERT INTO :"schema".log (topic, operation, <row>, context)
+             SELECT $1, ''<operation>'', coalesce(%s, %s), $2
+               FROM (SELECT r.* FROM <rows> r OFFSET 0) r
               WHERE pg_column_size(r.*) > $3',
             :"schema".row_sql(TG_RELID, wish, types),
             :"schema".row_sql(TG_RELID, '{"keys": true}', types))
@@ -294,6 +317,9 @@ BEGIN
     RETURN NULL;
 END
 $$;
+--- end
+
+--- put capture_one: insert, new, new_rows, 0
 
 -- Old and new rows are paired by their place in the two transition tables, not
 -- by key: keys change, and some tables have none. FULL JOIN, because it is never
@@ -301,41 +327,8 @@ $$;
 -- perhaps, and the next may be of a million. Compared is what is captured of both
 -- rows (TG_ARGV[0]), kept of the old one is what was asked for (TG_ARGV[1]).
 CREATE OR REPLACE FUNCTION :"schema".capture_update() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET extra_float_digits = 1
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET plan_cache_mode = 'force_generic_plan'
-AS $$
-#variable_conflict use_variable
-DECLARE
-    context text := current_setting('pgevents.context', true);
-    wish json := '{}';
-    told int := 8000;
-    native boolean := true;
-    swells boolean := false;
-    quick boolean;
-    types json;
-BEGIN
-    IF current_setting('pgevents.capture', true) = 'off' THEN
-        RETURN NULL;
-    END IF;
-    IF octet_length(context) > 65536 THEN
-        context := :"schema".cut(context);
-    END IF;
-    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
-        AND atttypid <> ALL (
-            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
-            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
-    IF FOUND THEN
-        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
-    END IF;
-    quick := native AND TG_NARGS = 0
-             AND current_setting('transaction_isolation') LIKE 'read %';
+--- put pinned
+--- put begin
     IF swells THEN
         IF quick THEN
             quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL
@@ -363,12 +356,7 @@ BEGIN
         told := 250000;
     ELSE
         wish := coalesce(TG_ARGV[0], '{}');
-        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
-            SELECT row_to_json(x.*) INTO types
-              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN new_rows r ON false) x;
-            EXECUTE :"schema".types_sql(types)
-                    || ' FROM (SELECT) d LEFT JOIN new_rows r ON false) x' INTO types;
-        END IF;
+        --- put types: new_rows
         EXECUTE format(
             'INSERT INTO :"schema".log (topic, operation, old, new, context)
              SELECT $1, ''update'', o.kept, n.row, $2
@@ -414,101 +402,13 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION :"schema".capture_delete() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET extra_float_digits = 1
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET plan_cache_mode = 'force_generic_plan'
-AS $$
-#variable_conflict use_variable
-DECLARE
-    context text := current_setting('pgevents.context', true);
-    wish json := '{}';
-    told int := 8000;
-    native boolean := true;
-    swells boolean := false;
-    quick boolean;
-    types json;
-BEGIN
-    IF current_setting('pgevents.capture', true) = 'off' THEN
-        RETURN NULL;
-    END IF;
-    IF octet_length(context) > 65536 THEN
-        context := :"schema".cut(context);
-    END IF;
-    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
-        AND atttypid <> ALL (
-            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
-            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
-    IF FOUND THEN
-        SELECT * INTO native, swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
-    END IF;
-    quick := native AND TG_NARGS = 0
-             AND current_setting('transaction_isolation') LIKE 'read %';
-    IF swells THEN
-        IF quick THEN
-            quick := NOT EXISTS (SELECT FROM old_rows r WHERE :"schema".careful(r.*) IS NULL);
-        END IF;
-        IF NOT quick THEN
-            told := -1;
-        END IF;
-    END IF;
-    IF quick THEN
-        INSERT INTO :"schema".log (topic, operation, old, context)
-        SELECT TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, 'delete', row_to_json(r.*), context
-          FROM old_rows r
-         WHERE pg_column_size(r.*) <= 250000 OR set_config('pgevents.large', 'on', true) IS NULL;
-        told := 250000;
-    ELSE
-        wish := coalesce(TG_ARGV[1], '{}');
-        IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
-            SELECT row_to_json(x.*) INTO types
-              FROM (SELECT r.* FROM (SELECT) d LEFT JOIN old_rows r ON false) x;
-            EXECUTE :"schema".types_sql(types)
-                    || ' FROM (SELECT) d LEFT JOIN old_rows r ON false) x' INTO types;
-        END IF;
-        EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, old, context)
-             SELECT $1, ''delete'', row_to_json(x.*), $2
-               FROM (SELECT %s FROM (SELECT r.* FROM old_rows r OFFSET 0) r
-                      WHERE pg_column_size(r.*) <= $3
-                            OR set_config(''pgevents.large'', ''on'', true) IS NULL) x',
-            :"schema".columns(TG_RELID, wish, types))
-        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
-    END IF;
-    IF current_setting('pgevents.large', true) = 'on' THEN
-        EXECUTE format(
-            'INSERT INTO :"schema".log (topic, operation, old, context)
-             SELECT $1, ''delete'', coalesce(%s, %s), $2
-               FROM (SELECT r.* FROM old_rows r OFFSET 0) r
-              WHERE pg_column_size(r.*) > $3',
-            :"schema".row_sql(TG_RELID, wish, types),
-            :"schema".row_sql(TG_RELID, '{"keys": true}', types))
-        USING TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, context, told;
-        PERFORM set_config('pgevents.large', 'off', true);
-    END IF;
-    RETURN NULL;
-END
-$$;
+--- put capture_one: delete, old, old_rows, 1
 
 -- Partitioned tables and partitions allow no transition tables on triggers
 -- that are to see a write into any partition, so these get one call per row.
 -- TG_ARGV[2] is the topic: the watched table's, not the partition's.
 CREATE OR REPLACE FUNCTION :"schema".capture_row() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET extra_float_digits = 1
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET plan_cache_mode = 'force_generic_plan'
+--- put pinned
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -527,19 +427,7 @@ DECLARE
     pgevents_size int := greatest(CASE WHEN TG_OP <> 'DELETE' THEN pg_column_size(NEW.*) END,
                                   CASE WHEN TG_OP <> 'INSERT' THEN pg_column_size(OLD.*) END);
 BEGIN
-    IF current_setting('pgevents.capture', true) = 'off' THEN
-        RETURN NULL;
-    END IF;
-    IF octet_length(context) > 65536 THEN
-        context := :"schema".cut(context);
-    END IF;
-    PERFORM FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0
-        AND atttypid <> ALL (
-            '{0,16,17,18,19,20,21,23,25,26,114,142,650,700,701,790,829,869}'::oid[]
-            || '{1042,1043,1082,1083,1114,1184,1186,1266,1700,2950}'::oid[]);
-    IF FOUND THEN
-        SELECT * INTO pgevents_native, pgevents_swells FROM :"schema".rare(TG_RELID) AS (n boolean, s boolean);
-    END IF;
+    --- put look: pgevents_native, pgevents_swells
     IF TG_ARGV[0] = '{}' AND TG_ARGV[1] = '{}' AND pgevents_size <= 250000
        AND pgevents_native AND current_setting('transaction_isolation') LIKE 'read %'
        AND NOT (pgevents_swells
