@@ -50,12 +50,12 @@ class Reader:
         return bool(self.read())
 
     @property
-    def place(self) -> Any:
-        """Where it is in the log, for ``go_back(place)``."""
+    def cursor(self) -> Any:
+        """How far it has read, for ``go_back(cursor)``."""
         raise NotImplementedError
 
-    def go_back(self, place: Any) -> None:
-        """Read on from where it was."""
+    def go_back(self, cursor: Any) -> None:
+        """Read on from an earlier cursor."""
         raise NotImplementedError
 
     @property
@@ -99,5 +99,5 @@ class Reader:
         raise NotImplementedError
 
     def copy(self) -> "Reader":
-        """Return a reader of its own that goes on from the same place."""
+        """Return a reader of its own that goes on from the same cursor."""
         raise NotImplementedError

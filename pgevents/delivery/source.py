@@ -168,11 +168,11 @@ class Source(Worker):
 
     def _skim(self) -> List[LogRow]:
         # Nobody here wants the rows themselves; groups read them for themselves.
-        place = self.reader.place
+        cursor = self.reader.cursor
         new = self.reader.skim()
         if self._wanted():
             # Somebody began to listen meanwhile: what was committed since then is his.
-            self.reader.go_back(place)
+            self.reader.go_back(cursor)
             return self.reader.read()
         if new:
             self._noticed()

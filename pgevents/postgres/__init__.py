@@ -2,7 +2,8 @@
 
 In reading order; each imports only what stands above it:
 
-    snapshot       what a transaction could see, and a cursor made of it
+    snapshot       what a transaction could see
+    cursor         what of a table was read, and the SQL for what is new behind that
     literals       text of values that are made of others: arrays, composite values
     encoding       text of databases that are not in UTF-8
     translation    what psycopg2's errors mean, in our own
@@ -21,7 +22,7 @@ In reading order; each imports only what stands above it:
     alterations    noticing that a table was made anew or altered
     obstacles      who is in the way of the bell
     pages          how much of the log is read at once
-    log            reading the log: the cursor is a snapshot
+    log            reading the log; how the reader sleeps
     grouplog       the log as groups read it
     retention      old log rows go
     postgresql     PostgreSQL, as a hub sees it

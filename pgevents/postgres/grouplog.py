@@ -22,8 +22,8 @@ from . import pages
 from .address import Address
 from .catalog import MARKS, quoted
 from .connection import engine, info, session_of
-from .log import FIRST
-from .snapshot import Cursor, Snapshot
+from .cursor import FRESH, NOTHING, Cursor, all_fresh, first_fresh, page_of
+from .snapshot import Snapshot
 from .translation import translated
 
 LOCK_TIMEOUT = 10000  # milliseconds; a session that holds one for longer is gone, or stuck
@@ -33,12 +33,7 @@ _COLUMNS = "seq, xid::text, at, topic, operation, old::text, new::text, context"
 
 #: See log.py for why these are as they are. One statement, one snapshot.
 _FRESH = """
-WITH fresh AS MATERIALIZED (
-    (SELECT seq, xid, at, topic, operation, old, new, context FROM {log}
-      WHERE xid >= %(xmax)s::xid8 AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
-    UNION ALL
-    (SELECT seq, xid, at, topic, operation, old, new, context FROM {log}
-      WHERE xid = ANY (%(xip)s::xid8[]) AND topic = ANY (%(topics)s) LIMIT %(rows)s + 1)
+WITH fresh AS MATERIALIZED ({fresh}
 ), bulk AS (
     SELECT {too_large} AS large
 )
@@ -47,23 +42,16 @@ SELECT pg_current_snapshot()::text, bulk.large, {columns}
  ORDER BY seq
 """
 
-_IN_PAGE = """seq > %(seq)s AND topic = ANY (%(topics)s)
-          AND NOT pg_visible_in_snapshot(xid, %(since)s::pg_snapshot)
-          AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)"""
+_WANTED = "topic = ANY (%(topics)s)"
 
-_IN_BACKFILL = "xid = %(xid)s::xid8 AND seq > %(seq)s"
+_IN_BACKFILL = "xid = %(xid)s::xid8 AND seq > %(position)s"
 
 _BEHIND = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8
   FROM {log}
  WHERE topic = ANY (%(topics)s) AND seq <= %(last)s
-   AND (xid >= %(xmax)s::xid8 OR xid = ANY (%(xip)s::xid8[]))
-   AND NOT (seq <= %(seq)s AND pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot))
+   AND {fresh}
 """
-
-#: Sees nothing: all that is kept is new to it.
-_NOTHING = Snapshot.parse("1:1:")
-
 
 #: Misled by old statistics, the planner would read or sort the whole log, or all leases, each time.
 #: Starting parallel workers takes longer than reading one.
@@ -90,10 +78,17 @@ class PostgresGroupLog(GroupLog):
         self._schema = tables.schema
         self._log = tables.name("log")
         self._notes = tables.name("retention")
-        self._page_sql, self._backfilled_sql = (
-            f"SELECT {{columns}} FROM ({pages.page(self._log, condition, '%(rows)s')}) page"
-            " ORDER BY seq"
-            for condition in (_IN_PAGE, _IN_BACKFILL)
+        log = self._log
+        self._fresh_sql = _FRESH.format(
+            fresh=all_fresh(log, pages.COLUMNS, _WANTED, "%(rows)s"),
+            too_large=pages.too_large("%(rows)s"),
+            columns=_COLUMNS,
+        )
+        self._first_sql = first_fresh(log)
+        self._behind_sql = _BEHIND.format(log=log, fresh=FRESH)
+        self._page_sql, self._backfill_sql = (
+            f"SELECT {_COLUMNS} FROM ({pages.page(log, condition, '%(rows)s')}) page ORDER BY seq"
+            for condition in (page_of(_WANTED), _IN_BACKFILL)
         )
         self._engine = engine(
             address,
@@ -133,18 +128,18 @@ class PostgresGroupLog(GroupLog):
 
     def cursor(self, connection: Connection, start: str) -> str:
         if start == "now":
-            return _text(self._now(connection))
-        return _text(Cursor(_NOTHING, self._snapshot(connection), 0))
+            return self._now(connection).text
+        return Cursor(NOTHING, self._snapshot(connection)).text
 
     def backfill(
         self, connection: Connection, name: str, tables: List[Captured]
     ) -> Tuple[str, int]:
         # One snapshot for all tables. It comes before this transaction's own
         # number, so its rows are new to it; and so is all that others commit
-        # meanwhile, which has to come after them, whatever its place in the log.
+        # meanwhile, which has to come after them, whatever its number in the log.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         self._hold(connection, [relation for relation, _ in tables])
-        place = self._now(connection)
+        cursor = self._now(connection)
         connection.exec_driver_sql(_SETTINGS)
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a table may be large
         # An error, where rows are hidden from us, and not a copy of some of them.
@@ -161,7 +156,7 @@ class PostgresGroupLog(GroupLog):
                 (backfill_topic(name, relation.topic),),
             ).rowcount
         xid = int(self._one(connection, "SELECT pg_current_xact_id()::text"))
-        return _text(place, xid), count
+        return cursor._replace(backfill=xid).text, count
 
     def _refuse_hidden(self, connection: Connection, relation: Any) -> None:
         sql = "SELECT row_security_active(%(oid)s::oid), current_user"
@@ -197,43 +192,45 @@ class PostgresGroupLog(GroupLog):
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(
             connection,
-            "SELECT min(seq) FROM {log} WHERE at >= to_timestamp(%(seconds)s)",
+            f"SELECT min(seq) FROM {self._log} WHERE at >= to_timestamp(%(seconds)s)",
             seconds=seconds,
         )
         if first is None:
-            return _text(self._now(connection))
+            return self._now(connection).text
         return self.cursor_before(connection, first)
 
     def cursor_before(self, connection: Connection, position: int) -> str:
-        return _text(Cursor(_NOTHING, self._snapshot(connection), position - 1))
+        return Cursor(NOTHING, self._snapshot(connection), position - 1).text
 
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
         topics = topics + note_topics(topics)
-        rows, behind = self._read(connection, cursor, topics, limit)
+        rows, behind = self._read(connection, Cursor.parse(cursor), topics, limit)
         self._look_at_marks(connection, topics if rows else ())
-        return rows, behind
+        return rows, behind.text
 
     def _read(
-        self, connection: Connection, cursor: str, topics: List[str], limit: int
-    ) -> Tuple[List[LogRow], str]:
-        place, backfill = _cursor(cursor), json.loads(cursor).get("backfill")
-        if backfill is not None:
-            rows = self._backfilled(connection, place, backfill, limit)
+        self, connection: Connection, cursor: Cursor, topics: List[str], limit: int
+    ) -> Tuple[List[LogRow], Cursor]:
+        given: Dict[str, Any] = {"topics": topics, "rows": limit}
+        if cursor.backfill is not None:
+            rows = self._page(
+                connection, self._backfill_sql, cursor, xid=str(cursor.backfill), **given
+            )
             if rows:
-                return rows, _text(place._replace(seq=rows[-1][POSITION]), backfill)
-            place = place._replace(since=place.since.and_also(backfill))
-        if place.upto is not None:
-            rows = self._page(connection, place, topics, limit)
+                return rows, cursor.behind(rows[-1][POSITION])
+            cursor = cursor.behind_backfill()
+        if cursor.upto is not None:
+            rows = self._page(connection, self._page_sql, cursor, **given)
             if rows:
-                return rows, _text(place._replace(seq=rows[-1][POSITION]))
-            place = Cursor(place.upto, None, place.seq)
-        return self._fresh(connection, place, topics, limit)
+                return rows, cursor.behind(rows[-1][POSITION])
+            cursor = cursor.behind_pages()
+        return self._fresh(connection, cursor, **given)
 
-    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
-        sql = f"SELECT {_COLUMNS} FROM {{log}} WHERE seq = ANY (%(seqs)s) ORDER BY seq"
-        rows = self._all(connection, sql, seqs=list(seqs))
+    def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
+        sql = f"SELECT {_COLUMNS} FROM {self._log} WHERE seq = ANY (%(positions)s) ORDER BY seq"
+        rows = self._all(connection, sql, positions=list(positions))
         self._look_at_marks(connection, [row[TOPIC] for row in rows])
         return rows
 
@@ -245,36 +242,29 @@ class PostgresGroupLog(GroupLog):
             self._marks.update(self._all(connection, sql, topics=known))
 
     def missed(self, connection: Connection, cursor: str) -> Optional[str]:
-        cleaned: Optional[str] = self._one(connection, "SELECT upto FROM {notes} WHERE forced")
+        cleaned: Optional[str] = self._one(
+            connection, f"SELECT upto FROM {self._notes} WHERE forced"
+        )
         if cleaned is None:
             return None
-        place = _cursor(cursor)
-        return None if (place.upto or place.since).covers(Snapshot.parse(cleaned)) else cleaned
+        read = Cursor.parse(cursor).all_read
+        return None if read.covers(Snapshot.parse(cleaned)) else cleaned
 
     def lag(
         self, connection: Connection, cursor: str, topics: List[str], last: int
     ) -> Tuple[int, float]:
-        place = _cursor(cursor)
-        backfill = json.loads(cursor).get("backfill")
-        upto = place.upto or _NOTHING
-        if backfill is not None:
-            upto = place.since.and_also(backfill)
-        values = {
-            **_since(place.since),
-            "upto": upto.text,
-            "seq": place.seq,
-            "topics": topics + note_topics(topics),
-            "last": last,
-        }
-        count, age = self._all(connection, _BEHIND, **values)[0]
+        given = {"topics": topics + note_topics(topics), "last": last}
+        values = Cursor.parse(cursor).values
+        count, age = self._all(connection, self._behind_sql, **values, **given)[0]
         return int(count), float(age)
 
     def last(self, connection: Connection) -> int:
-        return int(self._one(connection, "SELECT max(seq) FROM {log}") or 0)
+        return int(self._one(connection, f"SELECT max(seq) FROM {self._log}") or 0)
 
-    def age(self, connection: Connection, seq: int) -> float:
-        sql = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {log}"
-        return float(self._one(connection, sql + " WHERE seq = %(seq)s", seq=seq) or 0.0)
+    def age(self, connection: Connection, position: int) -> float:
+        sql = f"SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {self._log}"
+        sql += " WHERE seq = %(position)s"
+        return float(self._one(connection, sql, position=position) or 0.0)
 
     def alive(self, connection: Connection, owner: str) -> bool:
         # Its listening session holds this lock for as long as it lives.
@@ -293,45 +283,31 @@ class PostgresGroupLog(GroupLog):
         values = {"oid": relation.oid, "wish": json.dumps(spec, ensure_ascii=False)}
         return str(self._one(connection, f"SELECT {function}", **values))
 
-    def _backfilled(
-        self, connection: Connection, place: Cursor, xid: int, limit: int
-    ) -> List[LogRow]:
-        values = {"xid": str(xid), "seq": place.seq, "rows": limit}
-        return self._all(connection, self._backfilled_sql, **values)
-
     def _fresh(
-        self, connection: Connection, place: Cursor, topics: List[str], limit: int
-    ) -> Tuple[List[LogRow], str]:
-        values = {**_since(place.since), "topics": topics, "rows": limit}
-        found = self._all(connection, _FRESH, **values)
-        now, large = found[0][:2]
-        upto = Snapshot.parse(now)
-        behind = Cursor(upto, None, place.seq)
+        self, connection: Connection, cursor: Cursor, topics: List[str], rows: int
+    ) -> Tuple[List[LogRow], Cursor]:
+        given = {"topics": topics, "rows": rows}
+        found = self._all(connection, self._fresh_sql, **cursor.values, **given)
+        now, large = Snapshot.parse(found[0][0]), found[0][1]
         if large:
-            first = self._one(connection, FIRST, **_since(place.since), upto=now)
-            paged = Cursor(place.since, upto, first - 1)
-            rows = self._page(connection, paged, topics, limit)
-            return rows, _text(paged._replace(seq=rows[-1][POSITION]) if rows else behind)
-        rows = [row[2:] for row in found if row[2] is not None]
-        if not rows:
+            values = {**cursor.values, "upto": now.text}
+            first = self._one(connection, self._first_sql, **values)
+            if first is None:  # cleaned away meanwhile
+                return [], cursor.behind_all(now)
+            paged = cursor.in_pages(now, first)
+            page = self._page(connection, self._page_sql, paged, **given)
+            return page, paged.behind(page[-1][POSITION]) if page else cursor.behind_all(now)
+        if found[0][2] is None:
             # A write only to move past what others wrote: not for each transaction.
-            far = upto.xmax - place.since.xmax > STALE
-            return [], _text(behind if far else place)
-        return rows, _text(behind._replace(seq=max(place.seq, rows[-1][POSITION])))
+            far = now.xmax - cursor.since.xmax > STALE
+            return [], cursor.behind_all(now) if far else cursor
+        page = [row[2:] for row in found]
+        return page, cursor.behind_all(now, page[-1][POSITION])
 
     def _page(
-        self, connection: Connection, place: Cursor, topics: List[str], limit: int
+        self, connection: Connection, sql: str, cursor: Cursor, **values: Any
     ) -> List[LogRow]:
-        assert place.upto is not None
-        return self._all(
-            connection,
-            self._page_sql,
-            seq=place.seq,
-            since=place.since.text,
-            upto=place.upto.text,
-            topics=topics,
-            rows=limit,
-        )
+        return self._all(connection, sql, **cursor.values, **values)
 
     def _now(self, connection: Connection) -> Cursor:
         """Return a cursor behind all that is committed now."""
@@ -342,14 +318,8 @@ class PostgresGroupLog(GroupLog):
         return Snapshot.parse(self._one(connection, "SELECT pg_current_snapshot()::text"))
 
     def _all(self, connection: Connection, sql: str, **values: Any) -> List[Any]:
-        text = sql.format(
-            log=self._log,
-            notes=self._notes,
-            columns=_COLUMNS,
-            too_large=pages.too_large("%(rows)s"),
-        )
         found = (
-            connection.exec_driver_sql(text, values) if values else connection.exec_driver_sql(text)
+            connection.exec_driver_sql(sql, values) if values else connection.exec_driver_sql(sql)
         )
         return [tuple(row) for row in found.fetchall()]
 
@@ -363,26 +333,3 @@ def _prepare(connection: Any, _: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("PREPARE pgevents_marks (text[]) AS " + MARKS.format(topics="$1"))
     connection.commit()
-
-
-def _since(since: Snapshot) -> Dict[str, Any]:
-    return {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
-
-
-def _text(place: Cursor, backfill: Optional[int] = None) -> str:
-    """Return a cursor as it is stored; ``backfill`` is the transaction to be read first.
-
-    ``seq`` is always there, the last number handed out: with it retention.heal()
-    makes a cursor of another cluster's one.
-    """
-    upto = None if place.upto is None else place.upto.text
-    given = {"since": place.since.text, "upto": upto, "seq": place.seq}
-    return json.dumps(given if backfill is None else {**given, "backfill": backfill})
-
-
-def _cursor(text: str) -> Cursor:
-    given = json.loads(text)
-    upto = given["upto"]
-    return Cursor(
-        Snapshot.parse(given["since"]), None if upto is None else Snapshot.parse(upto), given["seq"]
-    )

@@ -1,13 +1,7 @@
 """Reading the log on PostgreSQL: the cursor is a snapshot, the sleep is announced.
 
-The order of the numbers (seq) is not the order of the commits, so "what is
-above the last number" loses rows. New is what is visible now and was not
-visible then: its transaction is at or above the old snapshot's xmax, or was in
-progress in it. Never a lower bound on seq: xmax is the latest *completed*
-transaction plus one, so one above it may already hold a lower number.
-
-How a reader goes to sleep without missing anything is drawn in functions.sql,
-at ring().
+What is new behind a cursor: see cursor.py. How a reader goes to sleep without missing
+anything is drawn in functions.sql, at ring().
 """
 
 import logging
@@ -25,8 +19,9 @@ from .address import Address
 from .alterations import Alterations
 from .catalog import MARKS
 from .connection import Listening, primary_only
+from .cursor import Cursor, all_fresh, any_fresh, first_fresh, page_of
 from .obstacles import Obstacles
-from .snapshot import Cursor, Snapshot
+from .snapshot import Snapshot
 
 logger = logging.getLogger("pgevents")
 
@@ -41,8 +36,6 @@ PATIENT_AFTER = 0.1  # seconds of that, after which we announce ourselves all th
 PATIENT_PAUSE = 0.1  # seconds, then, at the most
 UNANNOUNCED = 0.05  # seconds, at the most, while we cannot announce ourselves
 OWNING = 2.0  # seconds between two attempts to take the lock of our leases' owner
-
-_COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 
 #: Planning takes four times as long as running them, and every reader asks
 #: the same again and again: so they are prepared, with one plan for all values.
@@ -71,15 +64,10 @@ SELECT pg_current_snapshot()::text,
 
 #: Both conditions and the new snapshot in ONE statement: two have two
 #: snapshots. A backlog that does not fit a page comes back as its first row
-#: alone, without contents. The branches of the UNION stop early, each on the
-#: index on xid; ORDER BY seq inside would read the log in the order of seq.
-#: With the first row come the marks of all tables: that one was altered before
-#: a row was written has to show before the row is decoded.
+#: alone, without contents. With the first row come the marks of all tables: that
+#: one was altered before a row was written has to show before the row is decoded.
 _FRESH = """
-WITH fresh AS MATERIALIZED (
-    (SELECT {columns} FROM {log} WHERE xid >= $1 AND operation <> 'read' LIMIT {rows} + 1)
-    UNION ALL
-    (SELECT {columns} FROM {log} WHERE xid = ANY ($2) AND operation <> 'read' LIMIT {rows} + 1)
+WITH fresh AS MATERIALIZED ({fresh}
 ), bulk AS (
     SELECT {too_large} AS large
 )
@@ -95,19 +83,9 @@ SELECT pg_current_snapshot()::text, bulk.large,
 
 _SKIM = """
 SELECT pg_current_snapshot()::text,
-       EXISTS (SELECT FROM {log} WHERE xid >= %(xmax)s::xid8 AND operation <> 'read')
-       OR EXISTS (SELECT FROM {log} WHERE xid = ANY (%(xip)s::xid8[]) AND operation <> 'read'),
+       {any_fresh},
        (SELECT r.upto FROM {retention} r WHERE r.cleaned),
        coalesce((SELECT l.xid::text::int8 FROM {log} l ORDER BY l.xid DESC LIMIT 1), 0)
-"""
-
-#: The first row that is new up to another snapshot.
-FIRST = """
-SELECT min(seq) FROM (
-    SELECT seq, xid FROM {log} WHERE xid >= %(xmax)s::xid8
-    UNION ALL
-    SELECT seq, xid FROM {log} WHERE xid = ANY (%(xip)s::xid8[])) fresh
- WHERE pg_visible_in_snapshot(xid, %(upto)s::pg_snapshot)
 """
 
 _PAGE = """
@@ -115,8 +93,7 @@ SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns} FROM ({page
  ORDER BY seq
 """
 
-_IN_PAGE = """seq > $1 AND operation <> 'read'
-          AND NOT pg_visible_in_snapshot(xid, $2) AND pg_visible_in_snapshot(xid, $3)"""
+_WANTED = "operation <> 'read'"  # backfills are for groups
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
 #: Starting parallel workers takes longer than reading one. Where row-level security would
@@ -174,18 +151,22 @@ class LogReader(Reader):
         self._alterations = Alterations(tables)
         self._gap: Optional[str] = None
         self._cleaned: Optional[str] = None
+        log = tables.name("log")
         names = {
-            "columns": _COLUMNS,
-            "log": tables.name("log"),
+            "columns": pages.COLUMNS,
+            "log": log,
             "retention": tables.name("retention"),
             "rows": PAGE_ROWS,
             "marks": MARKS.format(topics="ARRAY(SELECT DISTINCT topic FROM fresh)"),
             "too_large": pages.too_large(str(PAGE_ROWS)),
-            "page": pages.page(tables.name("log"), _IN_PAGE, str(PAGE_ROWS)),
+            "fresh": all_fresh(log, pages.COLUMNS, _WANTED, str(PAGE_ROWS), "$1", "$2"),
+            "any_fresh": any_fresh(log, _WANTED),
+            "page": pages.page(log, page_of(_WANTED, "$1", "$2", "$3"), str(PAGE_ROWS)),
         }
-        fresh, page, self._first, self._skim, self._begin, self._crashed = (
-            sql.format(**names) for sql in (_FRESH, _PAGE, FIRST, _SKIM, _BEGIN, _CRASHED)
+        fresh, page, self._skim, self._begin, self._crashed = (
+            sql.format(**names) for sql in (_FRESH, _PAGE, _SKIM, _BEGIN, _CRASHED)
         )
+        self._first = first_fresh(log)
         self._prepare = _PREPARE.format(
             fresh=fresh,
             page=page,
@@ -241,21 +222,19 @@ class LogReader(Reader):
         return self._behind
 
     @property
-    def place(self) -> Any:
+    def cursor(self) -> Any:
         return self._cursor, self._found
 
-    def go_back(self, place: Any) -> None:
-        self._cursor, self._found = place
+    def go_back(self, cursor: Any) -> None:
+        self._cursor, self._found = cursor
 
     def skim(self) -> bool:
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return bool(self.read())
         self._look()
-        since = self._cursor.since
-        values = {"xmax": str(since.xmax), "xip": [str(xid) for xid in since.in_progress]}
-        now, new, cleaned, newest = self._run(self._skim, values)[0]
-        self._notice_cleaning(cleaned, since)
-        self._cursor = Cursor(Snapshot.parse(now), newest=newest)
+        now, new, cleaned, newest = self._run(self._skim, self._cursor.values)[0]
+        self._notice_cleaning(cleaned, self._cursor.since)
+        self._cursor = self._cursor.behind_all(Snapshot.parse(now))._replace(newest=newest)
         self._behind = False
         self._answer = ANSWER
         return bool(new)
@@ -356,51 +335,37 @@ class LogReader(Reader):
     def _read_fresh(self, announced: bool = False) -> List[LogRow]:
         cursor = self._cursor
         assert cursor is not None
-        since = cursor.since
         rows = self._run(
-            "EXECUTE pgevents_fresh (%s, %s::xid8[])",
-            (str(since.xmax), [str(xid) for xid in since.in_progress]),
-            announced,
+            "EXECUTE pgevents_fresh (%(xmax)s, %(xip)s::xid8[])", cursor.values, announced
         )
         now, large, cleaned, marks = rows[0][:4]
-        self._notice_cleaning(cleaned, since)
+        self._notice_cleaning(cleaned, cursor.since)
         if large:
             return self._begin_pages(cursor, Snapshot.parse(now))
         found = [row[4:] for row in rows if row[4] is not None]
         self._marks.update((topic, int(mark)) for topic, mark in marks or ())
-        if now != since.text:
-            self._cursor = Cursor(Snapshot.parse(now), newest=_newest(found, cursor.newest))
+        if now != cursor.since.text:
+            newest = _newest(found, cursor.newest)
+            self._cursor = cursor.behind_all(Snapshot.parse(now))._replace(newest=newest)
         if found:
             self._waiting_since = None
         return found
 
     def _begin_pages(self, cursor: Cursor, upto: Snapshot) -> List[LogRow]:
-        since = cursor.since
-        rows = self._run(
-            self._first,
-            {
-                "xmax": str(since.xmax),
-                "xip": [str(xid) for xid in since.in_progress],
-                "upto": upto.text,
-            },
-        )
-        first = rows[0][0]
+        first = self._run(self._first, {**cursor.values, "upto": upto.text})[0][0]
         if first is None:  # cleaned away meanwhile
-            self._cursor = Cursor(upto, newest=cursor.newest)
+            self._cursor = cursor.behind_all(upto)
             return []
-        self._cursor = Cursor(since, upto, first - 1, cursor.newest, cursor.newest)
+        self._cursor = cursor.in_pages(upto, first)
         self._marked.clear()
         return self._read_page()
 
     def _read_page(self) -> List[LogRow]:
         cursor = self._cursor
         assert cursor is not None and cursor.upto is not None
-        rows = self._run(
-            "EXECUTE pgevents_page (%s, %s, %s)",
-            (cursor.seq, cursor.since.text, cursor.upto.text),
-        )
+        rows = self._run("EXECUTE pgevents_page (%(position)s, %(since)s, %(upto)s)", cursor.values)
         if not rows:
-            self._cursor = Cursor(cursor.upto, newest=cursor.newest_read)
+            self._cursor = cursor.behind_pages()
             return self._read_fresh()
         self._notice_cleaning(rows[0][0], cursor.since)
         found = [row[1:] for row in rows]
@@ -409,9 +374,8 @@ class LogReader(Reader):
         if topics:
             self._marks.update(self._run("EXECUTE pgevents_marks (%s)", (list(topics),)))
             self._marked |= topics
-        self._cursor = cursor._replace(
-            seq=found[-1][POSITION], newest_read=_newest(found, cursor.newest_read)
-        )
+        newest = _newest(found, cursor.newest_read)
+        self._cursor = cursor.behind(found[-1][POSITION])._replace(newest_read=newest)
         return found
 
     def _after_crash(self, cursor: Cursor) -> Cursor:
@@ -426,14 +390,14 @@ class LogReader(Reader):
             {
                 "newest": str(cursor.newest),
                 "since": cursor.since.text,
-                "upto": (cursor.upto or cursor.since).text,
+                "upto": cursor.all_read.text,
             },
         )
         now, used_again, newest = Snapshot.parse(rows[0][0]), rows[0][1], rows[0][2]
         if now.xmax <= max(cursor.newest, cursor.newest_read):
             self._gap = "the server has forgotten what this hub had read: a failover or a restore"
             return Cursor(now)
-        if now.covers(cursor.upto or cursor.since) and not used_again:
+        if now.covers(cursor.all_read) and not used_again:
             return cursor
         logger.info("the server has crashed or was replaced: the cursor goes back")
         return cursor._replace(

@@ -29,7 +29,8 @@ _PACKED = "num_nulls(pg_column_compression(old), pg_column_compression(new)) < 2
 
 _BEFORE = "sum({0}) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - {0}"
 
-_COLUMNS = "seq, xid, at, topic, operation, old, new, context"
+#: The columns of a LogRow.
+COLUMNS = "seq, xid, at, topic, operation, old, new, context"
 
 
 def page(log: str, condition: str, rows: str) -> str:
@@ -38,14 +39,14 @@ def page(log: str, condition: str, rows: str) -> str:
     # forgets that the rows are in order, and sorts.
     return f"""
     WITH found AS MATERIALIZED (
-        SELECT {_COLUMNS}, {_SIZE} AS size, {_PACKED} AS packed
+        SELECT {COLUMNS}, {_SIZE} AS size, {_PACKED} AS packed
           FROM {log} WHERE {condition} ORDER BY seq LIMIT {rows}
     ), plain AS MATERIALIZED (
         SELECT NOT bool_or(packed) AND sum(size) <= {PAGE_BYTES} AS fits FROM found
     )
-    SELECT {_COLUMNS} FROM found WHERE (SELECT fits FROM plain)
+    SELECT {COLUMNS} FROM found WHERE (SELECT fits FROM plain)
      UNION ALL
-    SELECT {_COLUMNS}
+    SELECT {COLUMNS}
       FROM (SELECT m.*, {_BEFORE.format('exact')} AS before
               FROM (SELECT f.*, {EXACT} AS exact
                       FROM (SELECT l.*, {_BEFORE.format('most')} AS most_before

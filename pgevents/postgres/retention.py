@@ -16,6 +16,7 @@ from typing import Any, Iterator, Optional
 from ..database.grouplog import BACKFILL_SQL
 from ..tables import Tables
 from ..warnings import Warnings
+from .cursor import BY_POSITION, has_passed, is_fresh
 from .snapshot import Snapshot
 
 BATCH = 5000  # rows deleted in one transaction
@@ -182,13 +183,9 @@ def heal(connection: Any, tables: Tables) -> int:
     now = "pg_snapshot_xmax(pg_current_snapshot())"
     row = f"xid >= {now}"
     note = f"pg_snapshot_xmax(upto::pg_snapshot) > {now}"
-    cursor_ = " OR ".join(
-        f"pg_snapshot_xmax((cursor::json ->> '{name}')::pg_snapshot) > {now}"
-        for name in ("since", "upto")
-    )
     foreign = " OR ".join(
         f"EXISTS (SELECT FROM {table} WHERE {condition})"
-        for table, condition in ((log, row), (notes, note), (groups, cursor_))
+        for table, condition in ((log, row), (notes, note), (groups, has_passed(now)))
     )
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {foreign}")
@@ -212,10 +209,7 @@ def _heal(cursor: Any, log: str, notes: str, groups: str, foreign: str) -> int:
     cursor.execute(f"UPDATE {log} SET xid = '1' WHERE {foreign}")
     rows = int(cursor.rowcount)
     # All groups: to one that is not so far the rows healed just now would seem read.
-    cursor.execute(
-        f"UPDATE {groups} SET cursor = json_build_object('since', '1:1:',"
-        " 'upto', pg_current_snapshot()::text, 'seq', cursor::json -> 'seq')::text"
-    )
+    cursor.execute(f"UPDATE {groups} SET cursor = {BY_POSITION}")
     return rows + int(cursor.rowcount)
 
 
@@ -227,9 +221,7 @@ def _free(tables: Tables) -> str:
          WHERE ((g.definition::jsonb -> 'topics') ? regexp_replace(l.topic, '^partition:', '')
                 OR starts_with(l.topic, {BACKFILL_SQL})
                 OR starts_with(l.topic, 'backfill:' || g.name || ':'))
-           AND NOT pg_visible_in_snapshot(l.xid, (c.cursor ->> 'since')::pg_snapshot)
-           AND NOT coalesce(l.seq <= (c.cursor ->> 'seq')::int8 AND
-                   pg_visible_in_snapshot(l.xid, (c.cursor ->> 'upto')::pg_snapshot), false))
+           AND {is_fresh('l', 'c.cursor')})
        AND NOT EXISTS (
         SELECT FROM (SELECT unnest(string_to_array(seqs, ',')::int8[]) AS seq FROM {leases}) t
          WHERE t.seq = l.seq)

@@ -1,6 +1,6 @@
-"""What a transaction could see: PostgreSQL's ``pg_snapshot``, and a cursor made of it."""
+"""What a transaction could see: PostgreSQL's ``pg_snapshot``."""
 
-from typing import FrozenSet, NamedTuple, Optional
+from typing import FrozenSet, NamedTuple
 
 
 class Snapshot(NamedTuple):
@@ -20,7 +20,7 @@ class Snapshot(NamedTuple):
         return cls(int(xmax), frozenset(int(x) for x in xip.split(",") if x), text)
 
     def sees(self, xid: int) -> bool:
-        """Tell whether a committed transaction is visible."""
+        """Return whether a committed transaction is visible."""
         return xid < self.xmax and xid not in self.in_progress
 
     def and_also(self, xid: int) -> "Snapshot":
@@ -37,25 +37,8 @@ class Snapshot(NamedTuple):
         return Snapshot.parse(f"{xip[0] if xip else xmax}:{xmax}:{','.join(map(str, xip))}")
 
     def covers(self, other: "Snapshot") -> bool:
-        """Tell whether all that the other sees is visible here, too."""
+        """Return whether all that the other sees is visible here, too."""
         return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.in_progress)
-
-
-class Cursor(NamedTuple):
-    """A place in the log: all that ``since`` sees has been read.
-
-    While a large backlog is read in pages, all that ``upto`` sees and that
-    has a number up to ``seq`` has been read, too.
-
-    ``newest`` is the last transaction with a row that ``since`` sees, and
-    ``newest_read`` with one that has been read.
-    """
-
-    since: Snapshot
-    upto: Optional[Snapshot] = None
-    seq: int = 0
-    newest: int = 0
-    newest_read: int = 0
 
 
 def is_before(xid: int, other: int) -> bool:

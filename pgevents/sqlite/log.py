@@ -117,11 +117,11 @@ class LogReader(Reader):
         return self._behind
 
     @property
-    def place(self) -> Any:
+    def cursor(self) -> Any:
         return self._cursor
 
-    def go_back(self, place: Any) -> None:
-        self._cursor = place
+    def go_back(self, cursor: Any) -> None:
+        self._cursor = cursor
 
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
