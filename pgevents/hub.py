@@ -101,7 +101,9 @@ class Hub:
 
         Returns when the hub listens: the listeners receive what is committed afterwards.
         With ``wait=False`` it returns at once and goes on trying in the background,
-        even if the database cannot be reached yet. If the hub runs, nothing changes.
+        even if the database cannot be reached yet. If the hub runs, nothing changes. If a
+        listener still runs that ``stop()`` has not waited for, the others are called when it
+        has returned.
 
         Raises UsageError for an unknown table or column, NotInstalled, Denied (an unknown
         database, too), Unsupported; and when ``timeout`` seconds are over Unavailable, which

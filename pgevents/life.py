@@ -31,6 +31,10 @@ logger = logging.getLogger("pgevents")
 START_TIMEOUT = 60.0  # seconds; longer than the tables' locks are tried for on a quiet day
 EMPTY = 0.1  # seconds that threads with nothing to do may take to end
 REASON_TIMEOUT = 0.5  # extra seconds for start() to fetch the error of an attempt that was too late
+STILL_RUNS = (
+    "a listener that was running when the hub was stopped still runs: the others are called when it"
+    " has returned"
+)
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
 
@@ -54,6 +58,7 @@ class Life:
         self.housekeeper: Optional[Housekeeper] = None
         self._delivery: Optional[Delivery] = None
         self._reader: Optional[Reader] = None  # of poll()
+        self._former: Optional[Dispatcher] = None  # stop() may not have waited for its listeners
         _lives.add(self)
 
     # With threads.
@@ -90,7 +95,7 @@ class Life:
             source, self.source = self.source, None
             dispatcher, housekeeper = self.dispatcher, self.housekeeper
             delivery, reader = self._delivery, self._reader
-            self.dispatcher = self.housekeeper = self._reader = None
+            self.dispatcher = self.housekeeper = self._delivery = self._reader = None
             self._groups.close()
         if reader is not None:
             self._registry.detach(self)
@@ -105,6 +110,7 @@ class Life:
         source.join(deadline)
         dispatcher.finish()
         left = 0
+        self._former = dispatcher
         # A listener cannot wait for itself: the others are not waited for, either.
         # The source may have used the time up: one that has nothing to do ends all the same.
         if not dispatcher.current and not dispatcher.join(max(deadline, time.monotonic() + EMPTY)):
@@ -178,8 +184,15 @@ class Life:
             chores.expire,
         )
         self.dispatcher = Dispatcher(
-            "pgevents-dispatcher", self._delivery, settings.queue_size, settings.workers
+            "pgevents-dispatcher",
+            self._delivery,
+            settings.queue_size,
+            settings.workers,
+            self._former,
         )
+        self._former = None
+        if self.dispatcher.former is not None:
+            logger.warning("%s", STILL_RUNS)
         self.source = Source(
             "pgevents-source",
             reader,
@@ -234,6 +247,10 @@ class Life:
             self._polling.release()
 
     def _poll(self, deadline: float) -> int:
+        former = self._former
+        if former is not None and not former.current and not former.join(deadline):
+            return 0
+        self._former = None
         if self._reader is None:
             self._reader = self._open_for_poll()
         reader, delivery = self._reader, self._delivery or self._parts.delivery()
@@ -314,7 +331,7 @@ class Life:
         self._polling = threading.RLock()
         source, self.source = self.source, None
         reader, self._reader = self._reader, None
-        self.dispatcher = self.housekeeper = self._delivery = None
+        self.dispatcher = self.housekeeper = self._delivery = self._former = None
         self._parts.after_fork()
         if reader is not None:
             self._reader = reader.copy()

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List
 
-from .life import Life
+from .life import STILL_RUNS, Life
 from .parts import Parts
 
 
@@ -46,8 +46,11 @@ class Status:
         return [thread.name for thread in self._life.threads() if thread.ended]
 
     def _warnings(self) -> List[str]:
+        dispatcher = self._life.dispatcher
+        waiting = dispatcher is not None and dispatcher.former is not None
         mistakes = [thread.mistake for thread in self._life.threads()]
-        return self._parts.backend.warnings.all() + [one for one in mistakes if one]
+        found = self._parts.backend.warnings.all() + [STILL_RUNS] * waiting
+        return found + [one for one in mistakes if one]
 
     def _counts(self) -> Dict[str, int]:
         """Return what plain listeners and groups have done together."""

@@ -10,6 +10,7 @@ from ..threads import Worker
 
 QUEUE_SIZE = 2000  # events waiting before the reader has to wait, too
 PAGE = 500  # events that go through the queue together, at most
+LOOK = 1.0  # seconds between two looks whether a listener of a former dispatcher has returned
 LANE_SIZE = 4  # pages waiting for one of several workers
 
 Deliver = Callable[[List[Event]], Any]
@@ -89,9 +90,19 @@ class Dispatcher(Lane):
     key, so that those of one row keep their order. An event whose order
     matters to more than one key (TRUNCATE, a changed key) waits until the
     lanes are empty, and goes alone.
+
+    Nothing is delivered before all of ``former`` has ended: its last listener may still run.
     """
 
-    def __init__(self, name: str, deliver: Deliver, queue_size: int, workers: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        deliver: Deliver,
+        queue_size: int,
+        workers: int,
+        former: Optional["Dispatcher"] = None,
+    ) -> None:
+        self._former = former
         page = min(PAGE, queue_size)
         super().__init__(name, deliver if workers == 1 else self._spread, queue_size // page)
         self._page = page
@@ -108,9 +119,26 @@ class Dispatcher(Lane):
         super().start()
 
     def run(self) -> None:
+        former = self.former
+        while former is not None:
+            former.join(time.monotonic() + LOOK)
+            former = self.former
         super().run()
         for lane in self._lanes:
             lane.finish()
+
+    @property
+    def former(self) -> Optional["Dispatcher"]:
+        """The one whose listeners have to return first; None when all of them have."""
+        former = self._former
+        if former is not None and not former.works:
+            former = self._former = None
+        return former
+
+    @property
+    def works(self) -> bool:
+        """Whether a thread of it runs, in this process."""
+        return any(thread.alive for thread in self.threads)
 
     def offer_all(self, events: List[Event], timeout: float) -> bool:
         """Put events on the queue in pages; remove from ``events`` what has been put."""
@@ -142,7 +170,13 @@ class Dispatcher(Lane):
 
     @property
     def current(self) -> bool:
-        return super().current or any(lane.current for lane in self._lanes)
+        # Who calls from a listener that we wait for would wait for itself, too.
+        former = self.former
+        return (
+            super().current
+            or any(lane.current for lane in self._lanes)
+            or (former is not None and former.current)
+        )
 
     def _spread(self, page: List[Event]) -> None:
         lanes = self._lanes

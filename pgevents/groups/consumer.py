@@ -181,13 +181,13 @@ class Consumer(Worker):
     def _wait_for_formers(self) -> None:
         """Wait until the last listener of those before us has returned, or ``stop()``.
 
-        They have the same owner: what they hold would count as ours.
+        They have the same owner, or one whose session has ended: we would take what they hold.
         """
         while self.formers and not self.stopping:
             former = self.formers[0]
             former.join(time.monotonic() + STANDBY)
             if former.alive:
-                self._stand_by("a listener called before the group changed here still runs")
+                self._stand_by("a listener that was called here before still runs")
             else:
                 self.formers = self.formers[1:]
 

@@ -72,6 +72,7 @@ class Groups:
         self._log: Optional[GroupLog] = None
         self._ledger: Optional[Ledger] = None
         self._consumers: Dict[str, Consumer] = {}
+        self._unfinished: Dict[str, Consumer] = {}  # stop() has not waited for their listeners
         self._renewer: Optional[Renewer] = None
         self._life: Optional[object] = None  # from open() to close(): outside, no thread begins
         self._leaving: "weakref.WeakKeyDictionary[Listener, Set[str]]"
@@ -169,7 +170,7 @@ class Groups:
             self._metrics.setdefault(name, GroupMetrics()),
             self._strangers,
             self._around,
-            former,
+            former or self._unfinished.get(name),
         )
         try:
             consumer.define(lambda: self._captured(topics))
@@ -188,6 +189,7 @@ class Groups:
             former = self._consumers.get(consumer.group)
             if former is not None:
                 former.give_way()
+            self._unfinished.pop(consumer.group, None)
             self._consumers[consumer.group] = consumer
             consumer.start()
             if self._renewer is None:
@@ -263,11 +265,17 @@ class Groups:
         What was taken and not begun is there for other processes at once.
         """
         with self._lock:
-            consumers, self._consumers = self._running(), {}
+            consumers = self._running()
+            last, self._consumers = self._consumers, {}
             renewer, self._renewer = self._renewer, None
         for consumer in consumers:
             consumer.stop()
         ended = all([consumer.join(deadline) for consumer in consumers])
+        with self._lock:
+            self._unfinished.update(last)
+            for name, consumer in list(self._unfinished.items()):
+                if not any(one.alive for one in [consumer, *consumer.formers]):
+                    del self._unfinished[name]
         if renewer is not None:
             renewer.stop()
             renewer.join(deadline)
@@ -282,6 +290,7 @@ class Groups:
         self._life = None
         log, self._log, self._ledger = self._log, None, None
         self._consumers = {}
+        self._unfinished = {}
         self._renewer = None
         self._metrics = {}
         if log is not None:
