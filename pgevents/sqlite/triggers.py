@@ -13,13 +13,13 @@ A table of more than WIDEST columns writes to the log itself.
 """
 
 import re
-from typing import Dict, List, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from ..database.relation import Relation
 from ..database.spec import Spec
 from ..tables import VERSION, Tables
 from .catalog import quoted
-from .values import THRICE, name_literal, size_of, tagged, terms
+from .values import name_literal, size_of, tagged, terms
 
 WIDEST = 128  # columns; a view of SQLite's has at most 2,000, and a field takes three of them
 CONTEXT = 16_384  # characters of a context that is longer than 65,536 bytes: no more than these
@@ -31,6 +31,14 @@ OPERATIONS = {"insert": ("NULL", "NEW"), "update": ("OLD", "NEW"), "delete": ("O
 MARK = f"/* pgevents {VERSION} */"
 
 _FIELDS = ("k", "o", "n")  # name, old value, new value
+
+
+class Field(NamedTuple):
+    """SQL for what a trigger gives of a column."""
+
+    name: str
+    old: str
+    new: str
 
 
 class Triggers:
@@ -105,18 +113,19 @@ class Triggers:
                 name: f"'{name_literal(name)}', CASE typeof({row}.{quoted(name)})" for name in names
             }
         else:
-            ways = {name: _field(name, operation) for name in names}
+            ways = {name: ",".join(_field(name, operation)) for name in names}
         return [name for name, way in ways.items() if way not in text]
 
     def _trigger(self, relation: Relation, spec: Spec, operation: str) -> str:
         names, kept = self._names(relation, spec, operation)
         fields = [_field(name, operation) for name in names]
-        values = [f"'{name_literal(relation.topic)}'", f"'{operation}'", kept, len(names)]
+        count = 0 if operation == "delete" else len(names)
+        head = [f"'{name_literal(relation.topic)}'", f"'{operation}'", str(kept), str(count)]
         width = _width(len(names))
         if len(names) > WIDEST:
-            step = self._record(fields, *map(str, values))
+            step = self._record(fields, head)
         else:
-            given = [*map(str, values), *fields, *["NULL,NULL,NULL"] * (width - len(names))]
+            given = [*head, *map(",".join, fields), *["NULL,NULL,NULL"] * (width - len(names))]
             step = f"INSERT INTO {self._view(width)} VALUES ({','.join(given)})"
         off = f" WHEN {self._not_off()}" if len(names) > WIDEST else ""
         return (
@@ -130,6 +139,8 @@ class Triggers:
         if operation == "delete" and not spec.old:
             return key, len(key)
         names = spec.of(relation.columns)
+        if operation == "insert":
+            return names, 0
         if operation == "update" and not spec.old:
             return key + [name for name in names if name not in key], len(key)
         return names, len(names)
@@ -142,29 +153,37 @@ class Triggers:
         name = self._view(width)
         heads = ["topic", "operation", "kept", "count"]
         columns = heads + [f"{field}{i}" for i in range(width) for field in _FIELDS]
-        fields = [",".join(f"NEW.{field}{i}" for field in _FIELDS) for i in range(width)]
+        fields = [Field(*(f"NEW.{field}{i}" for field in _FIELDS)) for i in range(width)]
         # Columns without a type change no value, and compare it as it is.
         return (
             f"CREATE VIEW {name} AS SELECT {','.join(f'NULL AS {c}' for c in columns)} WHERE 0",
             f"CREATE TRIGGER {name} INSTEAD OF INSERT ON {name} WHEN {self._not_off()} BEGIN"
-            f" {MARK} {self._record(fields, *(f'NEW.{head}' for head in heads))}; END",
+            f" {MARK} {self._record(fields, [f'NEW.{head}' for head in heads])}; END",
         )
 
-    def _record(self, fields: List[str], topic: str, operation: str, kept: str, count: str) -> str:
+    def _record(self, fields: List[Field], head: List[str]) -> str:
         """Return the statement that writes a row of the log."""
-        # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation.
-        differs = "max(+o IS NOT +n COLLATE BINARY OR typeof(o) <> typeof(n))"
+        topic, operation, kept, count = head
+        size = {row: size_of([getattr(field, row) for field in fields]) for row in ("old", "new")}
+        # 1 and 1.0 are equal, and not the same; nor are 'a' and 'A', whatever the collation. The
+        # JSON tells them apart, but for what it leaves out; and an old row may keep its key alone.
+        note = "CASE WHEN +o IS +n COLLATE BINARY THEN '' ELSE ' ' END"
+        differs = "+o IS NOT +n COLLATE BINARY OR typeof(o) <> typeof(n)"
+        old = f"json_group_object(k, {tagged('o', size['old'], len(fields))})"
+        new = f"json_group_object(k, {tagged('n', size['new'], len(fields), note)})"
+        # The LIMIT keeps SQLite from putting the terms of the subquery in place of a and b: it
+        # would compile, and write, each row's JSON twice.
         # No space before the bracket: 0.1 would take a trigger that looks like its own.
         return (
             f"INSERT INTO {self._log}(topic, operation, old, new, context)"
-            f" WITH f(i, k, o, n) AS ({terms(fields, 3)}), z(y, z, m, d) AS"
-            f" (SELECT {size_of('o')}, {size_of('n')}, {THRICE}, {differs} FROM f)"
-            f" SELECT {topic}, {operation},"
+            f" SELECT {topic}, {operation}, a, b, {self._context()} FROM (SELECT"
             f" CASE {operation} WHEN 'insert' THEN NULL ELSE"
-            f" (SELECT json_group_object(k, {tagged('o', 'y')}) FROM f WHERE i < {kept}) END,"
+            f" {old} FILTER (WHERE i < {kept}) END AS a,"
             f" CASE {operation} WHEN 'delete' THEN NULL ELSE"
-            f" (SELECT json_group_object(k, {tagged('n', 'z')}) FROM f WHERE i < {count}) END,"
-            f" {self._context()} FROM z WHERE {operation} <> 'update' OR d"
+            f" {new} FILTER (WHERE i < {count}) END AS b,"
+            f" max(CASE WHEN {kept} < {count} AND {operation} = 'update' THEN {differs} END) AS d"
+            f" FROM ({terms(_FIELDS, fields)}) LIMIT 1)"
+            f" WHERE {operation} <> 'update' OR d OR {kept} = {count} AND a IS NOT b"
         )
 
     def _not_off(self) -> str:
@@ -178,10 +197,10 @@ class Triggers:
         )
 
 
-def _field(name: str, operation: str) -> str:
-    """Return the three values that a trigger gives for a column."""
+def _field(name: str, operation: str) -> Field:
+    """Return what a trigger gives of a column."""
     old, new = (row if row == "NULL" else f"{row}.{quoted(name)}" for row in OPERATIONS[operation])
-    return f"'{name_literal(name)}',{old},{new}"
+    return Field(f"'{name_literal(name)}'", old, new)
 
 
 def _width(count: int) -> int:

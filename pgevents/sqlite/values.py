@@ -6,7 +6,8 @@ NULL; ``parse`` takes it away.
 
     t…  a text          r…  a REAL, with 20 digits: 17 come out wrong at times
     x…  a BLOB, hex     a…, b…, c…, d…  a REAL far from 1, scaled by a power of two
-    o…  left out: its size, where the row is too large for the log
+    o…  left out: its size, where the row is too large for the log; a space after
+        it says that the other row of the update has another value
 """
 
 import datetime
@@ -14,7 +15,7 @@ import decimal
 import json
 import math
 import warnings
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from sqlalchemy import JSON, Table
 from sqlalchemy.engine import Dialect
@@ -25,36 +26,39 @@ from ..events.values import Decoder, parse_json
 
 #: Bytes of a row's values. The old and the new row together, as JSON where each
 #: character becomes \u0001, have to fit one row of the log: 1,000,000,000.
+#: Of a larger row, values are left out that are above their share of this.
 LARGEST = 80_000_000
-SMALL = 1_000  # bytes of a value that is kept of a larger row
 #: SQLite takes 500 terms in a compound SELECT.
 TERMS = 500
 
 #: How a REAL is brought near 1: by which operator, and how often, with 2 to the 62nd.
 _SCALED = {"a": ("/", 6), "b": ("/", 12), "c": ("*", 7), "d": ("*", 15)}
 
-#: The same number for the SQL: 2 to the 186th, as one cannot write it down.
-THRICE = "1.0 * (1 << 62) * (1 << 62) * (1 << 62)"
+#: 2 to the 62nd, as SQL; and the same, multiplied: it cannot be written down exactly.
+_FACTOR = "4611686018427387904"
+_THRICE = f"1.0 * {_FACTOR} * {_FACTOR} * {_FACTOR}"
 
 
 def expression(row: str, columns: Dict[str, str]) -> str:
     """Return SQL that makes the JSON of a row: ``row`` is its alias, ``columns`` name → quoted."""
     # By the +, a value keeps its type: a column of a compound takes the first term's affinity, and
     # the text '007' would become 7 behind an integer.
-    fields = [f"'{name_literal(name)}',+{row}.{column}" for name, column in columns.items()]
+    fields = [(f"'{name_literal(name)}'", f"+{row}.{column}") for name, column in columns.items()]
+    size = f"(SELECT sum({_bytes('v')}) FROM f)"
     return (
-        f"(WITH f(i, k, v) AS ({terms(fields, 2)}),"
-        f" z(size, m) AS (SELECT sum({_bytes('v')}), {THRICE} FROM f)"
-        f" SELECT json_group_object(k, {tagged('v', 'size')}) FROM z CROSS JOIN f"
+        f"(WITH f AS ({terms('kv', fields)})"
+        f" SELECT json_group_object(k, {tagged('v', size, len(fields))}) FROM f"
         f" WHERE i < {len(fields)})"
     )
 
 
-def terms(rows: List[str], width: int) -> str:
-    """Return a compound SELECT of numbered rows of ``width`` values; of one of NULLs for none."""
+def terms(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a compound SELECT of rows with their numbers (``i``); of one of NULLs for none."""
     # Not VALUES: SQLite 3.40 does not find NEW and OLD in there.
-    rows = rows or [",".join(["NULL"] * width)]
-    selects = [f"SELECT {number},{row}" for number, row in enumerate(rows)]
+    first, *others = rows or [["NULL"] * len(columns)]
+    named = ",".join(f"{value} AS {column}" for column, value in zip(columns, first))
+    selects = [f"SELECT 0 AS i,{named}"]
+    selects += [f"SELECT {number},{','.join(row)}" for number, row in enumerate(others, 1)]
     if len(selects) <= TERMS:
         return " UNION ALL ".join(selects)
     groups = [selects[start : start + TERMS] for start in range(0, len(selects), TERMS)]
@@ -66,22 +70,34 @@ def name_literal(name: str) -> str:
     return name.replace("'", "''")
 
 
-def tagged(value: str, size: str) -> str:
-    """Return SQL for what the log holds of a value; ``size`` is that of its row, ``m`` THRICE."""
-    # Texts first: each comparison costs, and most values are texts.
-    large = f"{size} > {LARGEST} AND {_bytes(value)} > {SMALL} THEN 'o' || {_bytes(value)}"
+def tagged(value: str, size: str, count: int, note: str = "") -> str:
+    """Return SQL for what the log holds of a value, one of ``count`` in a row.
+
+    ``size`` is SQL for the bytes of its row, asked only where a value is above
+    its share. ``note`` is SQL for what follows the size of one that is left out.
+    """
+    # Texts of a usual size first, in three looks at the value: it is a column of a
+    # subquery, and SQLite copies a text for each look.
+    share = LARGEST // max(count, 1)
+    size_is_usual = f"{_bytes(value)} <= {share}"
     return (
-        f"CASE typeof({value})"
-        f" WHEN 'text' THEN CASE WHEN {large} ELSE 't' || {value} END"
-        f" WHEN 'integer' THEN {value}"
-        f" WHEN 'real' THEN {_real(value)}"
-        f" WHEN 'blob' THEN CASE WHEN {large} ELSE 'x' || hex({value}) END END"
+        f"CASE WHEN typeof({value}) = 'text' AND {size_is_usual} THEN 't' || {value}"
+        f" ELSE CASE typeof({value}) WHEN 'real' THEN {_real(value)} WHEN 'integer' THEN {value}"
+        f" WHEN 'null' THEN NULL ELSE CASE WHEN NOT {size_is_usual} AND {size} > {LARGEST}"
+        f" THEN 'o' || {_bytes(value)}{note and ' || ' + note}"
+        f" WHEN typeof({value}) = 'text' THEN 't' || {value} ELSE 'x' || hex({value}) END END END"
     )
 
 
-def size_of(column: str) -> str:
-    """Return SQL for the bytes of all values of a column."""
-    return f"sum({_bytes(column)})"
+def size_of(values: List[str]) -> str:
+    """Return SQL for the bytes of these values."""
+    # A CASE in a loop is compiled sooner than a sum of so many terms.
+    cases = " ".join(f"WHEN {number} THEN {value}" for number, value in enumerate(values))
+    one = f"CASE i {cases} END" if values else "NULL"
+    return (
+        "(WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c"
+        f" WHERE i < {len(values)}) SELECT sum({_bytes(one)}) FROM c)"
+    )
 
 
 def _bytes(value: str) -> str:
@@ -92,12 +108,12 @@ def _real(value: str) -> str:
     # Beyond these bounds newer versions of SQLite print a wrong last digit.
     # Multiplying by a power of two is exact.
     return (
-        f"CASE WHEN abs({value}) BETWEEN 1e-70 AND 1e90 OR {value} IN (0, 9e999, -9e999)"
+        f"CASE WHEN abs({value}) BETWEEN 1e-70 AND 1e90 OR {value} = 0"
         f" THEN 'r' || {_printed(value)}"
-        f" WHEN abs({value}) > 1e200 THEN 'b' || {_printed(f'{value}/m/m/m/m')}"
+        f" ELSE (SELECT CASE WHEN abs({value}) > 1e200 THEN 'b' || {_printed(f'{value}/m/m/m/m')}"
         f" WHEN abs({value}) > 1e90 THEN 'a' || {_printed(f'{value}/m/m')}"
         f" WHEN abs({value}) < 1e-180 THEN 'd' || {_printed(f'{value}*m*m*m*m*m')}"
-        f" ELSE 'c' || {_printed(f'{value}*m*m*(1<<62)')} END"
+        f" ELSE 'c' || {_printed(f'{value}*m*m*{_FACTOR}')} END FROM (SELECT {_THRICE} AS m)) END"
     )
 
 
@@ -123,7 +139,7 @@ def _untagged(value: Any) -> Any:
         return math.ldexp(float(rest), 62 * times if sign == "/" else -62 * times)
     if tag == "x":
         return bytes.fromhex(rest)
-    return f"(left out of the log: {rest} bytes)"
+    return f"(left out of the log: {rest.rstrip()} bytes)"
 
 
 def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:

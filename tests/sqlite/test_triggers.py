@@ -158,6 +158,88 @@ def test_of_a_row_that_is_too_large_the_small_values_are_told_at_any_width(sqlit
     assert (event.new["c1"], event.new["c2"], event.new["c4"]) == ("tea", 1.5, None)
 
 
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("width", [4, 300])
+def test_a_change_of_what_is_too_large_for_the_log_is_told_and_its_repetition_is_not(
+    sqlite, told, width, old
+):
+    columns = ", ".join("c{}".format(n) for n in range(3, width))
+    sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v, c2, {})".format(columns))
+    fill = "UPDATE t SET v = CAST(zeroblob(80000001) AS {})"
+
+    events = told(
+        "t",
+        "INSERT INTO t (id, v) VALUES (1, zeroblob(80000001))",
+        "UPDATE t SET v = v",
+        fill.format("BLOB"),
+        fill.format("TEXT"),
+        fill.format("TEXT"),
+        old=old,
+    )
+
+    left_out = "(left out of the log: 80000001 bytes)"
+    assert [(event.operation, event.new["v"]) for event in events] == [
+        ("insert", left_out),
+        ("update", left_out),
+    ]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_an_update_that_changes_nothing_is_no_event_and_one_of_a_type_is(sqlite, told, old):
+    sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v, w)")
+
+    events = told(
+        "t",
+        "INSERT INTO t VALUES (1, 1, 0.0)",
+        "UPDATE t SET v = v",
+        "UPDATE t SET w = -0.0",
+        "UPDATE t SET v = 1.0",
+        old=old,
+    )
+
+    assert [event.operation for event in events] == ["insert", "update"]
+    assert type(events[1].new["v"]) is float
+
+
+def test_of_a_row_that_is_too_large_each_value_is_told_that_is_within_its_share(sqlite, told):
+    sqlite.execute("CREATE TABLE t (a, b, c, d)")
+    values = [
+        "zeroblob(60000001)",
+        "zeroblob(20000000)",
+        "CAST(zeroblob(20000000) AS TEXT)",
+        "1e99",
+    ]
+
+    (event,) = told("t", "INSERT INTO t VALUES ({})".format(", ".join(values)))
+
+    assert event.new["a"] == "(left out of the log: 60000001 bytes)"
+    assert (len(event.new["b"]), len(event.new["c"]), event.new["d"]) == (20_000_000,) * 2 + (1e99,)
+
+
+def test_a_trigger_of_another_text_is_replaced_at_start_and_then_left_alone(sqlite, heard):
+    sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+    listening(sqlite, "t", service="app")
+    where = "WHERE type = 'trigger' AND name IN ('pgevents_capture_4', 'pgevents_update_t')"
+    made = sqlite.execute("SELECT name, sql FROM sqlite_master {} ORDER BY 1".format(where))
+    for name, text in made:
+        sqlite.execute("DROP TRIGGER {}".format(name))
+        sqlite.execute(text.replace("BEGIN /* pgevents {} */".format(VERSION), "BEGIN SELECT 1;"))
+    registry = Registry()
+    registry.listen("t", "after_change", heard)
+
+    with Hub(sqlite.url, registry, service="app"):
+        healed = sqlite.execute("SELECT name, sql FROM sqlite_master {} ORDER BY 1".format(where))
+        version = sqlite.execute("PRAGMA schema_version")
+        sqlite.execute("INSERT INTO t VALUES (1, 'tea')")
+        event = heard.next()
+    with Hub(sqlite.url, registry, service="app"):
+        again = sqlite.execute("PRAGMA schema_version")
+
+    assert len(made) == 2 and healed == made
+    assert event.new == {"id": 1, "v": "tea"}
+    assert again == version
+
+
 def test_a_table_of_two_thousand_columns_is_captured_and_copied_for_a_group(sqlite, heard):
     columns = ["column_{}".format(n) for n in range(2000)]
     sqlite.execute("CREATE TABLE t ({})".format(", ".join(columns)))
