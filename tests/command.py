@@ -20,8 +20,12 @@ def environment(**more):
 
 def start(*words, **more):
     """Start `pgevents` with these words; `more` is for the environment."""
+    return _start([sys.executable, "-m", "pgevents", *words], **more)
+
+
+def _start(arguments, **more):
     return subprocess.Popen(
-        [sys.executable, "-m", "pgevents", *words],
+        arguments,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,6 +46,11 @@ def run(*words, **more):
         server.stdin.flush()
         code = int(server.stdout.readline())
         return (code, *(file.read_text(encoding="utf-8") for file in files))
+
+
+def run_python(program):
+    """Run a program of Python's, where the command has to be another; as `run`."""
+    return finish(_start([sys.executable, "-c", program]))
 
 
 @functools.lru_cache(maxsize=None)

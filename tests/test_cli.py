@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -58,18 +56,11 @@ def test_the_demo_fails_when_what_was_committed_is_not_heard():
         " pgevents.life.Delivery.__call__ = lambda self, events: 0;"
         " sys.argv = ['pgevents', 'demo']; pgevents.cli.main()"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", deaf],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=command.environment(),
-        timeout=command.TIMEOUT,
-    )
+    code, _, err = command.run_python(deaf)
 
-    assert process.returncode == 1
-    assert "no event within" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert code == 1
+    assert "no event within" in err
+    assert "Traceback" not in err
 
 
 # tail
@@ -461,17 +452,10 @@ def test_without_the_extra_it_says_how_to_install_it(missing):
         "import sys, runpy; sys.modules['{}'] = None;"
         " runpy.run_module('pgevents', run_name='__main__')".format(missing)
     )
-    process = subprocess.run(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=command.environment(),
-        timeout=command.TIMEOUT,
-    )
+    code, _, err = command.run_python(program)
 
-    assert process.returncode == 1
-    assert process.stderr == (
+    assert code == 1
+    assert err == (
         "pgevents: the command needs {}, which is not installed:"
         " pip install 'sqlalchemy-pgevents[cli]'\n".format(missing)
     )

@@ -12,6 +12,7 @@ from pgevents import Hub, Registry
 
 from . import command
 from .clocks import clocks
+from .orders import insert
 from .waiting import wait_for
 
 DAY = 86400
@@ -62,10 +63,6 @@ def prepare(database):
     with Hub(database.url, registry):
         pass
     return database
-
-
-def insert(database, item):
-    database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def calls(database):

@@ -8,14 +8,10 @@ import sqlalchemy
 
 from pgevents import Hub, Retry, signals
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 class Application:

@@ -10,18 +10,10 @@ from sqlalchemy import event as sqlalchemy_event
 import pgevents
 from pgevents import ANY, Hub, Retry, UsageError, signals
 
+from ..orders import insert, items
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
-
-
-def items(events):
-    return [event.new["item"] for event in events]
 
 
 def test_one_that_raises_is_called_again_and_then_reported_and_the_other_hears(

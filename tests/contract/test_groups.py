@@ -13,18 +13,10 @@ from pgevents import Hub, Registry, UsageError, signals
 from pgevents.groups import consumer, succession
 from pgevents.groups.claims import Claims
 
+from ..orders import insert, items
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds in which a group has to be done
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
-
-
-def items(events):
-    return [event.new["item"] for event in events]
 
 
 def test_what_was_committed_while_no_process_ran_is_handled_later(orders, registry, heard):

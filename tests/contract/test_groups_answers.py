@@ -8,15 +8,11 @@ import sqlalchemy
 from pgevents import Hub, signals
 from pgevents.errors import Unavailable
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds; a lease is longer here
 LEASE = 300
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def lose_answer(monkeypatch, ledger, thing, method, committed):

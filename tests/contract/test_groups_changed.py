@@ -8,15 +8,11 @@ from pgevents import Hub
 from pgevents.errors import Unavailable
 from pgevents.groups.group_rows import GroupRows
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
 LEASE = 300  # seconds; longer than any test
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def due(database):

@@ -9,20 +9,20 @@ import pytest
 
 from pgevents import Hub, Registry, signals
 
+from ..orders import insert, leases
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
 DAY = 86400
 
 
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
-
-
-def leases(database, what):
-    table = "pgevents_leases" if database.kind == "sqlite" else "pgevents.leases"
-    return [row[0] for row in database.execute("SELECT {} FROM {}".format(what, table))]
+def hub_of(database, listener, **options):
+    """A hub of the group "mailer", not started."""
+    registry = Registry()
+    registry.listen("orders", "after_insert", listener, group="mailer")
+    hub = Hub(database.url, registry)
+    hub.group("mailer", **options)
+    return hub
 
 
 def test_a_listener_slower_than_its_lease_is_not_run_a_second_time(orders):
@@ -34,15 +34,7 @@ def test_a_listener_slower_than_its_lease_is_not_run_a_second_time(orders):
         began.release()
         assert go_on.wait(TIMEOUT)
 
-    hubs = []
-    for _ in range(2):
-        registry = Registry()
-        registry.listen("orders", "after_insert", slow, group="mailer")
-        hub = Hub(orders.url, registry)
-        hub.group("mailer", lease=1)
-        hubs.append(hub)
-
-    with hubs[0], hubs[1]:
+    with hub_of(orders, slow, lease=1), hub_of(orders, slow, lease=1):
         insert(orders, "a")
         assert began.acquire(timeout=TIMEOUT)
         first = leases(orders, "due")[0]
@@ -316,15 +308,7 @@ def test_who_works_while_the_clock_is_set(orders, seconds, calls):
         began.release()
         assert go_on.wait(TIMEOUT)
 
-    hubs = []
-    for _ in range(2):
-        registry = Registry()
-        registry.listen("orders", "after_insert", slow, group="mailer")
-        hub = Hub(orders.url, registry)
-        hub.group("mailer", lease=5)
-        hubs.append(hub)
-
-    with hubs[0], hubs[1]:
+    with hub_of(orders, slow, lease=5), hub_of(orders, slow, lease=5):
         insert(orders, "a")
         assert began.acquire(timeout=TIMEOUT)
         before = leases(orders, "due")[0]

@@ -6,15 +6,11 @@ import pytest
 
 from pgevents import Hub, UsageError
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds in which a group has to be done
 DAY = 86400
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def dead(database):

@@ -2,12 +2,8 @@
 
 from pgevents import Hub
 
+from ..orders import log_size
 from ..waiting import wait_for
-
-
-def log_size(database):
-    log = "pgevents_log" if database.kind == "sqlite" else "pgevents.log"
-    return database.execute("SELECT count(*) FROM " + log)[0][0]
 
 
 def insert(database, count):

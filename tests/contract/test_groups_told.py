@@ -4,14 +4,10 @@ import pytest
 
 from pgevents import Hub, signals
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds in which a group has to be done
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 @pytest.mark.parametrize("transactional", [True, False], ids=["transactional", "plain"])

@@ -21,6 +21,10 @@ class Dog(Pet):
     __mapper_args__ = {"polymorphic_identity": "dog"}
 
 
+class Puppy(Dog):
+    __mapper_args__ = {"polymorphic_identity": "puppy"}
+
+
 class Cat(Pet):
     __mapper_args__ = {"polymorphic_identity": "cat"}
 
@@ -28,6 +32,7 @@ class Cat(Pet):
 class Bird(Pet):
     __tablename__ = "birds"
     id = Column(ForeignKey("pets.id"), primary_key=True)
+    wings = Column(Integer)
     __mapper_args__ = {"polymorphic_identity": "bird"}
 
 
@@ -67,6 +72,29 @@ def session(database):
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
+
+
+def test_a_subclass_hears_of_its_own_rows_only(database, session, registry, heard):
+    registry.listen(Dog, "after_insert", lambda e: heard(("dog", e.new["kind"])))
+    registry.listen(Pet, "after_insert", lambda e: heard(("pet", e.new["kind"])))
+    registry.listen(Bird, "after_insert", lambda e: heard(("bird", e.new["wings"])))
+
+    with Hub(database.url, registry) as hub:
+        for pet in (Pet(), Dog(), Puppy(), Bird(wings=2)):
+            session.add(pet)
+            session.flush()
+        session.commit()
+        assert hub.drain()
+
+    assert heard.events == [
+        ("pet", "pet"),
+        ("dog", "dog"),
+        ("pet", "dog"),
+        ("dog", "puppy"),
+        ("pet", "puppy"),
+        ("pet", "bird"),
+        ("bird", 2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,10 @@ import sqlalchemy
 
 from pgevents import Hub, Registry, Unavailable, UsageError
 
+from ..orders import insert, items
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", str(item))
-
-
-def items(events):
-    return [event.new["item"] for event in events]
 
 
 def test_drain_ends_while_others_go_on_writing(orders, registry, heard):

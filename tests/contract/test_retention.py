@@ -2,16 +2,8 @@
 
 from pgevents import Hub, Registry
 
+from ..orders import insert, log_size
 from ..waiting import wait_for
-
-
-def log_size(database):
-    log = "pgevents_log" if database.kind == "sqlite" else "pgevents.log"
-    return database.execute("SELECT count(*) FROM " + log)[0][0]
-
-
-def insert(database, item):
-    database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def test_rows_that_are_older_than_the_retention_go(orders, registry, heard):

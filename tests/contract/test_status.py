@@ -10,14 +10,10 @@ from pgevents.groups.ledger import Ledger
 from pgevents.groups.renewer import Renewer
 from pgevents.listening.registry import Registry
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 20.0  # seconds
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def test_what_a_group_does_is_counted(orders, registry):

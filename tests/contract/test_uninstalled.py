@@ -8,6 +8,7 @@ import pytest
 from pgevents import Hub, Registry
 
 from .. import command
+from ..orders import insert
 from ..waiting import wait_for
 from .test_install import hub_of, names, triggers
 
@@ -18,10 +19,6 @@ def kept(orders):
     orders.execute("CREATE TABLE items (id integer PRIMARY KEY)")
     hub_of(orders, table="items", service="other").install()
     return orders
-
-
-def insert(database, item):
-    database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def uninstalled(hub):

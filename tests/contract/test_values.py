@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Column, ForeignKey, Integer, String, Table
+from sqlalchemy import Column, Integer, String, Table
 from sqlalchemy.orm import Session, declarative_base
 
 from pgevents import Event, Hub, UsageError
@@ -72,28 +72,6 @@ FULL = {
     "raw": b"\0\xff",
     "big": 2**62,
 }
-
-
-class Animal(Base):
-    __tablename__ = "animals"
-    id = Column(Integer, primary_key=True)
-    kind = Column(String)
-    __mapper_args__ = {"polymorphic_on": kind, "polymorphic_identity": "animal"}
-
-
-class Dog(Animal):
-    __mapper_args__ = {"polymorphic_identity": "dog"}
-
-
-class Puppy(Dog):
-    __mapper_args__ = {"polymorphic_identity": "puppy"}
-
-
-class Bird(Animal):
-    __tablename__ = "birds"
-    id = Column(ForeignKey("animals.id"), primary_key=True)
-    wings = Column(Integer)
-    __mapper_args__ = {"polymorphic_identity": "bird"}
 
 
 class Pair(Base):
@@ -235,29 +213,6 @@ def test_where_none_is_null_and_values_are_the_mapped_ones(database, session, re
         assert hub.drain()
 
     assert [event.key for event in heard.events] == [2]
-
-
-def test_a_subclass_hears_of_its_own_rows_only(database, session, registry, heard):
-    registry.listen(Dog, "after_insert", lambda e: heard(("dog", e.new["kind"])))
-    registry.listen(Animal, "after_insert", lambda e: heard(("animal", e.new["kind"])))
-    registry.listen(Bird, "after_insert", lambda e: heard(("bird", e.new["wings"])))
-
-    with Hub(database.url, registry) as hub:
-        for animal in (Animal(), Dog(), Puppy(), Bird(wings=2)):
-            session.add(animal)
-            session.flush()
-        session.commit()
-        assert hub.drain()
-
-    assert heard.events == [
-        ("animal", "animal"),
-        ("dog", "dog"),
-        ("animal", "dog"),
-        ("dog", "puppy"),
-        ("animal", "puppy"),
-        ("animal", "bird"),
-        ("bird", 2),
-    ]
 
 
 def test_a_composite_key_keeps_its_order_and_may_change(database, session, registry, heard):

@@ -24,6 +24,7 @@ from pgevents.threads import Waker
 
 from .. import servers as postgresql
 from ..database import Postgres
+from ..orders import items
 from ..waiting import wait_for
 
 NOTICED = 10.0  # seconds in which a dead peer has to be noticed
@@ -50,10 +51,6 @@ def order(database, *items):
     for item in items:
         connection.cursor().execute("INSERT INTO orders (item) VALUES (%s)", (str(item),))
     connection.close()
-
-
-def items(events):
-    return [event.new["item"] for event in events]
 
 
 def terminate(database):

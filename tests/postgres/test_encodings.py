@@ -10,6 +10,7 @@ from pgevents.postgres.encoding import _CODECS, Encoding
 
 from ..command import finish
 from ..database import Postgres
+from ..orders import items
 from ..test_cli import tailing
 from ..waiting import wait_for
 
@@ -54,10 +55,6 @@ def foreign(request, server):
     database.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
     yield database
     database.close()
-
-
-def items(events):
-    return [event.new["item"] for event in events]
 
 
 @each_way

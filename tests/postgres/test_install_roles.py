@@ -5,6 +5,7 @@ from psycopg2 import sql
 
 from pgevents import Denied, Hub, NotInstalled, Registry
 
+from ..orders import log_size
 from ..waiting import wait_for
 
 
@@ -53,10 +54,6 @@ def insert_as(database, user, item):
     database.server.execute(
         "INSERT INTO orders (item) VALUES (%s)", item, database=database.name, user=user
     )
-
-
-def log_size(database):
-    return database.execute("SELECT count(*) FROM pgevents.log")[0][0]
 
 
 def test_a_program_listens_and_keeps_house_with_the_rights_that_were_printed(

@@ -6,6 +6,7 @@ import pytest
 
 from pgevents import Hub, Registry
 
+from ..orders import insert
 from ..waiting import wait_for
 
 FAR = 10**12  # a transaction's number that no test reaches
@@ -15,11 +16,6 @@ FAR = 10**12  # a transaction's number that no test reaches
 def orders(postgres):
     postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
     return postgres
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def hub_of(database, listener, group=None, **options):

@@ -8,6 +8,7 @@ import pytest
 
 from pgevents import Hub
 
+from ..orders import insert
 from ..waiting import wait_for
 
 TIMEOUT = 30.0  # seconds
@@ -23,11 +24,6 @@ def create(path):
     connection = sqlite3.connect(str(path))
     connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
     connection.close()
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 def backup(database, path):

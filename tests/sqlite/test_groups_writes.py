@@ -14,6 +14,7 @@ from pgevents.sqlite.connection import BUSY
 from pgevents.sqlite.courtesy import Courtesy
 from pgevents.warnings import Warnings
 
+from ..orders import insert, leases
 from ..test_upgrade import Former
 from ..waiting import wait_for
 
@@ -49,15 +50,6 @@ print(done)
 def orders(sqlite):
     sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
     return sqlite
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
-
-
-def leases(database):
-    return database.execute("SELECT seqs FROM pgevents_leases")
 
 
 def writes(database):

@@ -19,6 +19,7 @@ from pgevents.sqlite.connection import BUSY
 from pgevents.testing import Recorder
 
 from .. import command
+from ..orders import insert
 from ..waiting import wait_for
 
 READER = """
@@ -40,11 +41,6 @@ SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'pgevents_log'"
 def orders(sqlite):
     sqlite.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
     return sqlite
-
-
-def insert(database, *items):
-    for item in items:
-        database.execute("INSERT INTO orders (item) VALUES (%s)", item)
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal", "truncate", "persist"])
