@@ -597,8 +597,11 @@ class Capture:
         """Return topic, function and DROP statement of each trigger where nobody watches."""
         cursor.execute(
             "SELECT n.nspname || '.' || c.relname, p.oid::regprocedure::text,"
-            " format('DROP TRIGGER %%I ON %%I.%%I', tgname, nspname, relname) FROM pg_trigger t"
-            " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid"
+            " format('DROP TRIGGER %%I ON %%I.%%I', tgname, nspname, relname) FROM pg_proc p"
+            # By an index, however many triggers of others there are.
+            " JOIN pg_depend d ON refclassid = 'pg_proc'::regclass AND refobjid = p.oid"
+            " AND classid = 'pg_trigger'::regclass"
+            " JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = t.tgrelid"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(%s)"
             " AND p.proname LIKE 'capture%%'"

@@ -158,12 +158,17 @@ def find_topic(cursor: Any, topic: str, log: str) -> Optional[Relation]:
 
 
 def captured_as(cursor: Any, log: str, topic: Optional[str] = None) -> Dict[str, List[str]]:
-    """Return topic → names of the captured tables that bear it, of all topics or of one."""
+    """Return topic → captured tables with dots in their names that bear it, of all or of one."""
     cursor.execute(
-        "SELECT n.nspname || '.' || c.relname, n.nspname, c.relname"
-        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'p') AND {_IS_CAPTURED}"
-        " AND (%s IS NULL OR n.nspname || '.' || c.relname = %s) ORDER BY 1, 2",
+        "SELECT DISTINCT n.nspname || '.' || c.relname, n.nspname, c.relname FROM pg_proc p"
+        # By an index, however many triggers of others there are.
+        " JOIN pg_depend d ON refclassid = 'pg_proc'::regclass AND refobjid = p.oid"
+        " AND classid = 'pg_trigger'::regclass"
+        " JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = t.tgrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'"
+        " AND tgparentid = 0 AND concat(n.nspname, c.relname) LIKE '%%.%%'"
+        " AND (%s::text IS NULL OR n.nspname || '.' || c.relname = %s) ORDER BY 1, 2",
         (log, topic, topic),
     )
     found: Dict[str, List[str]] = {}
