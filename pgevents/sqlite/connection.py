@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import DatabaseError, Denied, NotInstalled, Unavailable, Unsupported, UsageError
 
+OLDEST = (3, 30, 0)  # SQLite, for FILTER in the triggers
 BUSY = 5.0  # seconds that a writer of ours waits for the others
 
 
@@ -70,8 +71,14 @@ def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
     """Return a connection that commits each statement; ``timeout`` is for locks, in seconds.
 
     The file must exist: a file that went away is not created again. Raises a
-    DatabaseError.
+    DatabaseError; Unsupported where Python's SQLite is older than the triggers need.
     """
+    if sqlite3.sqlite_version_info < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        raise Unsupported(
+            f"Python has SQLite {sqlite3.sqlite_version} here, and the triggers need {needed} or"
+            " newer, in each program that writes"
+        )
     with translated():
         try:
             connection = sqlite3.connect(

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import event
 
-from pgevents import Hub, UsageError
+from pgevents import Hub, Unsupported, UsageError
 
 
 @pytest.fixture
@@ -78,3 +78,11 @@ def test_an_engine_whose_file_is_not_there_yet_is_taken_by_its_url(tmp_path, reg
 
     with pytest.raises(Exception, match="no/shop.db"):
         hub.install()
+
+
+def test_a_sqlite_that_is_too_old_for_the_triggers_is_refused(shop, registry, monkeypatch):
+    registry.listen("orders", "after_insert", print)
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 29, 0))
+
+    with pytest.raises(Unsupported, match=r"the triggers need 3\.30\.0 or newer"):
+        Hub(shop.url, registry).start()
