@@ -22,6 +22,7 @@ postgres and sqlite, do not see each other.
     tables         every table of ours, declared once
     migrations     which tables Alembic leaves alone
     events         what an event is: its values, its key, its JSON
+    reporter       a method for each signal of a hub
     listening      who listens to what
     database       what a database must be able to do
     delivery       from a row of the log to one call of a listener

@@ -85,7 +85,7 @@ class Life:
             if not source.connected:
                 self.stop(timeout=EMPTY)
                 raise error or Unavailable(f"not connected within {timeout:g} s")
-        self._parts.tell("started")
+        self._parts.reporter.started()
 
     def stop(self, timeout: float) -> int:
         """End the threads: see ``Hub.stop()``."""
@@ -125,7 +125,7 @@ class Life:
         housekeeper.join(deadline)
         self._backend.dispose()
         self._backend.warnings.clear()
-        self._parts.tell("stopped")
+        self._parts.reporter.stopped()
         return left
 
     def wait_ready(self, timeout: float) -> bool:
@@ -199,7 +199,7 @@ class Life:
             prepare=self._prepare,
             events=self._events,
             offer=self.dispatcher.offer_all,
-            tell=parts.tell,
+            reporter=parts.reporter,
             wanted=self._registry.has_plain,
             noticed=self._groups.wake,
             check_capture=self.housekeeper.wake,
@@ -263,7 +263,7 @@ class Life:
                 rows = reader.read()
                 reason = reader.missed()
                 if reason is not None:
-                    self._parts.tell("gap", reason=reason)
+                    self._parts.reporter.gap(reason)
                 if rows:
                     handled += delivery(self._events(rows))
                     continue

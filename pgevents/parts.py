@@ -1,9 +1,7 @@
 """What one hub is made of, from its database to its groups; all but the threads."""
 
-import logging
 from typing import Any
 
-from . import signals
 from .capture.chores import Chores
 from .capture.upkeep import Upkeep
 from .database.backend import Backend
@@ -15,28 +13,27 @@ from .delivery.topics import Topics
 from .groups.groups import Groups
 from .listening.registry import Registry
 from .metrics import Metrics
+from .reporter import Reporter
 from .settings import Settings
-
-logger = logging.getLogger("pgevents")
 
 
 class Parts:
-    """The parts of ``hub``, joined. What they report, ``tell()`` sends as a signal of the hub."""
+    """The parts of ``hub``, joined. What they report, ``reporter`` sends as signals of the hub."""
 
     def __init__(self, hub: Any, backend: Backend, registry: Registry, settings: Settings) -> None:
-        self._hub = hub
         self.backend = backend
         self.registry = registry
         self.settings = settings
         self.metrics = Metrics()
+        self.reporter = reporter = Reporter(hub, self.metrics)
         self.topics = topics = Topics(backend)
         self.around = Around()
         self.upkeep = Upkeep(
-            backend, registry, topics, settings.service, settings.install, self.tell
+            backend, registry, topics, settings.service, settings.install, reporter
         )
         strangers = Strangers(backend.warnings)
-        self.groups = Groups(backend, registry, topics, self.tell, strangers, self.around)
-        self.intake = Intake(registry, topics, strangers, self.metrics, self.tell)
+        self.groups = Groups(backend, registry, topics, reporter, strangers, self.around)
+        self.intake = Intake(registry, topics, strangers, self.metrics, reporter)
         self.chores = Chores(backend, self.upkeep, self.groups, settings)
 
     def delivery(self) -> Delivery:
@@ -46,19 +43,9 @@ class Parts:
             self.topics,
             self.settings.retry,
             self.metrics,
-            self.tell,
+            self.reporter,
             self.around,
         )
-
-    def tell(self, name: str, **details: Any) -> None:
-        """Send a signal of the hub, and count what it reports."""
-        if name == "connected":
-            self.metrics.connects += 1
-            self.groups.wake()  # perhaps to another database in the place of the former
-        elif name == "gap":
-            self.metrics.gaps += 1
-            logger.error("events were missed: %s", details["reason"])
-        signals.tell(name, self._hub, **details)
 
     def after_fork(self) -> None:
         """In a child: give up the parent's connections, threads, counts and warnings."""

@@ -52,7 +52,7 @@ NAMES = (
 _LATER = {"letter"}
 
 
-def tell(name: str, sender: Any, **details: Any) -> None:
+def send(name: str, sender: Any, **details: Any) -> None:
     """Send a signal to each of its receivers, also when others raise."""
     # Not Signal.send(): it stops at the first receiver that raises.
     for receiver in list(globals()[name].receivers_for(sender)):

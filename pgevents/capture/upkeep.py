@@ -1,7 +1,7 @@
 """Sees to it that what a hub wants is captured: when it starts, and as long as it runs."""
 
 import logging
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from ..database.backend import Backend
 from ..database.relation import Relation
@@ -10,6 +10,7 @@ from ..delivery.topics import Topics
 from ..errors import NotInstalled, UsageError
 from ..listening.registry import Listener, Registry
 from ..listening.target import Target
+from ..reporter import Reporter
 from .wanted import Wanted
 
 logger = logging.getLogger("pgevents")
@@ -25,7 +26,7 @@ class Upkeep:
         topics: Topics,
         service: str,
         may_install: bool,
-        tell: Callable[..., None],
+        reporter: Reporter,
     ) -> None:
         self.specs = Wanted(backend, registry)
         self._backend = backend
@@ -33,7 +34,7 @@ class Upkeep:
         self._topics = topics
         self._service = service
         self._may_install = may_install
-        self._tell = tell
+        self._reporter = reporter
         self._gone: Set[str] = set()  # tables that were reported as gone
         self._unfit: Set[str] = set()  # what the last look found to ask for columns that are gone
         self._uninstalled: Set[str] = set()  # topics that the last look found so
@@ -58,14 +59,14 @@ class Upkeep:
         self.asked = False
         missed = lacking + self._note_uninstalled(wanted, kept)
         if missed:
-            self._tell("gap", reason="; ".join(missed))
+            self._reporter.gap("; ".join(missed))
         self._known = {relation.topic: relation for relation, _ in wanted}
         for listener, _ in self._registry.all():
             if listener.target is not None:
                 self._topics.learn(listener.target, self._backend.find(listener.target))
         healed = self._backend.heal()
         if healed:
-            self._tell("gap", reason=f"{healed} rows or groups come from another cluster")
+            self._reporter.gap(f"{healed} rows or groups come from another cluster")
 
     def install(self, owner: Optional[str] = None) -> None:
         """Install what is wanted, because somebody asks for it."""
@@ -91,7 +92,7 @@ class Upkeep:
         # Another process may have brought the triggers back: we missed as much.
         missed = self._missed(wanted) + self._note_uninstalled(wanted, kept)
         if unheard or missed:
-            self._tell("gap", reason="; ".join(missed + unheard))
+            self._reporter.gap("; ".join(missed + unheard))
         if lost:
             self._see_to(lost, self._may_install, asked=False)
         if missing:
@@ -167,7 +168,7 @@ class Upkeep:
         except UsageError as error:
             if target.key not in self._gone:
                 self._gone.add(target.key)
-                self._tell("gap", reason=f"what was listened to is gone: {error}")
+                self._reporter.gap(f"what was listened to is gone: {error}")
             return None
         self._gone.discard(target.key)
         return relation

@@ -3,12 +3,13 @@
 import itertools
 import logging
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..discreet import discreet, said
 from ..events.event import Event
 from ..listening.registry import Listener, Registry
 from ..metrics import Metrics
+from ..reporter import Reporter
 from ..retry import Retry
 from .around import Around
 from .call import Outcome, call, let_through
@@ -58,7 +59,7 @@ class Delivery:
         topics: Topics,
         retry: Retry,
         metrics: Metrics,
-        tell: Callable[..., None],
+        reporter: Reporter,
         around: Around,
         connection: Any = None,
     ) -> None:
@@ -68,7 +69,7 @@ class Delivery:
         self._audience = Audience(registry, topics)
         self._retry = retry
         self._metrics = metrics
-        self._tell = tell
+        self._reporter = reporter
         self.stop = threading.Event()
 
     def __call__(self, events: List[Event]) -> int:
@@ -176,4 +177,4 @@ class Delivery:
             len(events),
             exc_info=discreet(error),
         )
-        self._tell("listener_failed", listener=listener.fn, events=events, error=error)
+        self._reporter.listener_failed(listener.fn, events, error)

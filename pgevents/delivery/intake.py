@@ -1,12 +1,13 @@
 """What the rows that a hub reads from its log become: events for plain listeners, or a gap."""
 
-from typing import Callable, List
+from typing import List
 
 from ..database.notes import gap_of, noted_topic, without_notes
 from ..events.event import Event
 from ..events.logrow import LogRow
 from ..listening.registry import Registry
 from ..metrics import Metrics
+from ..reporter import Reporter
 from .strangers import Strangers
 from .topics import Topics
 
@@ -20,13 +21,13 @@ class Intake:
         topics: Topics,
         strangers: Strangers,
         metrics: Metrics,
-        tell: Callable[..., None],
+        reporter: Reporter,
     ) -> None:
         self._registry = registry
         self._topics = topics
         self._strangers = strangers
         self._metrics = metrics
-        self._tell = tell
+        self._reporter = reporter
 
     def events(self, rows: List[LogRow]) -> List[Event]:
         """Return the events of these rows, in their order."""
@@ -41,7 +42,7 @@ class Intake:
         """Report those notes that are about tables with plain listeners."""
         reason = gap_of([row for row in notes if self._listened_to(noted_topic(row))])
         if reason is not None:
-            self._tell("gap", reason=reason)
+            self._reporter.gap(reason)
 
     def _listened_to(self, topic: str) -> bool:
         keys = self._topics.keys(topic)

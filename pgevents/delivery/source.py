@@ -10,6 +10,7 @@ from ..discreet import discreet
 from ..errors import NotInstalled, PgEventsError, Unavailable
 from ..events.event import Event
 from ..events.logrow import LogRow
+from ..reporter import Reporter
 from ..retry import Backoff
 from ..threads import Worker
 
@@ -30,11 +31,11 @@ class Source(Worker):
     ``prepare(start_by)`` is called before the first connection, again when it failed.
     ``events(rows)`` makes events; ``offer(events, timeout)`` hands them on,
     removes from the list what it has handed on, and returns False when there
-    was no room in time. ``tell(name, **details)`` sends a signal;
-    ``wanted()`` tells whether anybody needs the rows; if not, ``noticed()`` is
-    called when there are some. ``check_capture()`` asks somebody to look
-    whether tables were altered. With ``start_by`` (``time.monotonic()``) it ends when it has not
-    connected by then, or is refused for a reason that time does not mend.
+    was no room in time. ``wanted()`` returns whether anybody needs the rows; if not,
+    ``noticed()`` is called when there are some, and when it has connected.
+    ``check_capture()`` asks somebody to look whether tables were altered. With ``start_by``
+    (``time.monotonic()``) it ends when it has not connected by then, or is refused for a
+    reason that time does not mend.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Source(Worker):
         prepare: Callable[[Optional[float]], None],
         events: Callable[[List[LogRow]], List[Event]],
         offer: Callable[[List[Event], float], bool],
-        tell: Callable[..., None],
+        reporter: Reporter,
         wanted: Callable[[], bool],
         noticed: Callable[[], None],
         check_capture: Callable[[], None],
@@ -59,7 +60,7 @@ class Source(Worker):
         self.prepared = False
         self._events = events
         self._offer = offer
-        self._tell = tell
+        self._reporter = reporter
         self._wanted = wanted
         self._noticed = noticed
         self._check_capture = check_capture
@@ -138,13 +139,12 @@ class Source(Worker):
         with self._changed:
             self.connected = self._ever_connected = True
             self._changed.notify_all()
-        self._tell("connected")
+        self._noticed()  # perhaps another database is there now
+        self._reporter.connected()
         if self._log_gone:
             self._log_gone = False
             self.reader.missed()  # the same, in other words
-            self._tell(
-                "gap", reason="the log was gone, and what was committed meanwhile is in no log"
-            )
+            self._reporter.gap("the log was gone, and what was committed meanwhile is in no log")
 
     def _follow(self) -> None:
         # Read before the first wait: what was committed while we were away
@@ -156,7 +156,7 @@ class Source(Worker):
             idle = not self._rows and not self.reader.behind
             reason = self.reader.missed()
             if reason is not None:
-                self._tell("gap", reason=reason)
+                self._reporter.gap(reason)
             if self.reader.altered():
                 self._check_capture()
             self._hand_on()
@@ -193,7 +193,7 @@ class Source(Worker):
             full = time.monotonic() - since
             if full >= self._behind_after and not told:
                 told = True
-                self._tell("fallen_behind", seconds=full)
+                self._reporter.fallen_behind(full)
 
     def _answer(self, asked: int) -> None:
         if self._answered < asked:
@@ -222,7 +222,7 @@ class Source(Worker):
             return
         logger.warning("%s is not connected, trying again in %.1f s: %s", self.name, pause, error)
         if was_connected:
-            self._tell("disconnected", error=error, retry_in=pause)
+            self._reporter.disconnected(error, pause)
         with self._changed:
             self._changed.wait_for(lambda: self.stopping, pause)
 

@@ -20,6 +20,7 @@ from ..errors import DatabaseError, Unavailable
 from ..events.logrow import POSITION, LogRow
 from ..listening.registry import Registry
 from ..metrics import GroupMetrics
+from ..reporter import Reporter
 from ..retry import Backoff
 from ..threads import Worker
 from .calls import Calls, Ended, guard
@@ -66,7 +67,7 @@ class Consumer(Worker):
         ledger: Ledger,
         registry: Registry,
         known: Topics,
-        tell: Callable[..., None],
+        reporter: Reporter,
         metrics: GroupMetrics,
         strangers: Strangers,
         around: Around,
@@ -103,7 +104,7 @@ class Consumer(Worker):
             lambda: self.stopping,
         )
         self._succession = Succession(group, self.definition, owner, self._succeed)
-        self._reports = Reports(group, self._calls.event, tell, metrics)
+        self._reports = Reports(group, self._calls.event, reporter, metrics)
         self.metrics = metrics
         self._woken = threading.Event()
         self._idle = False  # others have what there is to do

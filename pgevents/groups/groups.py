@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from .. import checks
 from ..database.backend import Backend
@@ -31,6 +31,7 @@ from ..events.event import Event
 from ..listening.registry import Listener, Registry
 from ..listening.target import OPERATIONS
 from ..metrics import GroupMetrics
+from ..reporter import Reporter
 from ..threads import Worker
 from .consumer import Consumer
 from .group import Books, Group
@@ -56,7 +57,7 @@ class Groups:
         backend: Backend,
         registry: Registry,
         topics: Topics,
-        tell: Callable[..., None],
+        reporter: Reporter,
         strangers: Strangers,
         around: Around,
     ) -> None:
@@ -64,7 +65,7 @@ class Groups:
         self._backend = backend
         self._registry = registry
         self._known = topics
-        self._tell = tell
+        self._reporter = reporter
         self._strangers = strangers
         self._books = Books(self.ledger, self.event, self.wake, self.drop)
         self._options: Dict[str, Options] = {}
@@ -166,7 +167,7 @@ class Groups:
             ledger,
             self._registry,
             self._known,
-            self._tell,
+            self._reporter,
             self._metrics.setdefault(name, GroupMetrics()),
             self._strangers,
             self._around,

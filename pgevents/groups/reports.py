@@ -1,12 +1,13 @@
 """What a group reports of its leases: counters, log lines and signals."""
 
 import logging
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from ..discreet import discreet, said
 from ..events.event import Event
 from ..events.logrow import POSITION, LogRow
 from ..metrics import GroupMetrics
+from ..reporter import Reporter
 from .calls import ENDED
 from .failure import Failure
 from .settlement import Settlement
@@ -17,20 +18,19 @@ logger = logging.getLogger("pgevents")
 class Reports:
     """Reports for one group in one process.
 
-    ``tell(name, **details)`` sends a signal; ``event(row, attempt, redelivered)`` makes the event
-    of a row.
+    ``event(row, attempt, redelivered)`` makes the event of a row.
     """
 
     def __init__(
         self,
         group: str,
         event: Callable[[LogRow, int, bool], Event],
-        tell: Callable[..., Any],
+        reporter: Reporter,
         metrics: GroupMetrics,
     ) -> None:
         self._group = group
         self._event = event
-        self._tell = tell
+        self._reporter = reporter
         self._metrics = metrics
 
     def settled(self, settlement: Settlement) -> None:
@@ -63,7 +63,7 @@ class Reports:
 
     def gap(self, reason: str) -> None:
         """Something was not captured, or cleaned away before the group had read it."""
-        self._tell("gap", reason=reason)
+        self._reporter.gap(reason)
 
     def _dead(self, failure: Failure, letter: Optional[int]) -> None:
         event = self._event(failure.row, failure.attempt, failure.attempt > 1)
@@ -74,9 +74,7 @@ class Reports:
             failure.attempt,
             exc_info=discreet(failure.cause),
         )
-        self._tell(
-            "dead_lettered", group=self._group, event=event, error=failure.cause, letter=letter
-        )
+        self._reporter.dead_lettered(self._group, event, failure.cause, letter)
 
 
 def _without_values(failure: Failure) -> str:

@@ -3,9 +3,8 @@
 import copy
 import datetime
 import json
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
-from .. import signals
 from ..database.backend import Backend
 from ..database.relation import Relation
 from ..delivery.around import Around, Factory
@@ -18,6 +17,7 @@ from ..listening.registry import Listener, Registry
 from ..listening.registry import default as default_registry
 from ..listening.target import Target, as_target
 from ..metrics import Metrics
+from ..reporter import Reporter
 from ..retry import Retry
 
 Given = Mapping[str, Any]
@@ -51,14 +51,15 @@ class FakeHub:
         self._schema = schema
         self._topics = Topics(_Nowhere())
         self._errors: List[BaseException] = []
+        metrics = Metrics()
         self._position = 0
         self._around = Around()
         self._deliver = Delivery(
             _Everybody(self.registry),
             self._topics,
             retry or Retry(attempts=1),
-            Metrics(),
-            self._tell,
+            metrics,
+            _Reporter(self, metrics, self._errors),
             self._around,
             connection,
         )
@@ -99,7 +100,7 @@ class FakeHub:
             self._position += 1
             what = (relation.topic, operation, old and dict(old), new and dict(new))
             events.append(Event((self._position, self._position, now, *what, text), shape))
-        self._errors = []
+        self._errors.clear()
         self._deliver(events)
         if self._errors:
             raise self._errors[0]
@@ -121,10 +122,19 @@ class FakeHub:
             self._topics.learn(one, relation)
         return relation
 
-    def _tell(self, name: str, **details: Any) -> None:
-        if "error" in details:
-            self._errors.append(details["error"])
-        signals.tell(name, self, **details)
+
+class _Reporter(Reporter):
+    """Keeps the errors of listeners, to be raised in the test, and sends their signals, too."""
+
+    def __init__(self, hub: Any, metrics: Metrics, errors: List[BaseException]) -> None:
+        super().__init__(hub, metrics)
+        self._errors = errors
+
+    def listener_failed(
+        self, listener: Callable[..., Any], events: List[Event], error: BaseException
+    ) -> None:
+        self._errors.append(error)
+        super().listener_failed(listener, events, error)
 
 
 class _Everybody(Registry):
