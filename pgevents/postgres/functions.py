@@ -63,6 +63,9 @@ class Functions:
         for found in _FUNCTION.finditer(sql.replace("\r\n", "\n")):
             self.names.append(found["name"])
             self._made[f"{found['name']}({found['arguments']})"] = _made(found)
+        assert len(self.names) == sql.count(
+            "CREATE OR REPLACE FUNCTION"
+        ), "one is written otherwise"
 
     def changed(self, cursor: Any) -> List[str]:
         """Name the functions that are not as they were made, a sentence each.

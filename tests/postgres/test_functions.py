@@ -3,6 +3,9 @@
 import pytest
 
 from pgevents import Denied, Hub, NotInstalled
+from pgevents.postgres.capture import Capture
+from pgevents.postgres.rights import HELPERS, TRIGGERS
+from pgevents.tables import Tables
 
 from ..waiting import wait_for
 from .test_install_roles import hub_as, insert_as, log_size, run_printed
@@ -53,6 +56,12 @@ CHANGES = {
         "small_sql(relation oid, wish json, types json) is not there",
     ),
 }
+
+
+def test_the_rights_name_each_function_once():
+    functions = Capture(Tables("postgresql"))._functions
+
+    assert sorted(set(functions.names)) == sorted(TRIGGERS + HELPERS)
 
 
 @pytest.fixture
