@@ -20,8 +20,6 @@ from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
 from .delivery.source import Source, TooLate
 from .errors import Unavailable, UsageError
-from .events.event import Event
-from .events.logrow import LogRow
 from .listening.registry import Listener
 from .parts import Parts
 from .threads import Worker
@@ -196,13 +194,10 @@ class Life:
         self.source = Source(
             "pgevents-source",
             reader,
-            prepare=self._prepare,
-            events=self._events,
-            offer=self.dispatcher.offer_all,
+            parts.intake,
+            self.dispatcher,
+            host=self,
             reporter=parts.reporter,
-            wanted=self._registry.has_plain,
-            noticed=self._groups.wake,
-            check_capture=self.housekeeper.wake,
             behind_after=settings.behind_after,
             start_by=start_by,
         )
@@ -212,24 +207,32 @@ class Life:
         self.housekeeper.start()
         return self.source
 
-    def _prepare(self, deadline: Optional[float] = None) -> None:
-        """Check what is listened to against the database, and install what is missing."""
-        with self._backend.session(deadline):
-            if deadline is not None and time.monotonic() > deadline:
-                raise TooLate("connected too late: start() has given up")
-            self._parts.upkeep.begin(deadline)
-        source = self.source
-        if source is not None:
-            self._groups.start(source.reader.owner)
-
     def _prepared(self) -> bool:
         """Return whether all is installed, and the place from which on we read is known."""
         source = self.source
         return source is not None and source.prepared
 
-    def _events(self, rows: List[LogRow]) -> List[Event]:
+    # Called by the source.
+
+    def prepare(self, start_by: Optional[float] = None) -> None:
+        """Check what is listened to against the database, and install what is missing."""
+        with self._backend.session(start_by):
+            if start_by is not None and time.monotonic() > start_by:
+                raise TooLate("connected too late: start() has given up")
+            self._parts.upkeep.begin(start_by)
+        source = self.source
+        if source is not None:
+            self._groups.start(source.reader.owner)
+
+    def wake_groups(self) -> None:
+        """Let the groups' threads look whether there is something for them."""
         self._groups.wake()
-        return self._parts.intake.events(rows)
+
+    def check_capture(self) -> None:
+        """Let the housekeeper look whether tables were altered."""
+        housekeeper = self.housekeeper
+        if housekeeper is not None:
+            housekeeper.wake()
 
     # Without threads.
 
@@ -265,7 +268,7 @@ class Life:
                 if reason is not None:
                     self._parts.reporter.gap(reason)
                 if rows:
-                    handled += delivery(self._events(rows))
+                    handled += delivery(self._parts.intake.events(rows))
                     continue
                 left = deadline - time.monotonic()
                 if handled or left <= 0:
@@ -280,7 +283,7 @@ class Life:
             _refuse_group(listener)
         self._registry.attach(self)
         self._parts.upkeep.asked = True
-        self._prepare()
+        self.prepare()
         return self._backend.reader()
 
     # Called by the registry.

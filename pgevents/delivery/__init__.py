@@ -2,7 +2,6 @@
 
 In reading order; each imports only what stands above it:
 
-    source         the thread that reads
     topics         what a hub knows of the tables in its log
     strangers      rows of a newer release, which are skipped
     intake         what rows become: events, or a gap
@@ -10,4 +9,5 @@ In reading order; each imports only what stands above it:
     call           one call of a listener
     delivery       how plain listeners are called, the next one in spite of errors
     dispatcher     the threads that call them, and the queue before
+    source         the thread that reads, and fills the queue
 """

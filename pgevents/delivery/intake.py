@@ -29,6 +29,11 @@ class Intake:
         self._metrics = metrics
         self._reporter = reporter
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there are plain listeners, so that rows have to be read."""
+        return self._registry.has_plain()
+
     def events(self, rows: List[LogRow]) -> List[Event]:
         """Return the events of these rows, in their order."""
         self._metrics.read += len(rows)

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from typing import Callable, List, Optional
+from typing import List, Optional, Protocol
 
 from ..database.reader import Reader
 from ..discreet import discreet
@@ -13,6 +13,8 @@ from ..events.logrow import LogRow
 from ..reporter import Reporter
 from ..retry import Backoff
 from ..threads import Worker
+from .dispatcher import Dispatcher
+from .intake import Intake
 
 logger = logging.getLogger("pgevents")
 
@@ -22,33 +24,37 @@ BREATH = 1.0  # seconds between two looks at the socket while the queue is full
 
 
 class TooLate(Unavailable):
-    """The time of start() is over: what has kept it before is the reason to tell."""
+    """The time of start() is over: what has kept it before is the reason to report."""
+
+
+class Host(Protocol):
+    """What a source asks of the hub that it reads for."""
+
+    def prepare(self, start_by: Optional[float]) -> None:
+        """Install what is missing: before the first connection, and after the log was dropped."""
+
+    def wake_groups(self) -> None:
+        """Let the groups look: there are new rows, or perhaps another database."""
+
+    def check_capture(self) -> None:
+        """Let another thread look whether tables were altered."""
 
 
 class Source(Worker):
-    """Reads a log for ever and hands its rows on, through lost connections.
+    """Reads a log for ever, through lost connections, and puts its events on the queue.
 
-    ``prepare(start_by)`` is called before the first connection, again when it failed.
-    ``events(rows)`` makes events; ``offer(events, timeout)`` hands them on,
-    removes from the list what it has handed on, and returns False when there
-    was no room in time. ``wanted()`` returns whether anybody needs the rows; if not,
-    ``noticed()`` is called when there are some, and when it has connected.
-    ``check_capture()`` asks somebody to look whether tables were altered. With ``start_by``
-    (``time.monotonic()``) it ends when it has not connected by then, or is refused for a
-    reason that time does not mend.
+    Rows become events in ``intake``. With ``start_by`` (``time.monotonic()``) it ends when it
+    has not connected by then, or is refused for a reason that time does not mend.
     """
 
     def __init__(
         self,
         name: str,
         reader: Reader,
-        prepare: Callable[[Optional[float]], None],
-        events: Callable[[List[LogRow]], List[Event]],
-        offer: Callable[[List[Event], float], bool],
+        intake: Intake,
+        queue: Dispatcher,
+        host: Host,
         reporter: Reporter,
-        wanted: Callable[[], bool],
-        noticed: Callable[[], None],
-        check_capture: Callable[[], None],
         behind_after: float,
         start_by: Optional[float],
     ) -> None:
@@ -56,14 +62,11 @@ class Source(Worker):
         self.reader = reader
         self.connected = False
         self.failure: Optional[Exception] = None  # what keeps us from reading now
-        self._prepare = prepare
         self.prepared = False
-        self._events = events
-        self._offer = offer
+        self._intake = intake
+        self._queue = queue
+        self._host = host
         self._reporter = reporter
-        self._wanted = wanted
-        self._noticed = noticed
-        self._check_capture = check_capture
         self._behind_after = behind_after
         self._start_by = start_by
         self._rows: List[LogRow] = []  # read, but no events yet …
@@ -100,7 +103,7 @@ class Source(Worker):
             self._changed.notify_all()
 
     def wait_connected(self, timeout: float) -> bool:
-        """Wait until it listens; tell whether it does."""
+        """Wait until it listens; return whether it does."""
         with self._changed:
             self._changed.wait_for(lambda: self.connected or self.stopping, timeout)
         return self.connected
@@ -130,7 +133,7 @@ class Source(Worker):
 
     def _connect(self) -> None:
         if not self.prepared:
-            self._prepare(self._start_by)
+            self._host.prepare(self._start_by)
         self.reader.deadline = self._start_by
         self.reader.open()
         self.prepared = True
@@ -139,7 +142,7 @@ class Source(Worker):
         with self._changed:
             self.connected = self._ever_connected = True
             self._changed.notify_all()
-        self._noticed()  # perhaps another database is there now
+        self._host.wake_groups()  # perhaps another database is there now
         self._reporter.connected()
         if self._log_gone:
             self._log_gone = False
@@ -152,13 +155,13 @@ class Source(Worker):
         self._hand_on()
         while not self.stopping:
             asked = self._asked
-            self._rows = self.reader.read() if self._wanted() else self._skim()
+            self._rows = self.reader.read() if self._intake.wanted else self._skim()
             idle = not self._rows and not self.reader.behind
             reason = self.reader.missed()
             if reason is not None:
                 self._reporter.gap(reason)
             if self.reader.altered():
-                self._check_capture()
+                self._host.check_capture()
             self._hand_on()
             self._progress = True
             if not self.reader.behind:
@@ -170,29 +173,30 @@ class Source(Worker):
         # Nobody here wants the rows themselves; groups read them for themselves.
         cursor = self.reader.cursor
         new = self.reader.skim()
-        if self._wanted():
+        if self._intake.wanted:
             # Somebody began to listen meanwhile: what was committed since then is his.
             self.reader.go_back(cursor)
             return self.reader.read()
         if new:
-            self._noticed()
+            self._host.wake_groups()
         return []
 
     def _hand_on(self) -> None:
         # What is read is in nobody else's hands: it must outlive the connection.
         if self._rows:
-            self._waiting, self._rows = self._events(self._rows), []
+            self._host.wake_groups()
+            self._waiting, self._rows = self._intake.events(self._rows), []
         since = time.monotonic()
-        told = False
+        reported = False
         patience = 0.0
-        while not self._offer(self._waiting, patience) and not self.stopping:
+        while not self._queue.offer_all(self._waiting, patience) and not self.stopping:
             # A connection that is not read keeps the server from cleaning up, and writers ring
             # for a reader that has said that it sleeps.
             self.reader.breathe()
             patience = BREATH
             full = time.monotonic() - since
-            if full >= self._behind_after and not told:
-                told = True
+            if full >= self._behind_after and not reported:
+                reported = True
                 self._reporter.fallen_behind(full)
 
     def _answer(self, asked: int) -> None:
@@ -204,7 +208,7 @@ class Source(Worker):
     def _lost(self, error: Exception, pause: float) -> None:
         if self.failure is None or not isinstance(error, TooLate):
             self.failure = error
-        # Somebody dropped the log, or put another database in its place.
+        # Somebody dropped the log, or put another database where it was.
         if isinstance(error, NotInstalled):
             self.prepared = False
             self._log_gone = self._ever_connected
@@ -228,7 +232,7 @@ class Source(Worker):
 
 
 def _known(error: Exception) -> PgEventsError:
-    """Return what can be told: a mistake of ours is one more reason to begin again."""
+    """Return what can be reported: a mistake of ours is one more reason to begin again."""
     if isinstance(error, PgEventsError):
         return error
     logger.error("a mistake in pgevents, please report it", exc_info=discreet(error))

@@ -187,7 +187,7 @@ class PostgresGroupLog(GroupLog):
                 name=relation.name,
             )
             if found != relation.oid:
-                raise Unavailable(f"{relation.topic} was made anew at this moment")
+                raise Unavailable(f"{relation.topic} was created again at this moment")
 
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(

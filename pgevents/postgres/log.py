@@ -195,7 +195,7 @@ class LogReader(Reader):
         connection.run(f"LISTEN pgevents_{oid}; {_SESSION}", None, ANSWER)
         self._own()
         self._run(self._prepare)
-        # LISTEN first, then the snapshot: what comes between them is heard.
+        # LISTEN first, then the snapshot: what comes between them wakes us.
         if self._cursor is None:
             now, newest = self._run(self._begin)[0]
             self._cursor = Cursor(Snapshot.parse(now), newest=newest)
@@ -422,7 +422,7 @@ class LogReader(Reader):
         if now != o:
             # Its bell has another name; and its rows another meaning, perhaps.
             self._connection.close()
-            raise NotInstalled("the log was dropped, or made anew")
+            raise NotInstalled("the log was dropped, or created again")
         self._announced = self._announced or (announced and alone is not None)
         if alone:
             self._obstacles.passed()
