@@ -1,10 +1,11 @@
 """Several processes that start at once on a fresh database."""
 
 import contextlib
-import multiprocessing
 import threading
 
 from pgevents import Hub, Registry
+
+from .. import processes
 
 PROCESSES = 6
 
@@ -22,24 +23,24 @@ def listen(url, begin, started, heard, stop):
 @contextlib.contextmanager
 def starting_together(url):
     """Start the processes at once; give the queue of what they hear when all of them listen."""
-    context = multiprocessing.get_context("spawn")
+    context = processes.context()
     begin, stop = context.Barrier(PROCESSES), context.Event()
     started, heard = context.Semaphore(0), context.Queue()
-    processes = [
+    running = [
         context.Process(target=listen, args=(url, begin, started, heard, stop))
         for _ in range(PROCESSES)
     ]
-    for process in processes:
+    for process in running:
         process.start()
     try:
-        for _ in processes:
+        for _ in running:
             assert started.acquire(timeout=30)
         yield heard
     finally:
         stop.set()
-        for process in processes:
+        for process in running:
             process.join(20)
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    assert [process.exitcode for process in running] == [0] * PROCESSES
 
 
 def test_six_processes_start_at_once_and_all_of_them_listen(orders):

@@ -1,13 +1,12 @@
 """Uninstalled beside hubs that run: they leave it so, and say so, until somebody installs again."""
 
-import multiprocessing
 import threading
 
 import pytest
 
 from pgevents import Hub, Registry
 
-from .. import command
+from .. import command, processes
 from ..orders import insert
 from ..waiting import wait_for
 from .test_install import hub_of, names, triggers
@@ -62,7 +61,7 @@ def test_a_running_hub_leaves_uninstalled_what_is_until_somebody_installs_again(
 
 
 def test_a_running_hub_of_another_process_leaves_uninstalled_what_is(orders):
-    context = multiprocessing.get_context("spawn")
+    context = processes.context()
     stop, said = context.Event(), context.Queue()
     process = context.Process(target=serve, args=(orders.url, stop, said))
     process.start()

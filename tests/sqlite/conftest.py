@@ -22,6 +22,7 @@ def told(sqlite, registry, heard):
             hub.poll()
             hubs.append(hub)
         connection = sqlite.connect()
+        connection.execute("PRAGMA synchronous = off")  # as Sqlite.execute()
         for statement in statements:
             sql, params = (statement, ()) if isinstance(statement, str) else statement
             connection.execute(sql, params)

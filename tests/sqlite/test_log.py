@@ -18,21 +18,9 @@ from pgevents.sqlite import log
 from pgevents.sqlite.connection import BUSY
 from pgevents.testing import Recorder
 
-from .. import command
+from .. import command, processes
 from ..orders import insert
-from ..waiting import wait_for
-
-READER = """
-import sys
-from pgevents import Hub, Registry
-from pgevents.testing import wait_until
-registry, heard = Registry(), []
-registry.listen("orders", "after_insert", lambda event: heard.append(event.key))
-with Hub(sys.argv[1], registry):
-    print("ready", flush=True)
-    wait_until(lambda: len(heard) == 60, 30)
-print(heard == list(range(1, 61)), flush=True)
-"""
+from ..waiting import TIMEOUT, wait_for
 
 SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'pgevents_log'"
 
@@ -43,19 +31,28 @@ def orders(sqlite):
     return sqlite
 
 
+def read(url, ready, results):
+    """One of the processes: say that it listens, then which keys it got."""
+    recorder, registry = Recorder(), Registry()
+    registry.listen("orders", "after_insert", recorder)
+    with Hub(url, registry):
+        ready.release()
+        results.put([event.key for event in recorder.wait_for(60, TIMEOUT)])
+
+
 @pytest.mark.parametrize("mode", ["delete", "wal", "truncate", "persist"])
 def test_every_process_on_the_file_hears_every_event(orders, mode):
     orders.execute("PRAGMA journal_mode = {}".format(mode))
+    context = processes.context()
+    ready, results = context.Semaphore(0), context.Queue()
     readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", READER, orders.url],
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=command.environment(),
-        )
+        context.Process(target=read, args=(orders.url, ready, results), daemon=True)
         for _ in range(3)
     ]
-    said = [reader.stdout.readline() for reader in readers]
+    for reader in readers:
+        reader.start()
+    for _ in readers:
+        assert ready.acquire(timeout=TIMEOUT)
 
     writers = [
         threading.Thread(target=insert, args=(orders, *map(str, range(20)))) for _ in range(3)
@@ -64,10 +61,11 @@ def test_every_process_on_the_file_hears_every_event(orders, mode):
         writer.start()
     for writer in writers:
         writer.join()
-    results = [reader.communicate(timeout=60)[0] for reader in readers]
+    received = [results.get(timeout=TIMEOUT) for _ in readers]
+    for reader in readers:
+        reader.join(TIMEOUT)
 
-    assert said == ["ready\n"] * 3
-    assert results == ["True\n"] * 3
+    assert received == [[*range(1, 61)]] * 3
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])

@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 
 from pgevents import Hub, Registry
+from pgevents.sqlite import values as sqlite_values
 from pgevents.sqlite.values import parse
 from pgevents.tables import VERSION
 
@@ -146,30 +147,38 @@ def test_old_rows_are_kept_by_their_key_alone_in_a_table_of_any_width(sqlite, to
     assert events[1].new == {**dict(zip(columns, range(width))), "c0": -1}
 
 
+@pytest.fixture
+def small_limit(monkeypatch):
+    """What is too large for the log is small: what really is, test_writes.py tests."""
+    monkeypatch.setattr(sqlite_values, "LARGEST", 80_000)
+
+
 @pytest.mark.parametrize("width", [20, 300])
-def test_of_a_row_that_is_too_large_the_small_values_are_told_at_any_width(sqlite, told, width):
+def test_of_a_row_that_is_too_large_the_small_values_are_told_at_any_width(
+    sqlite, told, width, small_limit
+):
     columns = ", ".join("c{}".format(n) for n in range(width))
     sqlite.execute("CREATE TABLE t ({})".format(columns))
-    sql = "INSERT INTO t (c0, c1, c2, c3) VALUES (zeroblob(80000000), 'tea', 1.5, 'x')"
+    sql = "INSERT INTO t (c0, c1, c2, c3) VALUES (zeroblob(80000), 'tea', 1.5, 'x')"
 
     (event,) = told("t", sql)
 
-    assert event.new["c0"] == "(left out of the log: 80000000 bytes)"
+    assert event.new["c0"] == "(left out of the log: 80000 bytes)"
     assert (event.new["c1"], event.new["c2"], event.new["c4"]) == ("tea", 1.5, None)
 
 
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("width", [4, 300])
 def test_a_change_of_what_is_too_large_for_the_log_is_told_and_its_repetition_is_not(
-    sqlite, told, width, old
+    sqlite, told, width, old, small_limit
 ):
     columns = ", ".join("c{}".format(n) for n in range(3, width))
     sqlite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v, c2, {})".format(columns))
-    fill = "UPDATE t SET v = CAST(zeroblob(80000001) AS {})"
+    fill = "UPDATE t SET v = CAST(zeroblob(80001) AS {})"
 
     events = told(
         "t",
-        "INSERT INTO t (id, v) VALUES (1, zeroblob(80000001))",
+        "INSERT INTO t (id, v) VALUES (1, zeroblob(80001))",
         "UPDATE t SET v = v",
         fill.format("BLOB"),
         fill.format("TEXT"),
@@ -177,7 +186,7 @@ def test_a_change_of_what_is_too_large_for_the_log_is_told_and_its_repetition_is
         old=old,
     )
 
-    left_out = "(left out of the log: 80000001 bytes)"
+    left_out = "(left out of the log: 80001 bytes)"
     assert [(event.operation, event.new["v"]) for event in events] == [
         ("insert", left_out),
         ("update", left_out),
@@ -201,19 +210,21 @@ def test_an_update_that_changes_nothing_is_no_event_and_one_of_a_type_is(sqlite,
     assert type(events[1].new["v"]) is float
 
 
-def test_of_a_row_that_is_too_large_each_value_is_told_that_is_within_its_share(sqlite, told):
+def test_of_a_row_that_is_too_large_each_value_is_told_that_is_within_its_share(
+    sqlite, told, small_limit
+):
     sqlite.execute("CREATE TABLE t (a, b, c, d)")
     values = [
-        "zeroblob(60000001)",
-        "zeroblob(20000000)",
-        "CAST(zeroblob(20000000) AS TEXT)",
+        "zeroblob(60001)",
+        "zeroblob(20000)",
+        "CAST(zeroblob(20000) AS TEXT)",
         "1e99",
     ]
 
     (event,) = told("t", "INSERT INTO t VALUES ({})".format(", ".join(values)))
 
-    assert event.new["a"] == "(left out of the log: 60000001 bytes)"
-    assert (len(event.new["b"]), len(event.new["c"]), event.new["d"]) == (20_000_000,) * 2 + (1e99,)
+    assert event.new["a"] == "(left out of the log: 60001 bytes)"
+    assert (len(event.new["b"]), len(event.new["c"]), event.new["d"]) == (20_000,) * 2 + (1e99,)
 
 
 def test_a_trigger_of_another_text_is_replaced_at_start_and_then_left_alone(sqlite, heard):
