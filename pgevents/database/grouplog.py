@@ -92,11 +92,11 @@ class GroupLog:
         return contextlib.nullcontext()
 
     def aborted(self, connection: Connection) -> bool:
-        """Tell whether a statement failed, and the transaction can only be rolled back."""
+        """Return whether a statement failed, and the transaction can only be rolled back."""
         return False
 
     def ended(self, connection: Connection) -> bool:
-        """Tell whether the database has ended the session, as far as we have noticed."""
+        """Return whether the database has ended the session, as far as we have noticed."""
         return bool(connection.closed or connection.invalidated)
 
     def encoding(self, connection: Connection) -> str:
@@ -137,7 +137,7 @@ class GroupLog:
         """Return the next rows of these topics, and the cursor behind them."""
         raise NotImplementedError
 
-    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
+    def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
         """Return these rows of the log, in order; those that were cleaned away are missing."""
         raise NotImplementedError
 
@@ -158,10 +158,10 @@ class GroupLog:
         """Return the number of the newest row that is committed, 0 in an empty log."""
         raise NotImplementedError
 
-    def age(self, connection: Connection, seq: int) -> float:
+    def age(self, connection: Connection, position: int) -> float:
         """Return how many seconds old a row is, 0.0 if it was cleaned away."""
         raise NotImplementedError
 
     def alive(self, connection: Connection, owner: str) -> bool:
-        """Tell whether a lease's owner lives; True if that cannot be known."""
+        """Return whether a lease's owner lives; True if that cannot be known."""
         raise NotImplementedError

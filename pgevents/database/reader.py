@@ -22,7 +22,7 @@ class Reader:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether there is a connection that is not known to be lost."""
+        """Return whether there is a connection that is not known to be lost."""
         raise NotImplementedError
 
     #: Who we are, for the leases of groups: host, process and a number.
@@ -46,7 +46,7 @@ class Reader:
         raise NotImplementedError
 
     def skim(self) -> bool:
-        """Move past what is new without returning it; tell whether there was anything."""
+        """Move past what is new without returning it; return whether there was anything."""
         return bool(self.read())
 
     @property
@@ -60,7 +60,7 @@ class Reader:
 
     @property
     def behind(self) -> bool:
-        """Tell whether the last ``read()`` left something that was committed before it."""
+        """Return whether the last ``read()`` left something that was committed before it."""
         raise NotImplementedError
 
     def wait(self, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Rows that this release does not know: skipped, and told once for each kind.
+"""Rows that this release does not know: skipped, with a warning for each kind.
 
 During an upgrade a newer release may already write to the log.
 """
@@ -11,12 +11,12 @@ from ..warnings import Warnings
 
 KNOWN = (*OPERATIONS, "read")
 KEY = "stranger: "  # of the warnings
-KINDS = 20  # that are told; whoever may write to the log may invent more
+KINDS = 20  # that get a warning; whoever may write to the log may invent more
 LONGEST = 60  # characters of a name that nobody knows
 
 
 class Strangers:
-    """Tells which rows this release knows."""
+    """Knows which rows are for this release, and warns of the others."""
 
     def __init__(self, warnings: Warnings) -> None:
         self._warnings = warnings
@@ -29,7 +29,7 @@ class Strangers:
         return [row for row in rows if self.knows(row)]
 
     def knows(self, row: LogRow) -> bool:
-        """Tell whether a row is for this release."""
+        """Return whether a row is for this release."""
         what = _strange(row[TOPIC], row[OPERATION])
         if what is not None and self._warnings.count(KEY) < KINDS:
             self._warnings.set(

@@ -171,7 +171,7 @@ class PostgresGroupLog(GroupLog):
     def _hold(self, connection: Connection, relations: List[Relation]) -> None:
         """Keep tables as they are until the transaction ends. Raises Unavailable for another.
 
-        A snapshot that is older than the lock would tell of columns that may be of another
+        A snapshot that is older than the lock would show columns that may be of another
         type by now, whose cast would run with our rights; and so would the functions of a
         view that has taken a table's name.
         """

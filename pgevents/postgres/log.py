@@ -206,7 +206,7 @@ class LogReader(Reader):
 
     def read(self) -> List[LogRow]:
         assert self._cursor is not None, "open() comes first"
-        # What was found earlier does not tell what is there now.
+        # What was found earlier does not say what is there now.
         self._behind = bool(self._found)
         if self._found:
             found, self._found = self._found, []
@@ -406,7 +406,7 @@ class LogReader(Reader):
         )
 
     def _alone(self, announced: bool = False) -> bool:
-        """Tell whether no writer is under way; ``announced`` tries to take SLEEPERS before.
+        """Return whether no writer is under way; ``announced`` tries to take SLEEPERS before.
 
         Each lock may be somebody else's for an instant, or a stranger's for ever.
         """

@@ -158,11 +158,11 @@ class SqliteGroupLog(GroupLog):
         last = self.last(connection)
         return [], str(last) if last - int(cursor) > STALE else cursor
 
-    def rows(self, connection: Connection, seqs: List[int]) -> List[LogRow]:
+    def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
         found = connection.exec_driver_sql(
             f"SELECT {COLUMNS} FROM {self._log}"
             " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
-            (json.dumps(list(seqs)),),
+            (json.dumps(list(positions)),),
         )
         rows = [tuple(row) for row in found.fetchall()]
         self._look_at_marks(connection, rows)
@@ -190,10 +190,10 @@ class SqliteGroupLog(GroupLog):
         assert row is not None
         return int(row[0]), float(row[1])
 
-    def age(self, connection: Connection, seq: int) -> float:
+    def age(self, connection: Connection, position: int) -> float:
         now, at = _SECONDS.format("'now'"), _SECONDS.format("at")
         sql = f"SELECT {now} - {at} FROM {self._log} WHERE seq = ?"
-        return float(self._one(connection, sql, seq) or 0.0)
+        return float(self._one(connection, sql, position) or 0.0)
 
     def alive(self, connection: Connection, owner: str) -> bool:
         host, pid, _ = owner.rsplit(":", 2)
@@ -216,7 +216,7 @@ class SqliteGroupLog(GroupLog):
 
 
 def _ended(pid: str) -> bool:
-    """Tell whether a process has ended, though its parent has not asked how: on Linux alone."""
+    """Return whether a process has ended, though its parent has not asked how: on Linux alone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] in ("Z", "X")

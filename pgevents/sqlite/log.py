@@ -338,7 +338,7 @@ class LogReader(Reader):
             self._heard_at = now
         elif now - self._heard_at > DEAF_AFTER:
             logger.info(
-                "the kernel does not tell what is written to %s: looking for it every" " %.0f ms",
+                "the kernel does not report what is written to %s: looking for it every %.0f ms",
                 self._path,
                 SLOW * 1000,
             )

@@ -93,7 +93,7 @@ def test_a_kernel_that_tells_nothing_is_not_relied_on(orders, registry, heard, m
         second = heard.next()
 
     assert [first.new["item"], second.new["item"]] == ["a", "b"]
-    assert "the kernel does not tell" in caplog.text
+    assert "the kernel does not report" in caplog.text
 
 
 def test_without_inotify_the_file_is_looked_at(orders, registry, heard, monkeypatch):
