@@ -14,6 +14,7 @@ from . import (
     opening,
     requests,
     sqlite,
+    starting,
     writers,
 )
 from .report import Report
@@ -28,6 +29,7 @@ SUBJECTS = {
     "sqlite": sqlite,
     "requests": requests,
     "opening": opening,
+    "starting": starting,
     "groups": groups,
     "libraries": libraries,
 }

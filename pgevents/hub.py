@@ -204,8 +204,7 @@ class Hub:
         self._life.notice_fork()
         with self._backend.session():
             if sql_only:
-                wanted = self._upkeep.specs.all()
-                return self._backend.install_sql(self._parts.settings.service, wanted, role, owner)
+                return self._upkeep.install_sql(role, owner)
             self._upkeep.install(owner)
         return ""
 
@@ -232,7 +231,7 @@ class Hub:
         writes to it fail, as the triggers may not write to the log.
         """
         self._life.notice_fork()
-        return self._backend.installed()
+        return self._upkeep.installed()
 
     def group(self, name: str, **options: Any) -> Group:
         """Return a group of listeners, to look after it; with options, set how it works.

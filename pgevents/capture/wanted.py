@@ -6,13 +6,12 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from ..database.backend import Backend
 from ..database.relation import Relation, of_one_topic
 from ..database.spec import Spec, Specs, union_of
+from ..database.there import There
 from ..errors import UsageError
 from ..events.kinds import Kind, describe
 from ..listening.columns import column_names
 from ..listening.registry import Listener, Registry
 from ..listening.target import OPERATIONS, Target, as_target, moments_of
-
-Kinds = Dict[Tuple[str, int], Mapping[str, Kind]]
 
 
 class Wanted:
@@ -22,6 +21,8 @@ class Wanted:
         self._backend = backend
         self._registry = registry
         self._watched: List[Tuple[Target, Spec]] = []
+        #: Topic and the Table that declares types → the table's mark, kinds of its values.
+        self._kinds: Dict[Tuple[str, int], Tuple[Any, Mapping[str, Kind]]] = {}
 
     def watch(
         self,
@@ -42,18 +43,25 @@ class Wanted:
         excluded = column_names(table, exclude or ())
         self._watched.append((table, Spec(operations, included, excluded, old)))
 
+    def targets(self) -> List[Target]:
+        """Return each table that is watched or listened to, once for each name it is given."""
+        given = [target for target, _ in self._watched]
+        given += [one.target for one, _ in self._registry.all() if one.target is not None]
+        return list({target.key: target for target in given}.values())
+
     def all(
         self,
+        there: There,
         find: Optional[Callable[[Target], Optional[Relation]]] = None,
         unfit: Optional[Callable[[UsageError], None]] = None,
     ) -> Specs:
-        """Return what to capture of each table.
+        """Return what to capture of each table; ``there`` is what a look at ``targets()`` found.
 
-        ``find`` looks tables up; one that it does not find is left out.
+        ``find`` looks tables up in it; one that it does not find is left out.
         Raises UsageError for a column that cannot be captured, such as one that there is
         not; or gives it to ``unfit``, and the rest of that spec counts.
         """
-        find = find or self._backend.find
+        find = find or there.find
         specs: Dict[str, Tuple[Relation, Spec]] = {}
 
         def want(relation: Relation, spec: Spec) -> None:
@@ -72,32 +80,39 @@ class Wanted:
                     _check_watch(target, spec, relation)
                 want(relation, spec.with_key(relation.key))
         said = {topic: spec for topic, (_, spec) in specs.items()}
-        kinds: Kinds = {}
+        heard: Dict[Tuple[Tuple[str, str], Spec], Relation] = {}
         for listener, moments in self._registry.all():
-            relation = None if listener.target is None else find(listener.target)
+            if listener.target is None or not there.has_looked_for(listener.target):
+                continue  # what came after the look is seen to by Upkeep.add()
+            relation = find(listener.target)
             if relation is not None:
-                told = said.get(relation.topic) or self._backend.spec(relation.topic)
+                told = said.get(relation.topic)
+                if told is None:
+                    told = said[relation.topic] = there.spec(relation.topic)
                 with _given_to(unfit):
                     _check_listener(listener, relation, told)
-                    self._check_where(listener, relation, kinds)
-                want(relation, _heard(listener, moments, relation))
+                    self._check_where(listener, relation)
+                # Thousands may want the same.
+                heard[relation.place, _heard(listener, moments, relation)] = relation
+        for (_, spec), relation in heard.items():
+            want(relation, spec)
         return list(specs.values())
 
-    def one(self, listener: Listener, moments: Tuple[str, ...], relation: Relation) -> Specs:
+    def one(
+        self, there: There, listener: Listener, moments: Tuple[str, ...], relation: Relation
+    ) -> Specs:
         """Return what one more listener wants. Raises UsageError."""
-        _check_listener(listener, relation, self._backend.spec(relation.topic))
-        self._check_where(listener, relation, {})
+        _check_listener(listener, relation, there.spec(relation.topic))
+        self._check_where(listener, relation)
         return [(relation, _heard(listener, moments, relation))]
 
-    def _check_where(self, listener: Listener, relation: Relation, known: Kinds) -> None:
-        """Refuse a ``where`` that no row can match; ``known`` keeps what was looked up."""
+    def _check_where(self, listener: Listener, relation: Relation) -> None:
+        """Refuse a ``where`` that no row can match."""
         if not isinstance(listener.where, dict) or listener.target is None:
             return
-        place = relation.topic, id(listener.target.table)
-        if place not in known:
-            known[place] = self._backend.shape(relation, listener.target).kinds()
+        kinds = self._kinds_of(relation, listener.target)
         for name, value in listener.where.items():
-            kind = known[place].get(name)
+            kind = kinds.get(name)
             if kind is not None and not kind.may_equal(value):
                 raise UsageError(
                     f"{listener.name} asks for {relation.topic}.{name} == {describe(value)}: no"
@@ -105,13 +120,21 @@ class Wanted:
                     " for a comparison of your own, give a function as where="
                 )
 
-    def overruled(self, service: str, wanted: Specs) -> List[str]:
+    def _kinds_of(self, relation: Relation, target: Target) -> Mapping[str, Kind]:
+        """Return of which kinds a table's values are, looked up again when it was altered."""
+        place, mark = (relation.topic, id(target.table)), relation.more["mark"]
+        found = self._kinds.get(place)
+        if found is None or found[0] != mark:
+            found = self._kinds[place] = mark, self._backend.shape(relation, target).kinds()
+        return found[1]
+
+    def overruled(self, service: str, wanted: Specs, there: There) -> List[str]:
         """Tell of what is captured though it was left out: a sentence for each table."""
         found = []
         for relation, spec in wanted:
             if spec.open:
                 continue
-            known = self._backend.watched(relation.topic)
+            known = there.specs.get(relation.topic, {})
             captured = union_of(known.values()).with_key(relation.key)
             columns = set(captured.of(relation.columns)) - set(spec.of(relation.columns))
             old = captured.old is True and spec.old is False

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import threading
-from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional
 
 from sqlalchemy.engine import Engine
 
@@ -14,7 +14,8 @@ from ..warnings import Warnings
 from .grouplog import Captured, GroupLog
 from .reader import Reader
 from .relation import Relation
-from .spec import Spec, union_of
+from .spec import Specs
+from .there import There
 
 
 def _translate_map(bind: Any) -> Dict[Optional[str], Optional[str]]:
@@ -89,9 +90,22 @@ class Backend:
         named.schema = self._schemas[target.schema]
         return named
 
-    def find(self, target: Target) -> Relation:
-        """Look a table up. Raises UsageError, with the nearest names, if there is none."""
+    def look(
+        self,
+        targets: Iterable[Target] = (),
+        topics: Iterable[str] = (),
+        everything: bool = False,
+        types: bool = False,
+    ) -> There:
+        """Return what is there, at one moment: of these targets and topics, or of ``everything``.
+
+        That is all that is captured. However many these are, it takes a few statements. With
+        ``types``, ``shape()`` need not ask once more for each table that a target means.
+        """
         raise NotImplementedError
+
+    def warn_of(self, there: There) -> None:
+        """Warn of what works, but not as it should, once all is done that can be done."""
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         """Look a table up by its topic; None if it is gone."""
@@ -104,13 +118,15 @@ class Backend:
     def install(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
+        there: There,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
         asked: bool = True,
-    ) -> None:
+    ) -> bool:
         """Create what is missing, replace what is outdated, and touch nothing that is current.
 
+        ``there`` was found a moment ago. Tell whether anything was changed.
         ``owner`` is a role that is to own what runs in the writers' transactions.
         Unless somebody has ``asked`` for it, what the service has uninstalled stays so.
         Raises Unavailable, which names it, when a lock has not come until
@@ -121,7 +137,7 @@ class Backend:
     def install_sql(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
@@ -131,24 +147,9 @@ class Backend:
         """
         raise NotImplementedError
 
-    def missing(self, service: Optional[str], specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        """Name what is not installed, or outdated: a sentence each. Empty if all is well.
-
-        With a ``service``, its own specs must be written down, too.
-        """
-        raise NotImplementedError
-
-    def unheard(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        """Name of what is missing that by which changes are not captured: a sentence each."""
-        return self.missing(None, specs)
-
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         """Return what was not captured while a table became another: a sentence for each reason."""
         return [] if former.oid == now.oid else [f"{now.topic} was made anew"]
-
-    def lacking(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        """Name the columns that triggers which are there do not capture: a sentence each."""
-        return []  # where a trigger names no column
 
     def uninstall(self, service: str, everything: bool) -> None:
         """Remove what no other service wants; with ``everything`` all.
@@ -156,14 +157,6 @@ class Backend:
         The log goes with the last service, unless there are groups. Where it stays, a mark
         says what was uninstalled.
         """
-        raise NotImplementedError
-
-    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        """Return the topics of the tables that a service has uninstalled, and no other serves."""
-        raise NotImplementedError
-
-    def installed(self) -> List[Dict[str, Any]]:
-        """Return what is captured: a dict for each table."""
         raise NotImplementedError
 
     def heal(self) -> int:
@@ -182,17 +175,15 @@ class Backend:
         """Return a reader of the log, not opened yet."""
         raise NotImplementedError
 
-    def watched(self, topic: str) -> Dict[str, Spec]:
-        """Return what each service wants captured of a table."""
-        raise NotImplementedError
-
-    def spec(self, topic: str) -> Spec:
-        """Return what is captured of a table for all services; no operations: nothing."""
-        return union_of(self.watched(topic).values())
-
-    def captured(self, topic: str) -> Optional[Captured]:
-        """Return a table and the columns of it that are captured; None if it is gone."""
-        raise NotImplementedError
+    def captured(self, topics: Iterable[str]) -> List[Captured]:
+        """Return those of these tables that are there, and the columns that are captured."""
+        there = self.look(topics=topics)
+        return [
+            Captured(relation, there.spec(topic).with_key(relation.key).of(relation.columns))
+            for topic in topics
+            for relation in (there.tables.get(topic),)
+            if relation is not None
+        ]
 
     def group_log(self) -> GroupLog:
         """Return the log as groups read it."""

@@ -31,6 +31,11 @@ class Relation:
         self.more = more  # what only its own backend understands
 
     @property
+    def place(self) -> Tuple[str, str]:
+        """Where it is: schema and name, which two tables of one topic do not share."""
+        return self.schema, self.name
+
+    @property
     def label(self) -> str:
         """Its name as a listener, or the command, has to give it."""
         return Target(self.schema, self.name).key

@@ -102,6 +102,9 @@ class Spec:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and self.as_dict() == other.as_dict()
 
+    def __hash__(self) -> int:
+        return hash((self.operations, self.include, self.exclude, self.old, self.open))
+
     def __repr__(self) -> str:
         return f"Spec({self.as_dict()})"
 

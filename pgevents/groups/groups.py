@@ -331,8 +331,7 @@ class Groups:
         return found
 
     def _captured(self, topics: Dict[str, List[str]]) -> List[Captured]:
-        found = (self._backend.captured(topic) for topic in topics)
-        return [captured for captured in found if captured is not None]
+        return self._backend.captured(topics)
 
     def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
         """Return group → topic → operations, from the listeners there are and do not leave."""

@@ -11,9 +11,10 @@ In reading order; each imports only what stands above it:
     session        a session of ours on the server
     address        where a URL or an Engine leads
     connection     connections: made, waited for, lost
+    answers        several questions, asked in one statement
     catalog        what the catalog says of a table
     values         from the JSON in the log to what the ORM would give
-    partitions     noting that a partition was truncated
+    triggers       what each table needs, and the hash by which one is known
     rights         who owns what is ours, and who may use it
     places         the names of our tables and indexes, and what else bears them
     script         our SQL files, and the blocks that their functions share

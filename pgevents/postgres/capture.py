@@ -3,35 +3,62 @@
     watch row (service, relation, spec) ─┐
     watch row (another service, …)      ─┴─ union ─ triggers of the relation
 
-A trigger's definition is remembered, as a hash, in its COMMENT (an idea of
-django-pgtrigger's). What is current is found out by reading the catalog alone:
-then no lock is taken at all.
+What is current is found out by reading the catalog alone: then no lock is taken at all.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+)
 
 import psycopg2.errors
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from ..capture.plan import (
+    CreateTrigger,
+    DropNote,
+    DropTrigger,
+    EnableTrigger,
+    Forget,
+    InstallLog,
+    NoteTruncation,
+    Operation,
+    Record,
+    ReplaceTrigger,
+    compare,
+    leftovers,
+    settle,
+)
 from ..database.relation import Relation, of_one_topic
-from ..database.spec import NOTHING, UNINSTALLED, Spec, Specs, is_served, uninstalled, union_of
+from ..database.spec import NOTHING, UNINSTALLED, Spec, Specs
+from ..database.there import Note, There
 from ..errors import Denied, Unavailable, UsageError
+from ..listening.target import Target
 from ..retry import Backoff
 from ..tables import VERSION, Tables
-from .catalog import captured_as, find_topic, literal, quoted
+from .answers import Answers
+from .catalog import Catalog, literal, quoted
 from .functions import Functions
-from .partitions import Trigger, Truncations
 from .places import Places
 from .rights import Rights
 from .script import script
 from .session import SAFE_PATH
 from .translation import sentence_of
+from .triggers import Triggers, as_json, comment_sql, hash_of
 
 logger = logging.getLogger("pgevents")
 
@@ -40,11 +67,50 @@ LOCK_TIMEOUT = 0.2  # seconds
 PATIENCE = 60.0  # seconds in which a table's lock is tried for again and again
 COURTESY = 3.0  # seconds that we wait for another role that may be installing
 
-_TRANSITION = {
-    "insert": "REFERENCING NEW TABLE AS new_rows",
-    "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    "delete": "REFERENCING OLD TABLE AS old_rows",
-}
+#: What is there of the log. Not by to_regclass(), which asks for rights on the schema.
+_STATE = """
+SELECT obj_description(n.oid, 'pg_namespace'),
+       (SELECT coalesce(array_agg(relname::text), '{}') FROM pg_class
+         WHERE relnamespace = n.oid AND relname = ANY (%s)),
+       (SELECT encode(tgargs, 'escape') FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+         WHERE relnamespace = n.oid AND relname = 'log' AND tgname = 'pgevents_ring'),
+       (SELECT min(relname::text) FROM pg_class
+         WHERE relnamespace = n.oid AND relname = ANY (%s) AND relkind = 'r'
+           AND row_security_active(oid)),
+       current_user::text,
+       EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid AND proname LIKE 'capture%%')
+  FROM pg_namespace n WHERE nspname = %s
+"""
+
+
+#: Each trigger that calls our functions: the table's schema and name, the function, and what
+#: drops the trigger. By an index, however many triggers of others there are.
+_CALLERS = """
+SELECT n.nspname::text AS schema, c.relname::text AS name, p.oid::regprocedure::text,
+       format('DROP TRIGGER %%I ON %%I.%%I', tgname, n.nspname, relname)
+  FROM pg_proc p JOIN pg_namespace f ON f.oid = pronamespace AND f.nspname = %s
+       JOIN pg_depend d ON refclassid = 'pg_proc'::regclass AND refobjid = p.oid
+            AND classid = 'pg_trigger'::regclass
+       JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = tgrelid
+       JOIN pg_namespace n ON n.oid = relnamespace
+ WHERE tgparentid = 0 AND proname LIKE 'capture%%' AND relkind IN ('r', 'p') ORDER BY 1, 2, 4
+"""
+
+
+class State(NamedTuple):
+    """What is there of the log: nothing, unless the fields say so."""
+
+    mark: Optional[str] = None  # the schema's comment
+    tables: List[str] = []
+    bell: Optional[str] = None  # "on" or "off", as its trigger has it
+    hidden: Optional[str] = None  # a table whose rows row-level security hides from us
+    user: str = ""
+    functions: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Tell whether the schema's owner has installed our log in it, whatever became of it."""
+        return (self.mark or "").startswith("pgevents ")
 
 
 class Capture:
@@ -54,102 +120,87 @@ class Capture:
         self.tables = tables
         self.schema = tables.schema
         self.bell = bell
-        self._truncations = Truncations(tables.schema)
+        self.rules = Triggers(tables.schema)
         self.rights = Rights(tables)
         self.places = Places(tables)
         self._functions_sql = script("functions.sql", self.schema)
         self._functions = Functions(tables.schema, self._functions_sql)
         self._rights_sql = script("rights.sql", self.schema)
+        self._known_mark: Optional[str] = None
 
     # Finding out.
 
-    def missing(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
-        """Name what is not there, a sentence each.
+    def look(
+        self,
+        cursor: Any,
+        targets: Optional[Mapping[str, Target]] = None,
+        topics: Iterable[str] = (),
+        everything: bool = False,
+    ) -> There:
+        """Return what is there: of these targets and topics, or of ``everything``."""
+        rights, places = self.rights, self.places
+        answers = Answers(
+            cursor,
+            [
+                self._state,
+                self._functions.changed,
+                self._callers,
+                places.taken,
+                places.lacking,
+                rights.broken,
+                rights.loose,
+                rights.foreign,
+                rights.writers,
+                rights.strangers,
+                rights.runner,
+                rights.may_heal,
+            ],
+        )
+        state = self._state(answers)
+        there = There(self.rules)
+        there.more = answers
+        if not self._current(state):
+            there.log = f"the log {self.tables.name('log')} is not installed, or outdated"
+        there.hidden = self._hidden(state)
+        there.denied = rights.broken(answers)
+        there.changed = self._changed(answers)
+        self._look_at_tables(cursor, there, state, targets or {}, topics, everything)
+        return there
 
-        With a ``service`` its own specs must be written down, too; without,
-        it is enough that somebody's cover them.
-        """
-        found = self._missing(cursor, service, specs)
-        if self._current(cursor):
-            found += self._untold(cursor, specs)
-        return found
+    def _look_at_tables(
+        self,
+        cursor: Any,
+        there: There,
+        state: State,
+        targets: Mapping[str, Target],
+        topics: Iterable[str],
+        everything: bool = False,
+    ) -> None:
+        if "watch" in state.tables:
+            self._read_specs(cursor, there)
+        wanted = {*topics, *(there.specs if everything else ())}
+        found = Catalog(cursor, self.schema, targets, wanted, strays=everything)
+        for key, meant in found.meant.items():
+            there.found(key, meant)
+        self._take_found(there, found)
 
-    def _missing(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
-        self._refuse_hidden(cursor)
-        if not self._current(cursor):
-            return [f"the log {self.tables.name('log')} is not installed, or outdated"]
-        lacking = self._not_captured(cursor, service, specs)
-        return self.rights.broken(cursor) or self._changed(cursor) + lacking
+    def _take_found(self, there: There, found: Catalog) -> None:
+        there.tables, there.triggers, there.notes = found.tables, found.triggers, found.notes
 
-    def _not_captured(self, cursor: Any, service: Optional[str], specs: Specs) -> List[str]:
-        found = []
-        watched = self._watched(cursor)
-        for relation, spec in specs:
-            known = watched.get(relation.topic, {})
-            union = union_of(known.values())
-            if not is_served(spec, relation.columns, known, service):
-                found.append(f"{relation.topic} is not watched for {', '.join(spec.operations)}")
-            elif not self._up_to_date(cursor, relation, union):
-                found.append(f"a trigger of {relation.topic} is missing, disabled or outdated")
-        return found
+    def _look_at_one(self, cursor: Any, topic: str) -> There:
+        """Return what is there of one table, now that nobody else may change it."""
+        there = There(self.rules)
+        self._read_specs(cursor, there, " WHERE relation = %s", (topic,))
+        self._take_found(there, Catalog(cursor, self.schema, {}, [topic]))
+        return there
 
-    def unheard(self, cursor: Any, specs: Specs) -> List[str]:
-        """Name of what is missing that by which changes are not captured, a sentence each.
-
-        Triggers for each row, of a table that was detached, do until they are replaced; a
-        partition that is new was not truncated yet.
-        """
-        by_row = [(_by_row(relation), spec) for relation, spec in specs]
-        deaf = set(self._missing(cursor, None, by_row))
-        return [sentence for sentence in self._missing(cursor, None, specs) if sentence in deaf]
-
-    def _untold(self, cursor: Any, specs: Specs) -> List[str]:
-        """Name the partitions whose truncation nobody would notice, a sentence each."""
-        tables = {relation.topic: relation for relation, _ in specs}
-        return [
-            f"nobody would notice that {tables[topic].more['partitions'][oid]}, a partition of"
-            f" {topic}, is truncated"
-            for topic in tables
-            for oid, _ in self._unnoted(cursor, tables[topic])
-        ]
-
-    def installed(self, cursor: Any) -> List[Dict[str, Any]]:
-        """Return a dict for each watched table: table, operations, services, triggers in order."""
-        if not self._exists(cursor):
-            return []
-        broken = bool(self.rights.broken(cursor))
-        log_current = self._current(cursor) and not self._changed(cursor)
-        result = []
-        for topic, known in sorted(self._watched(cursor).items()):
-            relation = find_topic(cursor, topic, self.schema)
-            union = union_of(known.values())
-            if not union.operations:
-                continue
-            current = (
-                log_current
-                and relation is not None
-                and self._up_to_date(cursor, relation, union)
-                and not self._unnoted(cursor, relation)
-            )
-            state = "gone" if relation is None else "ok" if current else "outdated"
-            result.append(
-                {
-                    "table": topic if relation is None else relation.label,
-                    **union.as_dict(),
-                    "services": sorted(name for name, spec in known.items() if spec != NOTHING),
-                    "state": "denied" if broken and state != "gone" else state,
-                }
-            )
-        return result
-
-    def watched(self, cursor: Any, topic: str) -> Dict[str, Spec]:
-        """Return what each service wants captured of a table."""
-        watched = self._watched(cursor) if self._exists(cursor) else {}
-        return watched.get(topic, {})
-
-    def uninstalled(self, cursor: Any, service: str, specs: Specs) -> List[str]:
-        """Return the topics of the tables that a service has uninstalled, and no other serves."""
-        return uninstalled(service, specs, self._watched(cursor) if self._exists(cursor) else {})
+    def _read_specs(
+        self, cursor: Any, there: There, where: str = "", values: Sequence[Any] = ()
+    ) -> None:
+        watch = self.tables.name("watch")
+        cursor.execute(f"SELECT relation, service, wish FROM {watch}{where}", values or None)
+        for topic, service, spec in cursor.fetchall():
+            there.specs.setdefault(topic, {})[service] = Spec(**json.loads(spec))
 
     # Changing.
 
@@ -158,51 +209,58 @@ class Capture:
         connection: Any,
         service: str,
         specs: Specs,
+        there: There,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
         asked: bool = True,
-    ) -> None:
+    ) -> bool:
         """Create and replace what is missing, until ``deadline`` if there is one.
 
-        With ``owner`` the functions run with that role's rights, which is made if it is not
-        there. Unless ``asked``, what the service has uninstalled stays so. Raises Denied
-        without the rights, or where somebody else has put something in our place;
-        Unavailable without a lock.
+        Tell whether anything was. ``there`` was found a moment ago. With ``owner`` the
+        functions run with that role's rights, which is made if it is not there. Unless
+        ``asked``, what the service has uninstalled stays so. Raises Denied without the rights,
+        or where somebody else has put something in our place; Unavailable without a lock.
         """
         with connection.cursor() as cursor, self.advised(cursor, "may not install"):
             oids = [relation.oid for relation, _ in specs]
-            self.rights.refuse_strangers(cursor, self._marked(cursor), oids)
-            if self._sound(cursor, owner) and not self.missing(cursor, service, specs):
-                return
+            answers = there.more.on(cursor)
+            self.rights.refuse_strangers(answers, self._state(answers).installed, oids)
+            if self._sound(answers, owner) and not compare(there, specs, service, asked):
+                return False
             with self._in_turn(cursor, deadline):
                 self._install_log(cursor, deadline, owner, oids)
-                for relation, spec in specs:
-                    if self._not_captured(cursor, service, [(relation, spec)]):
+                # Others may have installed meanwhile.
+                there = self.look(cursor, topics=[relation.topic for relation, _ in specs])
+                lent = self.rights.lent(cursor, oids)
+                for relation, spec in there.again(specs):
+                    operations = compare(there, [(relation, spec)], service, asked)
+                    notes = [one for one in operations if isinstance(one, NoteTruncation)]
+                    if len(operations) > len(notes):
                         self._refuse_twin(cursor, relation)
-                        self.rights.lent(cursor, relation.topic, relation.oid)
-                        self._retry(
-                            cursor,
-                            relation.topic,
-                            lambda: self._watch(cursor, service, relation, spec, asked),
-                            deadline,
-                        )
-                    self._note_truncations(cursor, relation, deadline)
-                self._remove_orphans(cursor, deadline)
+                        if relation.oid in lent:
+                            logger.warning("%s %s", relation.topic, lent[relation.oid])
+                        change = self._capture_one(cursor, service, relation, spec, asked)
+                        self._retry(cursor, relation.topic, change, deadline)
+                    for note in notes:
+                        self._apply_to_partition(cursor, note, deadline)
+                self._take_leftovers(cursor, deadline)
+            return True
 
     def uninstall(self, connection: Any, service: str, everything: bool) -> None:
         """Take this service's specs back; what nobody needs then goes, with ``everything`` all."""
         with connection.cursor() as cursor:
-            if not self._anything(cursor):
+            state = self._state(cursor)
+            if not state.functions and "watch" not in state.tables:
                 return
             with self._in_turn(cursor):
-                if not self._complete(cursor):
+                if not self._complete(state):
                     for statement in self._tables_sql():
                         cursor.execute(statement)
-                for topic, known in self._watched(cursor).items():
+                for topic, known in self.look(cursor).specs.items():
                     if everything or service in known:
                         leaving = list(known) if everything else [service]
                         self._retry(cursor, topic, lambda: self._unwatch(cursor, leaving, topic))
-                self._remove_orphans(cursor)
+                self._take_leftovers(cursor)
                 self._retry(
                     cursor, self.tables.name("log"), lambda: self._drop_log(cursor, everything)
                 )
@@ -224,84 +282,52 @@ class Capture:
         parts.append(self.rights.sql(self._rights_sql, owner).strip())
         # Once more: somebody may have come between.
         parts += [self.rights.guard_sql(), *self._log_sql()]
-        for relation, spec in specs:
-            parts.append(self._watch_sql(service, relation.topic, spec))
-            parts += [trigger + ";" for _, trigger in self._triggers(relation, spec)]
-            parts += [
-                _comment_sql(name, relation, trigger) + ";"
-                for name, trigger in self._triggers(relation, spec)
-            ]
-            parts += [trigger + ";" for trigger in self._notes(relation, spec).values()]
+        for operation in compare(There(self.rules), specs, service):
+            parts += [statement + ";" for statement in self._sql(operation)]
         if role is not None:
             parts.append(self._grants(role))
         return "\n".join([*parts, "COMMIT;", ""])
 
     # The log itself.
 
-    def _exists(self, cursor: Any) -> bool:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (self.tables.name("watch"),))
-        return bool(cursor.fetchone()[0])
+    def _state(self, cursor: Any) -> State:
+        names = [table.name for table in self.tables.metadata.sorted_tables]
+        cursor.execute(_STATE, (names, names, self.schema))
+        row = cursor.fetchone()
+        return State() if row is None else State(*row)
 
-    def _anything(self, cursor: Any) -> bool:
-        """Tell whether anything of ours is there: functions outlive tables that were dropped."""
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
-            " AND proname LIKE 'capture%%')",
-            (self.schema,),
-        )
-        return bool(cursor.fetchone()[0]) or self._exists(cursor)
-
-    def _complete(self, cursor: Any) -> bool:
+    def _complete(self, state: State) -> bool:
         """Tell whether all tables are there: somebody may have dropped one."""
-        names = [table.fullname for table in self.tables.metadata.sorted_tables]
-        cursor.execute(
-            "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s) name", (names,)
-        )
-        return bool(cursor.fetchone()[0])
+        return {table.name for table in self.tables.metadata.sorted_tables} <= {*state.tables}
 
     def _mark(self) -> str:
         """What the schema's comment says when all is current."""
-        text = self._functions_sql + self._rights_sql + "".join(self._tables_sql())
-        return f"pgevents {VERSION} {_hash(text)}"
+        if self._known_mark is None:
+            text = self._functions_sql + self._rights_sql + "".join(self._tables_sql())
+            self._known_mark = f"pgevents {VERSION} {hash_of(text)}"
+        return self._known_mark
 
-    def _current(self, cursor: Any) -> bool:
-        if not self._complete(cursor):
+    def _current(self, state: State) -> bool:
+        words = (state.mark or "").split()
+        if not self._complete(state) or state.bell is None:
             return False
-        cursor.execute(
-            "SELECT obj_description(to_regnamespace(%s), 'pg_namespace'),"
-            " (SELECT encode(tgargs, 'escape') FROM pg_trigger"
-            "   WHERE tgrelid = to_regclass(%s) AND tgname = 'pgevents_ring')",
-            (self.schema, self.tables.name("log")),
-        )
-        mark, bell = cursor.fetchone()
-        words = (mark or "").split()
-        if len(words) < 3 or words[0] != "pgevents" or not words[1].isdigit() or bell is None:
+        if len(words) < 3 or words[0] != "pgevents" or not words[1].isdigit():
             return False
-        if self.bell is not None and bell.startswith("on") != self.bell:
+        if self.bell is not None and state.bell.startswith("on") != self.bell:
             return False
         # A newer pgevents keeps its own; we must not undo it.
-        return int(words[1]) > VERSION or mark == self._mark()
+        return int(words[1]) > VERSION or state.mark == self._mark()
 
     def _changed(self, cursor: Any) -> List[str]:
         """Name the functions that are not as they were made, unless a newer pgevents made them."""
-        cursor.execute(
-            "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", (self.schema,)
-        )
-        return self._functions.changed(cursor) if cursor.fetchone()[0] == self._mark() else []
-
-    def _marked(self, cursor: Any) -> bool:
-        """Tell whether the schema's owner has installed our log in it, whatever became of it."""
-        cursor.execute(
-            "SELECT obj_description(oid, 'pg_namespace') LIKE 'pgevents %%' FROM pg_namespace"
-            " WHERE nspname = %s",
-            (self.schema,),
-        )
-        row = cursor.fetchone()
-        return row is not None and bool(row[0])
+        changed = self._functions.changed(cursor)
+        return changed if self._state(cursor).mark == self._mark() else []
 
     def _sound(self, cursor: Any, owner: Optional[str]) -> bool:
         """Tell whether the log is current, and so are the rights on it, as far as we may see."""
-        if not self._current(cursor) or self._changed(cursor) or self.rights.broken(cursor):
+        if not self._current(self._state(cursor)):
+            return False
+        if self._changed(cursor) or self.rights.broken(cursor):
             return False
         if owner is not None and self.rights.runner(cursor) != owner:
             return False
@@ -327,7 +353,7 @@ class Capture:
         if self._sound(cursor, owner):
             return  # another process came first
         self.places.refuse_taken(cursor)
-        installed = self._marked(cursor)
+        installed = self._state(cursor).installed
         cursor.execute(self.rights.fresh_sql())
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (self.schema,))
         if cursor.fetchone()[0]:
@@ -404,27 +430,19 @@ class Capture:
             f"{self.rights.grants_sql(role)}"
         )
 
-    # The tables that are watched.
+    # The tables that are captured.
 
-    def _watched(self, cursor: Any) -> Dict[str, Dict[str, Spec]]:
-        """Return topic → service → spec."""
-        cursor.execute(f"SELECT relation, service, wish FROM {self.tables.name('watch')}")
-        found: Dict[str, Dict[str, Spec]] = {}
-        for topic, service, spec in cursor.fetchall():
-            found.setdefault(topic, {})[service] = Spec(**json.loads(spec))
-        return found
-
-    def _watch(
+    def _capture_one(
         self, cursor: Any, service: str, relation: Relation, spec: Spec, asked: bool
-    ) -> None:
-        """Write the spec down, in union with the service's former one, and make the triggers."""
-        former = self._watched(cursor).get(relation.topic, {}).get(service)
-        if asked or former != NOTHING:
-            # In union: a web process and a worker of the same service may each
-            # know only some of its listeners.
-            spec = former | spec if former else spec
-            cursor.execute(self._watch_sql(service, relation.topic, spec))
-        self._apply(cursor, relation)
+    ) -> Callable[[], None]:
+        """Return what records a spec and makes the triggers, when nobody else does."""
+
+        def change() -> None:
+            there = self._look_at_one(cursor, relation.topic)
+            specs = there.again([(relation, spec)])
+            self._apply(cursor, compare(there, specs, service, asked))
+
+        return change
 
     def _unwatch(self, cursor: Any, services: List[str], topic: str) -> None:
         """Take the specs of services back, and with them what nobody else wants."""
@@ -433,214 +451,163 @@ class Capture:
             " WHERE relation = %s AND service = ANY (%s)",
             (UNINSTALLED, topic, services),
         )
-        relation = find_topic(cursor, topic, self.schema)
-        if relation is not None:
-            self._apply(cursor, relation)
+        self._settle(cursor, topic)
 
-    def _watch_sql(self, service: str, topic: str, spec: Spec) -> str:
-        wanted = _json(spec.as_dict())
-        values = ", ".join(literal(text) for text in (service, topic, wanted))
-        return (
-            f"INSERT INTO {self.tables.name('watch')} (service, relation, wish) VALUES ({values})"
-            " ON CONFLICT (service, relation) DO UPDATE SET wish = excluded.wish;"
-        )
+    def _settle(self, cursor: Any, topic: str) -> None:
+        """Make a table's triggers what its services want, no more and no less."""
+        there = self._look_at_one(cursor, topic)
+        if topic in there.tables:
+            known = there.specs.get(topic, {})
+            self._apply(cursor, settle(there, there.tables[topic], known))
 
-    def _apply(self, cursor: Any, relation: Relation) -> None:
-        """Make the table's triggers what its watchers want, no more and no less."""
-        known = self._watched(cursor).get(relation.topic, {})
-        wanted = dict(self._triggers(relation, union_of(known.values())))
-        there = self._there(cursor, relation)
-        for name in there:
-            if name not in wanted:
-                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {_quoted(relation)}")
-        for name, trigger in wanted.items():
-            mark, fires = there.get(name, (None, None))
-            alter = f"ALTER TABLE {_quoted(relation)} ENABLE"
-            if mark != _trigger_mark(trigger):
-                cursor.execute(trigger)
-                cursor.execute(_comment_sql(name, relation, trigger))
-                if fires == "A":  # one that was replaced fires as usual
-                    cursor.execute(f"{alter} ALWAYS TRIGGER {name}")
-            elif fires == "D":
-                cursor.execute(f"{alter} TRIGGER {name}")
-
-    def _up_to_date(self, cursor: Any, relation: Relation, spec: Spec) -> bool:
-        wanted = {n: _trigger_mark(t) for n, t in self._triggers(relation, spec)}
-        there = self._there(cursor, relation)
-        return wanted == {name: mark for name, (mark, fires) in there.items() if fires != "D"}
-
-    def _there(self, cursor: Any, relation: Relation) -> Dict[str, Tuple[Optional[str], str]]:
-        """Return our triggers on the table: name → comment, and when they fire.
-
-        "O": for everybody who writes. "A": also for what replication applies.
-        "D": not for everybody; disabled, for replication alone, or on a partition.
-        """
-        cursor.execute(
-            "SELECT tgname, obj_description(t.oid, 'pg_trigger'), CASE WHEN EXISTS ("
-            "   WITH RECURSIVE copies (oid) AS (SELECT t.oid UNION"
-            "       SELECT objid FROM copies JOIN pg_depend ON refobjid = copies.oid"
-            "       AND refclassid = 'pg_trigger'::regclass AND classid = 'pg_trigger'::regclass)"
-            "   SELECT FROM copies JOIN pg_trigger USING (oid) WHERE tgenabled IN ('D', 'R'))"
-            " THEN 'D' ELSE t.tgenabled::text END"
-            " FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid"
-            " WHERE tgrelid = %s AND tgparentid = 0"
-            " AND p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'",
-            (relation.oid, self.schema),
-        )
-        return {name: (comment, fires) for name, comment, fires in cursor.fetchall()}
-
-    def _triggers(self, relation: Relation, spec: Spec) -> List[Tuple[str, str]]:
-        """Return name and definition of each trigger that a spec needs."""
-        spec = spec.settled().with_key(relation.key)
-        limited = spec.include is not None or bool(spec.exclude)
-        columns = {"include": spec.include, "exclude": spec.exclude} if limited else {}
-        careful = {"careful": True} if relation.more["risky"] else {}
-        new = _json({**columns, **careful})
-        # With the keys alone, an event still says which row it was.
-        old = new if spec.old else _json({"keys": True, **careful})
-        quick = new == old == "{}"
-        found = []
-        for operation in spec.operations:
-            name = f"{self.schema}_{operation}"
-            head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
-            on = f"ON {_quoted(relation)}"
-            if operation == "truncate":
-                tail = f"FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.capture_truncate()"
-                found.append((name, f"{head} {on} {tail}"))
-            elif relation.more["by_row"]:
-                # Partitions get copies of it, under its name, beside their own.
-                name += "_" + _hash(relation.topic)[:8]
-                head = f"CREATE OR REPLACE TRIGGER {name} AFTER {operation.upper()}"
-                arguments = ", ".join(literal(text) for text in (new, old, relation.topic))
-                tail = f"FOR EACH ROW EXECUTE FUNCTION {self.schema}.capture_row({arguments})"
-                found.append((name, f"{head} {on} {tail}"))
-            else:
-                arguments = "" if quick else f"{literal(new)}, {literal(old)}"
-                tail = (
-                    f"{_TRANSITION[operation]} FOR EACH STATEMENT"
-                    f" EXECUTE FUNCTION {self.schema}.capture_{operation}({arguments})"
-                )
-                found.append((name, f"{head} {on} {tail}"))
-        return found
-
-    # Their partitions.
-
-    def _notes(self, relation: Relation, spec: Spec) -> Dict[Trigger, str]:
-        """Return the triggers that note when a partition is truncated."""
-        name = f"{self.schema}_truncate_{_hash(relation.topic)[:8]}"
-        return self._truncations.wanted(relation, spec, name, literal(relation.topic))
-
-    def _unnoted(self, cursor: Any, relation: Relation) -> Dict[Trigger, str]:
-        """Return those that are not there."""
-        if not relation.more["partitions"]:
-            return {}
-        union = union_of(self._watched(cursor).get(relation.topic, {}).values())
-        wanted = self._notes(relation, union)
-        there = self._truncations.there(cursor, [oid for oid, _ in wanted])
-        return {key: trigger for key, trigger in wanted.items() if key not in there}
-
-    def _note_truncations(self, cursor: Any, relation: Relation, deadline: Optional[float]) -> None:
-        """Make those that are not there, each in a transaction of its own."""
-        for (oid, _), trigger in self._unnoted(cursor, relation).items():
-            partition = relation.more["partitions"][oid]
-            with _tolerant(f"nobody will notice that {partition} is truncated"):
-                self._retry(cursor, str(partition), lambda: cursor.execute(trigger), deadline)
-
-    def _remove_notes(self, cursor: Any, deadline: Optional[float]) -> None:
-        """Take the triggers from partitions that were detached, or whose table nobody watches."""
-        there = self._truncations.all(cursor)
-        watched = self._watched(cursor) if there else {}
-        for topic, known in watched.items():
-            relation = find_topic(cursor, topic, self.schema)
-            if relation is not None:
-                for key in self._notes(relation, union_of(known.values())):
-                    there.pop(key, None)
-        for (_, name), table in there.items():
-            drop = f"DROP TRIGGER IF EXISTS {name} ON {table}"
-            with _tolerant(f"the trigger {name} stays on {table}"):
-                self._retry(cursor, table, lambda: cursor.execute(drop), deadline)
-
-    def _remove_orphans(self, cursor: Any, deadline: Optional[float] = None) -> None:
+    def _take_leftovers(self, cursor: Any, deadline: Optional[float] = None) -> None:
         """Forget tables that are gone; take our triggers from tables that nobody watches."""
-        watch = self.tables.name("watch")
+        there = self.look(cursor, everything=True)
+        there.notes = self._all_notes(cursor)
+        settled = set()
+        for operation in leftovers(there):
+            if isinstance(operation, DropNote):
+                self._apply_to_partition(cursor, operation, deadline)
+            elif isinstance(operation, DropTrigger):
+                topic = operation.relation.topic
+                if topic not in settled:
+                    logger.info("taking the triggers from %s, which nobody watches", topic)
+                    with _tolerant(f"a trigger of ours stays on {topic}, which nobody watches"):
+                        self._retry(cursor, topic, lambda: self._settle(cursor, topic), deadline)
+                settled.add(topic)
+            else:
+                self._apply(cursor, [operation])
+
+    def _all_notes(self, cursor: Any) -> Dict[Any, Note]:
         cursor.execute(
-            f"DELETE FROM {watch} w WHERE wish <> %s AND NOT EXISTS (SELECT FROM pg_class c"
-            " JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname || '.' || c.relname = w.relation AND c.relkind IN ('r', 'p'))",
-            (UNINSTALLED,),
-        )
-        for topic in sorted({topic for topic, _, _ in self._orphans(cursor)}):
-            relation = find_topic(cursor, topic, self.schema)
-            if relation is not None:
-                logger.info("taking the triggers from %s, which nobody watches", topic)
-                with _tolerant(f"a trigger of ours stays on {topic}, which nobody watches"):
-                    self._retry(cursor, topic, lambda: self._apply(cursor, relation), deadline)
-        self._remove_notes(cursor, deadline)
-
-    def _refuse_twin(self, cursor: Any, relation: Relation) -> None:
-        """Raise UsageError where another table that is captured has the relation's topic."""
-        if relation.topic.count(".") < 2:
-            return
-        names = captured_as(cursor, self.schema, relation.topic).get(relation.topic, [])
-        if names and _quoted(relation) not in names:
-            raise UsageError(of_one_topic(relation.topic, [*names, _quoted(relation)]))
-
-    def twins(self, cursor: Any) -> List[str]:
-        """Name the captured tables that have one topic: their owners may have renamed them."""
-        return [
-            of_one_topic(topic, names)
-            for topic, names in captured_as(cursor, self.schema).items()
-            if len(names) > 1
-        ]
-
-    def _orphans(self, cursor: Any) -> List[Tuple[str, str, str]]:
-        """Return topic, function and DROP statement of each trigger where nobody watches."""
-        cursor.execute(
-            "SELECT n.nspname || '.' || c.relname, p.oid::regprocedure::text,"
-            " format('DROP TRIGGER %%I ON %%I.%%I', tgname, nspname, relname) FROM pg_proc p"
-            # By an index, however many triggers of others there are.
+            "SELECT tgrelid::int8, tgname, nspname, relname FROM pg_proc p"
             " JOIN pg_depend d ON refclassid = 'pg_proc'::regclass AND refobjid = p.oid"
             " AND classid = 'pg_trigger'::regclass"
-            " JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = t.tgrelid"
-            " JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(%s)"
-            " AND p.proname LIKE 'capture%%'"
-            " AND n.nspname || '.' || c.relname NOT IN"
-            f" (SELECT relation FROM {self.tables.name('watch')} WHERE wish <> %s) ORDER BY 1, 3",
-            (self.schema, UNINSTALLED),
+            " JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = tgrelid"
+            " JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE pronamespace = to_regnamespace(%s) AND proname = 'partition_truncated'",
+            (self.schema,),
         )
-        return [(topic, function, cure) for topic, function, cure in cursor.fetchall()]
+        found = [Note(oid, name, quoted(*table)) for oid, name, *table in cursor.fetchall()]
+        return {(note.partition, note.name): note for note in found}
+
+    # Operations.
+
+    def _apply(self, cursor: Any, operations: List[Operation]) -> None:
+        """Do it in one trip; but notes have transactions of their own."""
+        statements = [
+            statement
+            for operation in operations
+            if not isinstance(operation, NoteTruncation)
+            for statement in self._sql(operation)
+        ]
+        if statements:
+            cursor.execute("; ".join(statements))
+
+    def _apply_to_partition(
+        self, cursor: Any, operation: Operation, deadline: Optional[float]
+    ) -> None:
+        """Make or drop a trigger on a partition, which may have another owner."""
+        note, (statement,) = operation.note, self._sql(operation)
+        if isinstance(operation, DropNote):
+            table, what = note.table, f"the trigger {note.name} stays on {note.table}"
+        else:
+            table = str(operation.relation.more["partitions"][note.partition])
+            what = f"nobody will notice that {table} is truncated"
+        with _tolerant(what):
+            self._retry(cursor, table, lambda: cursor.execute(statement), deadline)
+
+    def _sql(self, operation: Operation) -> List[str]:
+        """Return an operation as SQL."""
+        if isinstance(operation, Record):
+            return [self._record_sql(operation)]
+        if isinstance(operation, Forget):
+            return [
+                f"DELETE FROM {self.tables.name('watch')} WHERE relation ="
+                f" {literal(operation.topic)} AND wish <> {literal(UNINSTALLED)}"
+            ]
+        if isinstance(operation, NoteTruncation):
+            return [operation.note.sql]
+        if isinstance(operation, DropNote):
+            return [f"DROP TRIGGER IF EXISTS {operation.note.name} ON {operation.note.table}"]
+        assert not isinstance(operation, InstallLog), "it takes more than statements"
+        table = quoted(operation.relation.schema, operation.relation.name)
+        enable = f"ALTER TABLE {table} ENABLE"
+        if isinstance(operation, DropTrigger):
+            return [f"DROP TRIGGER IF EXISTS {operation.name} ON {table}"]
+        if isinstance(operation, EnableTrigger):
+            return [f"{enable} TRIGGER {operation.name}"]
+        assert isinstance(operation, (CreateTrigger, ReplaceTrigger)), operation
+        trigger = operation.trigger
+        statements = [trigger.sql, comment_sql(operation.relation, trigger)]
+        if isinstance(operation, ReplaceTrigger) and operation.always:
+            # One that was replaced fires as usual.
+            statements.append(f"{enable} ALWAYS TRIGGER {trigger.name}")
+        return statements
+
+    def _record_sql(self, record: Record) -> str:
+        wanted = as_json(record.total.as_dict())
+        given = (str(record.service), record.relation.topic, wanted)
+        return (
+            f"INSERT INTO {self.tables.name('watch')} (service, relation, wish)"
+            f" VALUES ({', '.join(map(literal, given))})"
+            " ON CONFLICT (service, relation) DO UPDATE SET wish = excluded.wish"
+        )
 
     # Rights.
 
-    def forgers(self, cursor: Any) -> List[str]:
+    def forgers(self, there: There) -> List[str]:
         """Name each trigger that writes to the log for a table that nobody watches.
 
         Somebody may have made it while he had EXECUTE, which no trigger is asked for again.
         """
-        if not self._complete(cursor):
+        if not self._complete(self._state(there.more)):
             return []
         return [
             f"a trigger on {topic}, which nobody watches, calls {function} and so writes to the"
             f" log: let the table's owner, or a superuser, run {cure}"
-            for topic, function, cure in self._orphans(cursor)
+            for schema, name, function, cure in self._callers(there.more)
+            for topic in (f"{schema}.{name}",)
+            if set(there.specs.get(topic, {}).values()) <= {NOTHING}
         ]
 
-    def _refuse_hidden(self, cursor: Any) -> None:
-        """Raise Denied where row-level security hides rows of our tables: we would miss them."""
-        ours = [table.name for table in self.tables.metadata.sorted_tables]
-        cursor.execute(
-            "SELECT c.relname, current_user FROM pg_class c"
-            " WHERE c.relnamespace = to_regnamespace(%s) AND c.relname = ANY (%s)"
-            " AND c.relkind = 'r' AND row_security_active(c.oid)",
-            (self.schema, ours),
+    def twins(self, there: There) -> List[str]:
+        """Name the captured tables that have one topic: their owners may have renamed them."""
+        return [
+            of_one_topic(topic, sorted(names))
+            for topic, names in sorted(self._captured_as(there.more).items())
+            if len(names) > 1
+        ]
+
+    def _refuse_twin(self, cursor: Any, relation: Relation) -> None:
+        """Raise UsageError where another table that is captured has the relation's topic."""
+        name = quoted(relation.schema, relation.name)
+        if relation.topic.count(".") > 1:
+            names = self._captured_as(cursor).get(relation.topic, {name})
+            if name not in names:
+                raise UsageError(of_one_topic(relation.topic, [*sorted(names), name]))
+
+    def _captured_as(self, cursor: Any) -> Dict[str, Set[str]]:
+        """Return topic → the names of the captured tables that bear it."""
+        found: Dict[str, Set[str]] = {}
+        for schema, name, *_ in self._callers(cursor):
+            found.setdefault(f"{schema}.{name}", set()).add(quoted(schema, name))
+        return found
+
+    def _callers(self, cursor: Any) -> List[Any]:
+        cursor.execute(_CALLERS, (self.schema,))
+        return list(cursor.fetchall())
+
+    def _hidden(self, state: State) -> Optional[Denied]:
+        """Return what to raise where row-level security hides rows of our tables from us."""
+        if state.hidden is None:
+            return None
+        name = f"{self.schema}.{state.hidden}"
+        return Denied(
+            f"row-level security hides rows of {name} from the role {state.user!r}."
+            f" Let its owner run ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"
+            " (or NO FORCE, for the owner himself)"
         )
-        for name, user in cursor.fetchall():
-            raise Denied(
-                f"row-level security hides rows of {self.schema}.{name} from the role {user!r}."
-                f" Let its owner run ALTER TABLE {self.schema}.{name} DISABLE ROW LEVEL SECURITY"
-                " (or NO FORCE, for the owner himself)"
-            )
 
     @contextlib.contextmanager
     def advised(self, cursor: Any, sentence: str) -> Iterator[None]:
@@ -730,7 +697,7 @@ class Capture:
 
         Where there is no log yet, the catalog's own indexes let one transaction create it.
         """
-        if self._exists(cursor):
+        if "watch" in self._state(cursor).tables:
             cursor.execute(f"LOCK TABLE {self.tables.name('watch')} IN SHARE ROW EXCLUSIVE MODE")
 
     def _retry(
@@ -798,31 +765,3 @@ def _transaction(cursor: Any, mode: str = "") -> Iterator[None]:
         cursor.execute("ROLLBACK")
         raise
     cursor.execute("COMMIT")
-
-
-def _by_row(relation: Relation) -> Relation:
-    more = {**relation.more, "by_row": True}
-    return Relation(
-        relation.schema, relation.name, relation.columns, relation.key, relation.oid, **more
-    )
-
-
-def _quoted(relation: Relation) -> str:
-    return quoted(relation.schema, relation.name)
-
-
-def _json(value: Any) -> str:
-    # Letters as they are: not every database's encoding can read \u00e9.
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _trigger_mark(trigger: str) -> str:
-    return f"pgevents {_hash(trigger)}"
-
-
-def _comment_sql(name: str, relation: Relation, trigger: str) -> str:
-    return f"COMMENT ON TRIGGER {name} ON {_quoted(relation)} IS '{_trigger_mark(trigger)}'"

@@ -1,9 +1,10 @@
 """A table in PostgreSQL's catalog: where it is, its columns, its key."""
 
 import difflib
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..database.relation import Relation
+from ..database.there import Found, Note
 from ..errors import UsageError
 from ..listening.target import Target
 
@@ -44,10 +45,14 @@ _ALTERED_BY = """
 
 #: Of a partitioned table: the partitions, also those of partitions, and whether a table was
 #: made by one transaction and attached by another: then it may have had rows. Its column
-#: tableoid (-6) knows who made it.
+#: tableoid (-6) knows who made it. Last, our triggers on it that note its truncation, and fire.
 _PARTITIONS = """
 (SELECT array_agg(ARRAY[tree.oid::text, n.nspname, p.relname, p.relkind::text,
-                        (a.xmin <> tree.by)::text])
+                        (a.xmin <> tree.by)::text,
+                        (SELECT string_agg(tgname, ',')
+                           FROM pg_trigger JOIN ours ON ours.oid = tgfoid
+                          WHERE tgrelid = tree.oid AND tgenabled IN ('O', 'A')
+                            AND ours.proname = 'partition_truncated')])
    FROM (WITH RECURSIVE tree (oid, by) AS (
              SELECT inhrelid, xmin FROM pg_inherits
               WHERE inhparent = c.oid AND c.relkind = 'p' UNION ALL
@@ -60,13 +65,53 @@ _PARTITIONS = """
 #: The first number that a type gets that is not PostgreSQL's own.
 FIRST_OID = 16384
 
+#: Our triggers on a table: name, comment, and when they fire. "O": for everybody who writes. "A":
+#: also for what replication applies. "D": not for everybody; disabled, for replication alone, or
+#: on a partition, which has copies of them.
+_TRIGGERS = """
+(SELECT array_agg(ARRAY[tgname, description, CASE
+            WHEN tgenabled IN ('D', 'R') OR c.relkind = 'p' AND EXISTS (
+                WITH RECURSIVE copies (oid) AS (SELECT t.oid UNION
+                    SELECT objid FROM copies JOIN pg_depend ON refobjid = copies.oid
+                       AND refclassid = 'pg_trigger'::regclass AND classid = 'pg_trigger'::regclass)
+                SELECT FROM copies JOIN pg_trigger USING (oid) WHERE tgenabled IN ('D', 'R'))
+            THEN 'D' ELSE tgenabled::text END])
+   FROM pg_trigger t JOIN ours ON ours.oid = tgfoid
+        LEFT JOIN pg_description d ON d.objoid = t.oid AND objsubid = 0
+               AND d.classoid = 'pg_trigger'::regclass
+  WHERE tgrelid = c.oid AND tgparentid = 0 AND ours.proname <> 'partition_truncated')
+"""
+
+#: All at once. A target is a number and the names that it may mean, the first that is there.
 #: "risky": whether a type of the table, or one that it is made of, is composite: its names, which
 #: are not stored, may make a small array a gigabyte of JSON; or has a cast to json, which 0.1
 #: called: it makes the same triggers of it, and would replace others.
-_RELATION = f"""
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
+_TABLES = f"""
+WITH ours AS (
+    SELECT p.oid, proname FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+     WHERE nspname = %(schema)s AND (proname LIKE 'capture%%' OR proname = 'partition_truncated')
+), asked AS (
+    SELECT DISTINCT ON (number) number, to_regclass(name)::oid AS oid
+      FROM unnest(%(numbers)s::int[], %(names)s::text[]) WITH ORDINALITY u (number, name, place)
+     WHERE to_regclass(name) IS NOT NULL ORDER BY number, place
+), wanted AS (
+    SELECT oid, array_agg(number) AS numbers FROM (
+        SELECT oid, number FROM asked
+         UNION ALL
+        -- Not a view that has taken the table's place.
+        SELECT c.oid, NULL FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+         WHERE n.nspname || '.' || c.relname = ANY (%(topics)s::text[]) AND relkind IN ('r', 'p')
+         UNION ALL
+        SELECT tgrelid, NULL
+          FROM ours JOIN pg_depend ON refclassid = 'pg_proc'::regclass AND refobjid = ours.oid
+               AND classid = 'pg_trigger'::regclass
+               JOIN pg_trigger t ON t.oid = objid
+         WHERE %(strays)s AND tgparentid = 0 AND proname <> 'partition_truncated') w
+     GROUP BY oid
+)
+SELECT numbers, c.oid::int8, n.nspname, c.relname, c.relkind::text,
        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid), c.relpersistence::text,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+       (SELECT array_agg(ARRAY[a.attname, a.atttypid::text] ORDER BY a.attnum) FROM pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
        (SELECT array_agg(a.attname::text ORDER BY k.place)
           FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place),
@@ -84,14 +129,9 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text,
         SELECT EXISTS (SELECT FROM types JOIN pg_cast ON castsource = types.oid
                         WHERE casttarget = 'json'::regtype AND castfunc <> 0)
             OR EXISTS (SELECT FROM types JOIN pg_type USING (oid) WHERE typrelid <> 0)),
-       {_MARK}, {_ALTERED_BY}, {_PARTITIONS}
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-"""
-
-#: The first of several names that is there.
-_FIRST = """
- WHERE c.oid = (SELECT to_regclass(name) FROM unnest(%s::text[]) WITH ORDINALITY n (name, place)
-                 WHERE to_regclass(name) IS NOT NULL ORDER BY place LIMIT 1)
+       {_MARK}, {_ALTERED_BY}, {_PARTITIONS}, {_TRIGGERS}
+  FROM wanted JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+ ORDER BY c.oid
 """
 
 _KINDS = {
@@ -116,65 +156,65 @@ class Partition(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
-def find(cursor: Any, target: Target) -> Relation:
-    """Return the table a target means: by the application's search_path, without a schema.
+class Catalog:
+    """What one look into the catalog found.
 
-    Raises UsageError, with the nearest names, if there is no such table.
+    ``triggers``: schema and name → our own on the table; ``notes``: those on partitions.
     """
-    schemas = cursor.connection.schemas if target.schema is None else [target.schema]
-    cursor.execute(_RELATION + _FIRST, ([quoted(schema, target.name) for schema in schemas],))
-    row = cursor.fetchone()
-    if row is None:
-        raise UsageError(f"there is no table {target.key!r} here{_nearest(cursor, target)}")
-    if row[3] not in ("r", "p"):
-        kind = _KINDS.get(row[3], "no table")
-        raise UsageError(f"{target.key!r} is {kind}: listen to the tables it is made of")
-    if row[5] == "t":
-        raise UsageError(f"{target.key!r} is a temporary table, which only one session sees")
-    return _relation(row)
+
+    def __init__(
+        self,
+        cursor: Any,
+        schema: str,
+        targets: Mapping[str, Target],
+        topics: Iterable[str] = (),
+        strays: bool = False,
+    ) -> None:
+        """Look for what these mean; with ``strays`` for each table with triggers of ours."""
+        self.tables: Dict[str, Relation] = {}
+        self.triggers: Dict[Tuple[str, str], Dict[str, Found]] = {}
+        self.notes: Dict[Tuple[int, str], Note] = {}
+        self.meant: Dict[str, Union[Relation, UsageError]] = {}
+        keys, numbers, names = list(targets), [], []
+        for number, target in enumerate(targets.values()):
+            schemas = cursor.connection.schemas if target.schema is None else [target.schema]
+            names += [quoted(schema, target.name) for schema in schemas]
+            numbers += [number] * len(schemas)
+        given = {"schema": schema, "numbers": numbers, "names": names, "strays": strays}
+        cursor.execute(_TABLES, {**given, "topics": list(topics)})
+        for numbers_, *row in cursor.fetchall():
+            asked = [keys[number] for number in numbers_ if number is not None]
+            self._take(row, {key: targets[key] for key in asked})
+        lost = [key for key in keys if key not in self.meant]
+        nearest = _names(cursor) if lost else []
+        for key in lost:
+            hint = _nearest(nearest, targets[key])
+            self.meant[key] = UsageError(f"there is no table {targets[key].key!r} here{hint}")
+
+    def _take(self, row: List[Any], asked: Dict[str, Target]) -> None:
+        kind, persistence, triggers = row[3], row[5], row.pop()
+        if kind not in ("r", "p") or (persistence == "t" and asked):
+            for key, target in asked.items():
+                self.meant[key] = UsageError(_unfit(target, kind))
+            return
+        relation = _relation(row)
+        self.meant.update(dict.fromkeys(asked, relation))
+        self.triggers[relation.place] = {
+            name: Found(comment, fires) for name, comment, fires in triggers or ()
+        }
+        # Of two tables with one topic, as names may hold dots, it is the one that is captured.
+        other = self.tables.get(relation.topic)
+        if other is None or (triggers and not self.triggers[other.place]):
+            self.tables[relation.topic] = relation
+        for oid, schema, name, *_, notes in row[-1] or ():
+            for note in (notes or "").split(","):
+                self.notes[int(oid), note] = Note(int(oid), note, quoted(schema, name))
 
 
-#: Whether the table c has a trigger of the log in a schema: one of a stranger's own does not count.
-_IS_CAPTURED = """
-EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid
-         WHERE tgrelid = c.oid AND tgparentid = 0 AND proname LIKE 'capture%%'
-           AND p.pronamespace = to_regnamespace(%s))
-"""
-
-
-def find_topic(cursor: Any, topic: str, log: str) -> Optional[Relation]:
-    """Return the table whose rows bear this topic in the log of a schema, if it still exists.
-
-    Of two such tables, as names may hold dots, it is the one that is captured.
-    """
-    # A view may have taken the table's place.
-    cursor.execute(
-        _RELATION + " WHERE n.nspname || '.' || c.relname = %s AND c.relkind IN ('r', 'p')"
-        f" ORDER BY {_IS_CAPTURED} DESC, c.oid LIMIT 1",
-        (topic, log),
-    )
-    row = cursor.fetchone()
-    return None if row is None else _relation(row)
-
-
-def captured_as(cursor: Any, log: str, topic: Optional[str] = None) -> Dict[str, List[str]]:
-    """Return topic → captured tables with dots in their names that bear it, of all or of one."""
-    cursor.execute(
-        "SELECT DISTINCT n.nspname || '.' || c.relname, n.nspname, c.relname FROM pg_proc p"
-        # By an index, however many triggers of others there are.
-        " JOIN pg_depend d ON refclassid = 'pg_proc'::regclass AND refobjid = p.oid"
-        " AND classid = 'pg_trigger'::regclass"
-        " JOIN pg_trigger t ON t.oid = objid JOIN pg_class c ON c.oid = t.tgrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE p.pronamespace = to_regnamespace(%s) AND proname LIKE 'capture%%'"
-        " AND tgparentid = 0 AND concat(n.nspname, c.relname) LIKE '%%.%%'"
-        " AND (%s::text IS NULL OR n.nspname || '.' || c.relname = %s) ORDER BY 1, 2",
-        (log, topic, topic),
-    )
-    found: Dict[str, List[str]] = {}
-    for name, *parts in cursor.fetchall():
-        found.setdefault(name, []).append(quoted(*parts))
-    return found
+def _unfit(target: Target, kind: str) -> str:
+    if kind in ("r", "p"):
+        return f"{target.key!r} is a temporary table, which only one session sees"
+    return f"{target.key!r} is {_KINDS.get(kind, 'no table')}: listen to the tables it is made of"
 
 
 def quoted(*parts: str) -> str:
@@ -189,12 +229,12 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _relation(row: Tuple[Any, ...]) -> Relation:
+def _relation(row: List[Any]) -> Relation:
     oid, schema, name, kind, is_child, _, columns, key, risky, mark, altered_by, parts = row
     return Relation(
         schema,
         name,
-        tuple(columns or ()),
+        tuple(column for column, _ in columns or ()),
         tuple(key or ()),
         oid=oid,
         # A write through the parent runs no trigger of a child's but those for each row.
@@ -202,14 +242,16 @@ def _relation(row: Tuple[Any, ...]) -> Relation:
         risky=risky,
         mark=mark,
         altered_by=altered_by,
+        type_oids={column: int(number) for column, number in columns or ()},
         partitions={
             int(oid): Partition(schema, name, kind, attached == "true")
-            for oid, schema, name, kind, attached in parts or ()
+            for oid, schema, name, kind, attached, _ in parts or ()
         },
     )
 
 
-def _nearest(cursor: Any, target: Target) -> str:
+def _names(cursor: Any) -> List[str]:
+    """Return the names of all tables, as one would name them here."""
     cursor.execute(
         "SELECT CASE WHEN nspname = ANY (%s::name[]) THEN relname::text"
         " ELSE nspname || '.' || relname END"
@@ -219,7 +261,10 @@ def _nearest(cursor: Any, target: Target) -> str:
         " AND nspname NOT LIKE 'pg\\_t%%' ORDER BY 1",
         (list(cursor.connection.schemas),),
     )
-    names = [row[0] for row in cursor.fetchall()]
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _nearest(names: List[str], target: Target) -> str:
     near = difflib.get_close_matches(target.key, names, 3) or names[:10]
     return f"; there are {', '.join(near)}" if near else "; there are no tables"
 
@@ -261,19 +306,30 @@ class Type:
         return frozenset({self.name}.union(*(part.names for part in parts)))
 
 
-def column_types(cursor: Any, relation: Relation) -> Dict[str, Type]:
-    """Return each column's type."""
-    cursor.execute(
-        "SELECT attname, atttypid::int8 FROM pg_attribute"
-        " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        (relation.oid,),
-    )
-    columns = cursor.fetchall()
-    known = _load(cursor, [oid for _, oid in columns])
-    return {name: _type(known, oid) for name, oid in columns}
+def learn_types(cursor: Any, relations: Iterable[Relation]) -> None:
+    """Give each of these tables the types of its columns."""
+    relations = list(relations)
+    oids = {oid for relation in relations for oid in relation.more["type_oids"].values()}
+    cursor.execute(_TYPES, (list(oids),))
+    known = {row[0]: row for row in cursor.fetchall()}
+    for relation in relations:
+        relation.more["types"] = {
+            name: _type(known, oid) for name, oid in relation.more["type_oids"].items()
+        }
 
 
+#: These types, and those that they are made of.
 _TYPES = """
+WITH RECURSIVE known (oid) AS (
+    SELECT unnest(%s::oid[])
+     UNION
+    SELECT part.oid FROM known JOIN pg_type t USING (oid) LEFT JOIN pg_range ON rngtypid = t.oid,
+           LATERAL (
+        SELECT typbasetype UNION ALL SELECT rngsubtype UNION ALL
+        SELECT typelem WHERE typcategory = 'A' UNION ALL
+        SELECT atttypid FROM pg_attribute
+         WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped) part (oid)
+)
 SELECT t.oid::int8, typname, typtype::text, typbasetype::int8,
        CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END::int8,
        coalesce(rngsubtype, 0)::int8, typdelim::text,
@@ -282,21 +338,8 @@ SELECT t.oid::int8, typname, typtype::text, typbasetype::int8,
        ARRAY(SELECT atttypid::int8 FROM pg_attribute
               WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum)
   FROM pg_type t LEFT JOIN pg_range ON rngtypid = t.oid
- WHERE t.oid = ANY (%s::oid[])
+ WHERE t.oid IN (SELECT oid FROM known)
 """
-
-
-def _load(cursor: Any, oids: List[int]) -> Dict[int, Tuple[Any, ...]]:
-    """Load these types and those they are made of."""
-    known: Dict[int, Tuple[Any, ...]] = {}
-    wanted = set(oids)
-    while wanted:
-        cursor.execute(_TYPES, (list(wanted),))
-        for row in cursor.fetchall():
-            known[row[0]] = row
-        needed = {oid for row in known.values() for oid in (*row[3:6], *row[8]) if oid}
-        wanted = needed - set(known)
-    return known
 
 
 def _type(known: Dict[int, Tuple[Any, ...]], oid: int) -> Type:

@@ -3,17 +3,19 @@
 import contextlib
 import time
 import weakref
-from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional
 
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..database.backend import Backend
-from ..database.grouplog import Captured, GroupLog
+from ..database.grouplog import GroupLog
 from ..database.reader import Reader
 from ..database.relation import Relation
-from ..database.spec import Spec, union_of
+from ..database.spec import Specs
+from ..database.there import There
 from ..database.writers import refuse_autocommit, require_transaction
 from ..errors import DatabaseError, UsageError
 from ..events.logrow import TRANSACTION
@@ -30,6 +32,9 @@ from .log import LogReader
 from .snapshot import is_before
 from .translation import translated
 from .values import decoders, kinds
+
+#: SQLAlchemy's, for what does not depend on the server.
+_DIALECT: Dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
 
 ASK_AGAIN = 60.0  # seconds until a writer's database is compared again, after ours did not answer
 
@@ -69,23 +74,43 @@ class PostgreSQL(Backend):
             with self._capture.advised(cursor, "may not use the log"):
                 yield connection
 
-    def find(self, target: Target) -> Relation:
-        with self._cursor() as cursor:
-            relation = catalog.find(cursor, self.named(target))
-        if self.tables.owns(relation.schema, relation.name):
-            raise UsageError(f"{target.key!r} is a table of pgevents itself")
-        return relation
+    def look(
+        self,
+        targets: Iterable[Target] = (),
+        topics: Iterable[str] = (),
+        everything: bool = False,
+        types: bool = False,
+    ) -> There:
+        named = {target.key: self.named(target) for target in targets}
+        with self._cursor() as cursor, one_view(cursor):
+            there = self._capture.look(cursor, named, topics, everything)
+            for key, relation in there.meant().items():
+                if self.tables.owns(relation.schema, relation.name):
+                    there.found(key, UsageError(f"{key!r} is a table of pgevents itself"))
+            if types and there.meant():
+                catalog.learn_types(cursor, there.meant().values())
+        if named:
+            self._warn(there)
+        return there
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         with self._cursor() as cursor:
-            return catalog.find_topic(cursor, topic, self.tables.schema)
+            found = catalog.Catalog(cursor, self.tables.schema, {}, [topic])
+            relation = found.tables.get(topic)
+            if relation is not None:
+                catalog.learn_types(cursor, [relation])
+            return relation
 
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
-        with self._cursor() as cursor:
-            types = catalog.column_types(cursor, relation)
+        if "types" not in relation.more:
+            with self._cursor() as cursor:
+                catalog.learn_types(cursor, [relation])
+        types = relation.more["types"]
         mark, altered_by = relation.more["mark"], relation.more["altered_by"]
         self.marks[relation.topic] = mark
-        table, known = target.table if target else None, self._known_dialect()
+        table = target.table if target else None
+        # Asked for only where a class or a Table declares types.
+        known = _DIALECT if table is None else self._known_dialect()
         return Shape(
             relation.schema,
             relation.name,
@@ -95,7 +120,7 @@ class PostgreSQL(Backend):
             parse_exactly,
             target.entity if target else None,
             declared=table is not None,
-            read_by=lambda other: decoders(types, other, known),
+            read_by=lambda other: decoders(types, other, self._dialect or known),
             kinds=lambda: kinds(types, table, known),
             mark=mark,
             precedes=lambda row: row[TRANSACTION] is not None
@@ -105,47 +130,36 @@ class PostgreSQL(Backend):
     def install(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
+        there: There,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
         asked: bool = True,
-    ) -> None:
+    ) -> bool:
         with self.connection() as connection:
-            self._capture.install(connection, service, specs, deadline, owner, asked)
+            return self._capture.install(connection, service, specs, there, deadline, owner, asked)
 
     def install_sql(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
         return self._capture.script(service, specs, role, owner)
 
-    def missing(self, service: Optional[str], specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self._cursor() as cursor:
-            self._look_at_rights(cursor)
-        with self._cursor() as cursor, one_view(cursor):
-            return self._capture.missing(cursor, service, specs)
-
-    def unheard(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self._cursor() as cursor:
-            self._look_at_rights(cursor)
-        with self._cursor() as cursor, one_view(cursor):
-            return self._capture.unheard(cursor, specs)
-
-    def _look_at_rights(self, cursor: Any) -> None:
+    def _warn(self, there: There) -> None:
         """Warn of rights that somebody should not have, and of indexes that are not there."""
-        rights = self._capture.rights
-        loose = "; ".join(rights.loose(cursor))
+        answers, rights = there.more, self._capture.rights
+        loose = "; ".join(rights.loose(answers))
         advice = "pgevents install, run by the log's owner, puts that right"
         self.warnings.set("rights", f"{loose}. {advice}" if loose else None)
-        self.warnings.set("strangers", "; ".join(rights.foreign(cursor)) or None)
-        self.warnings.set("denied", "; ".join(rights.broken(cursor)) or None)
-        self.warnings.set("writers", "; ".join(rights.writers(cursor)) or None)
-        self.warnings.set("forgers", "; ".join(self._capture.forgers(cursor)) or None)
-        self.warnings.set("twins", "; ".join(self._capture.twins(cursor)) or None)
-        places = self._capture.places.taken(cursor) + self._capture.places.lacking(cursor)
+        self.warnings.set("strangers", "; ".join(rights.foreign(answers)) or None)
+        self.warnings.set("denied", "; ".join(rights.broken(answers)) or None)
+        self.warnings.set("writers", "; ".join(rights.writers(answers)) or None)
+        self.warnings.set("forgers", "; ".join(self._capture.forgers(there)) or None)
+        self.warnings.set("twins", "; ".join(self._capture.twins(there)) or None)
+        places = self._capture.places.taken(answers) + self._capture.places.lacking(answers)
         self.warnings.set("places", "; ".join(places) or None)
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
@@ -154,14 +168,6 @@ class PostgreSQL(Backend):
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
-
-    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self._cursor() as cursor:
-            return self._capture.uninstalled(cursor, service, specs)
-
-    def installed(self) -> List[Dict[str, Any]]:
-        with self._cursor() as cursor, one_view(cursor):
-            return self._capture.installed(cursor)
 
     def heal(self) -> int:
         with self.connection() as connection:
@@ -173,18 +179,6 @@ class PostgreSQL(Backend):
 
     def reader(self) -> Reader:
         return LogReader(self._address, self.tables, self._poll_interval, self.warnings, self.marks)
-
-    def watched(self, topic: str) -> Dict[str, Spec]:
-        with self._cursor() as cursor:
-            return self._capture.watched(cursor, topic)
-
-    def captured(self, topic: str) -> Optional[Captured]:
-        with self._cursor() as cursor:
-            relation = catalog.find_topic(cursor, topic, self.tables.schema)
-            spec = union_of(self._capture.watched(cursor, topic).values())
-        if relation is None:
-            return None
-        return Captured(relation, spec.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return PostgresGroupLog(self._address, self.tables, self.marks)

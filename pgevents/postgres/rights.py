@@ -14,16 +14,13 @@ whose triggers, rules and defaults would run with the rights of whoever uses it.
 ours TRIGGER may be granted, and a trigger has no owner, so there is none but our own.
 """
 
-import logging
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from sqlalchemy import DefaultClause
 
 from ..errors import Denied
 from ..tables import Tables
 from .catalog import literal, quoted
-
-logger = logging.getLogger("pgevents")
 
 #: The functions of functions.sql that are triggers …
 TRIGGERS = [
@@ -191,10 +188,10 @@ SELECT DISTINCT pg_get_userbyid(p.proowner)::text, pg_get_userbyid(c.relowner)::
 #: A table's owner and the one whose rights its triggers have, where these are two: a superuser's
 #: rights, or those of somebody with a login. A role that is there for this lends nothing.
 _LENT = """
-SELECT pg_get_userbyid(c.relowner)::text, r.rolname::text, r.rolsuper
+SELECT c.oid::int8, pg_get_userbyid(c.relowner)::text, r.rolname::text, r.rolsuper
   FROM pg_class c, pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
        JOIN pg_roles r ON r.oid = proowner
- WHERE c.oid = %s AND nspname = '{schema}' AND proname = 'capture_insert'
+ WHERE c.oid = ANY (%s::oid[]) AND nspname = '{schema}' AND proname = 'capture_insert'
    AND NOT pg_has_role(c.relowner, r.oid, 'MEMBER') AND (rolsuper OR rolcanlogin)
 """
 
@@ -267,7 +264,7 @@ class Rights:
         when we write to them. What belongs to somebody else in a log that is ``installed``
         was ours, and was given away: rights.sql takes it back.
         """
-        strangers = self._strangers(cursor, _ME)
+        strangers = self.strangers(cursor)
         for stranger in strangers:
             if stranger.owner is not None and stranger.kind == "schema":
                 if not self._owned_by_schemas_owner(cursor, captured):
@@ -386,18 +383,15 @@ class Rights:
             for role, owner in cursor.fetchall()
         ]
 
-    def lent(self, cursor: Any, topic: str, oid: Optional[int]) -> None:
-        """Log a warning where a table's triggers have rights that its owner has not."""
-        cursor.execute(_LENT.format(**self._names), (oid,))
-        for owner, role, superuser in cursor.fetchall():
-            logger.warning(
-                "%s belongs to %s, and its triggers run with the rights of %s%s. Install with"
-                " owner=, a role that may write the log and nothing else, to lend nothing more",
-                topic,
-                owner,
-                role,
-                ", a superuser" if superuser else "",
-            )
+    def lent(self, cursor: Any, oids: Sequence[Optional[int]]) -> Dict[int, str]:
+        """Return of which tables the triggers have rights that their owners have not, and why."""
+        cursor.execute(_LENT.format(**self._names), (list(oids),))
+        return {
+            oid: f"belongs to {owner}, and its triggers run with the rights of"
+            f" {role}{', a superuser' if superuser else ''}. Install with owner=, a role that may"
+            " write the log and nothing else, to lend nothing more"
+            for oid, owner, role, superuser in cursor.fetchall()
+        }
 
     def grants_sql(self, role: str) -> str:
         """Return what a hub of this role needs of the functions: a backfill calls them."""
@@ -412,6 +406,10 @@ class Rights:
             )
         )
         return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"
+
+    def strangers(self, cursor: Any) -> List[Stranger]:
+        """Return what we do not trust in our place."""
+        return self._strangers(cursor, _ME)
 
     def _strangers(self, cursor: Any, judge: str) -> List[Stranger]:
         cursor.execute(_STRANGERS.format(judge=judge, **self._names) + " ORDER BY 1, 2")

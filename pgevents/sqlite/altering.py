@@ -5,7 +5,6 @@ import sqlite3
 from typing import Any, Iterator, List
 
 from ..listening.target import Target
-from . import catalog
 from .capture import Capture
 from .connection import autocommits, translated
 
@@ -20,12 +19,10 @@ def altering(capture: Capture, bind: Any, targets: List[Target]) -> Iterator[Non
     """
     connection: Any = _Plain(bind)
     with translated():
-        relations = [catalog.find(connection, target) for target in targets]
         ours = connection.begin()
         topics: List[str] = []
         try:
-            topics += [r.topic for r in relations] or sorted(capture.topics(connection))
-            capture.take(connection, topics)
+            topics += capture.take(connection, targets)
         except BaseException:
             _take_back(connection, ours)
             raise

@@ -8,10 +8,8 @@ import time
 from typing import Any, Iterator, Optional, Tuple
 from urllib.parse import unquote
 
-from sqlalchemy import create_engine
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import Engine
-from sqlalchemy.pool import NullPool
 
 from ..errors import DatabaseError, Denied, NotInstalled, Unavailable, Unsupported, UsageError
 
@@ -97,11 +95,6 @@ def connect(path: str, timeout: float = BUSY) -> sqlite3.Connection:
 
 def _lenient(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-def engine(path: str) -> Engine:
-    """Return an Engine on our own connections, which keeps none of them."""
-    return create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
 
 
 @contextlib.contextmanager

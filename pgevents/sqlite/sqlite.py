@@ -4,17 +4,17 @@ import contextlib
 import sqlite3
 import time
 import weakref
-from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional
 
-from sqlalchemy import MetaData, Table, event, text
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..database.backend import Backend
-from ..database.grouplog import Captured, GroupLog
+from ..database.grouplog import GroupLog
 from ..database.reader import Reader
 from ..database.relation import Relation
-from ..database.spec import Spec, union_of
+from ..database.spec import Specs
+from ..database.there import There
 from ..database.writers import connection_of, refuse_autocommit, require_transaction
 from ..errors import UsageError
 from ..events.logrow import POSITION
@@ -25,11 +25,11 @@ from ..threads import Gate
 from . import catalog, numbers, retention
 from .altering import altering
 from .capture import Capture
-from .connection import BUSY, autocommits, connect, engine, one_view, path_of, same_file, translated
+from .connection import BUSY, autocommits, connect, one_view, path_of, same_file, translated
 from .grouplog import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
-from .values import decoders, kinds, parse
+from .values import decoders, decoders_by_name, kinds, parse
 
 
 class SQLite(Backend):
@@ -49,35 +49,36 @@ class SQLite(Backend):
         if isinstance(bind, Engine):
             event.listen(bind, "commit", self._poke)
 
-    def find(self, target: Target) -> Relation:
-        with self.connection() as connection:
-            relation = catalog.find(connection, self.named(target))
-        if self.tables.owns(relation.schema, relation.name):
-            raise UsageError(f"{target.key!r} is a table of pgevents itself")
-        return relation
+    def look(
+        self,
+        targets: Iterable[Target] = (),
+        topics: Iterable[str] = (),
+        everything: bool = False,
+        types: bool = False,
+    ) -> There:
+        named = {target.key: self.named(target) for target in targets}
+        with self.connection() as connection, one_view(connection):
+            return self._capture.look(connection, named, topics)
 
     def find_topic(self, topic: str) -> Optional[Relation]:
         with self.connection() as connection:
-            return catalog.find_topic(connection, topic)
+            return catalog.Schema(connection).find_topic(topic)
 
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
-        ours = engine(self._path)
         mark = self.marks[relation.topic] = relation.more["mark"]
         last_before = self._marks.last_before(relation.topic)
         table = target.table if target is not None else None
-        if table is None:
-            table = _reflected(ours, relation)
         return Shape(
             relation.schema,
             relation.name,
             relation.columns,
             relation.key,
-            decoders(table, ours.dialect),
+            decoders_by_name(relation.more["types"]) if table is None else decoders(table),
             parse,
             target.entity if target is not None else None,
-            declared=target is not None and target.table is not None,
-            read_by=lambda other: decoders(other, ours.dialect),
-            kinds=lambda: kinds(relation.columns, target.table if target is not None else None),
+            declared=table is not None,
+            read_by=decoders,
+            kinds=lambda: kinds(relation.columns, table),
             mark=mark,
             precedes=lambda row: row[POSITION] <= last_before,
         )
@@ -85,47 +86,31 @@ class SQLite(Backend):
     def install(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
+        there: There,
         deadline: Optional[float] = None,
         owner: Optional[str] = None,
         asked: bool = True,
-    ) -> None:
+    ) -> bool:
         _refuse_roles(owner=owner)
         with self.connection() as connection:
-            self._capture.install(connection, service, specs, deadline, asked)
+            changed = self._capture.install(connection, service, specs, there, deadline, asked)
             numbers.heal(connection, self.tables, deadline)
+        return changed
 
     def install_sql(
         self,
         service: str,
-        specs: List[Tuple[Relation, Spec]],
+        specs: Specs,
         role: Optional[str] = None,
         owner: Optional[str] = None,
     ) -> str:
         _refuse_roles(role=role, owner=owner)
         return self._capture.script(service, specs)
 
-    def missing(self, service: Optional[str], specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self.connection() as connection, one_view(connection):
-            if service is None:
-                self._warn_of_former(self._capture.former(connection, specs))
-            return self._capture.missing(connection, service, specs)
-
-    def lacking(self, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self.connection() as connection:
-            return self._capture.lacking(connection, specs)
-
     def uninstall(self, service: str, everything: bool) -> None:
         with self.connection() as connection:
             self._capture.uninstall(connection, service, everything)
-
-    def uninstalled(self, service: str, specs: List[Tuple[Relation, Spec]]) -> List[str]:
-        with self.connection() as connection:
-            return self._capture.uninstalled(connection, service, specs)
-
-    def installed(self) -> List[Dict[str, Any]]:
-        with self.connection() as connection, one_view(connection):
-            return self._capture.installed(connection)
 
     def clean(self, older: float, groups: float) -> int:
         with self.connection() as connection:
@@ -135,18 +120,6 @@ class SQLite(Backend):
         reader = LogReader(self._path, self.tables, self, self._marks)
         self._readers.add(reader)
         return reader
-
-    def watched(self, topic: str) -> Dict[str, Spec]:
-        with self.connection() as connection:
-            return self._capture.watched(connection, topic)
-
-    def captured(self, topic: str) -> Optional[Captured]:
-        with self.connection() as connection:
-            relation = catalog.find_topic(connection, topic)
-            spec = union_of(self._capture.watched(connection, topic).values())
-        if relation is None:
-            return None
-        return Captured(relation, spec.with_key(relation.key).of(relation.columns))
 
     def group_log(self) -> GroupLog:
         return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings, self._marks)
@@ -215,7 +188,8 @@ class SQLite(Backend):
         for reader in list(self._readers):
             reader.poke()
 
-    def _warn_of_former(self, topics: List[str]) -> None:
+    def warn_of(self, there: There) -> None:
+        topics = self._capture.former(there)
         sentence = (
             f"the triggers of {', '.join(topics)} are those of release 0.1: they capture the same,"
             " but slow each new connection; stop its processes, then restart a hub of this release"
@@ -273,14 +247,6 @@ class _Settings:
     def forget(self, _: Connection) -> None:
         """Called at a rollback, which takes the rows along."""
         self._over = True
-
-
-def _reflected(ours: Engine, relation: Relation) -> Optional[Table]:
-    try:
-        with ours.connect() as connection:
-            return Table(relation.name, MetaData(), autoload_with=connection)
-    except SQLAlchemyError:
-        return None
 
 
 def _refuse_roles(**given: Optional[str]) -> None:

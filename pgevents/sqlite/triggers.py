@@ -13,10 +13,11 @@ A table of more than WIDEST columns writes to the log itself.
 """
 
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
 from ..database.relation import Relation
 from ..database.spec import Spec
+from ..database.there import Found, Rules, Trigger, View
 from ..tables import VERSION, Tables
 from .catalog import quoted
 from .values import name_literal, size_of, tagged, terms
@@ -41,39 +42,65 @@ class Field(NamedTuple):
     new: str
 
 
-class Triggers:
-    """The text of all triggers of one log."""
+class Triggers(Rules):
+    """The text of all triggers of one log; a trigger's text is its mark."""
 
     def __init__(self, tables: Tables) -> None:
         self._schema = tables.schema
         self._log = tables.name("log")
         self._settings = tables.name("settings")
 
-    def name(self, relation: Relation, operation: str) -> str:
+    def name(self, table: str, operation: str) -> str:
         """Return what the trigger of a table for an operation is called."""
-        return f"{self._schema}_{operation}_{relation.name}"
+        return f"{self._schema}_{operation}_{table}"
 
-    def of(self, relation: Relation, spec: Spec) -> Dict[str, str]:
-        """Return name and definition of each trigger that a spec needs on its table."""
+    def triggers(self, relation: Relation, spec: Spec) -> List[Trigger]:
         spec = spec.settled().with_key(relation.key)
-        return {
-            self.name(relation, operation): self._trigger(relation, spec, operation)
-            for operation in OPERATIONS
-            if operation in spec.operations
-        }
+        found = []
+        for operation in OPERATIONS:
+            if operation in spec.operations:
+                text = self._trigger(relation, spec, operation)
+                found.append(Trigger(self.name(relation.name, operation), text, text))
+        return found
 
-    def views(self, relation: Relation, spec: Spec) -> Dict[str, Tuple[str, str]]:
-        """Return the views that these triggers write to: name → its definition, its trigger's."""
+    def views(self, relation: Relation, spec: Spec) -> List[View]:
         spec = spec.settled().with_key(relation.key)
         names = [
             self._names(relation, spec, operation)[0]
             for operation in spec.operations
             if operation in OPERATIONS
         ]
+        widths = {_width(len(each)) for each in names if len(each) <= WIDEST}
+        return [View(self._view(width), self._shared(width)) for width in sorted(widths)]
+
+    def keeps(self, found: Found, wanted: Trigger) -> bool:
+        # A newer pgevents keeps its own; we must not undo it.
+        return found.mark == wanted.mark or self.is_newer(found.mark or "")
+
+    def former_serves(self, relation: Relation, spec: Spec, found: Dict[str, Found]) -> bool:
+        texts = {name: trigger.mark or "" for name, trigger in found.items()}
+        return any(map(self.is_former, texts.values())) and all(
+            name in texts and not self._lacking(texts[name], relation, spec, operation)
+            for operation in spec.operations
+            if operation in OPERATIONS
+            for name in (self.name(relation.name, operation),)
+        )
+
+    def lacking(self, relation: Relation, spec: Spec, found: Dict[str, Found]) -> Set[str]:
         return {
-            self._view(width): self._shared(width)
-            for width in {_width(len(each)) for each in names if len(each) <= WIDEST}
+            column
+            for operation in spec.operations
+            for trigger in (found.get(self.name(relation.name, operation)),)
+            if trigger is not None
+            for column in self._lacking(trigger.mark or "", relation, spec, operation)
         }
+
+    def writes_to(self, found: Found) -> List[str]:
+        return self.views_in(found.mark or "")
+
+    def is_on(self, table: str, name: str, text: str) -> bool:
+        """Tell whether a trigger of a table is one of those that capture it."""
+        return self.is_ours(text) or name in [self.name(table, one) for one in OPERATIONS]
 
     def is_view(self, name: str) -> bool:
         """Tell whether a view of this name is ours."""
@@ -103,7 +130,7 @@ class Triggers:
         mark = re.search(r"/\* pgevents ([0-9]+) \*/", text)
         return mark is not None and int(mark.group(1)) > VERSION
 
-    def lacking(self, text: str, relation: Relation, spec: Spec, operation: str) -> List[str]:
+    def _lacking(self, text: str, relation: Relation, spec: Spec, operation: str) -> List[str]:
         """Return the columns that a trigger's definition does not capture, and a spec wants."""
         spec = spec.settled().with_key(relation.key)
         names, _ = self._names(relation, spec, operation)
@@ -128,8 +155,9 @@ class Triggers:
             given = [*head, *map(",".join, fields), *["NULL,NULL,NULL"] * (width - len(names))]
             step = f"INSERT INTO {self._view(width)} VALUES ({','.join(given)})"
         off = f" WHEN {self._not_off()}" if len(names) > WIDEST else ""
+        name = quoted(self.name(relation.name, operation))
         return (
-            f"CREATE TRIGGER {quoted(self.name(relation, operation))} AFTER {operation.upper()} ON"
+            f"CREATE TRIGGER {name} AFTER {operation.upper()} ON"
             f" {quoted(relation.name)}{off} BEGIN {MARK} {step}; END"
         )
 

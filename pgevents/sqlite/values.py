@@ -12,17 +12,22 @@ NULL; ``parse`` takes it away.
 
 import datetime
 import decimal
+import functools
 import json
 import math
+import re
 import warnings
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from sqlalchemy import JSON, Table
-from sqlalchemy.engine import Dialect
+from sqlalchemy import types as sqltypes
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import SAWarning
 
 from ..events.kinds import Kind, declared
 from ..events.values import Decoder, parse_json
+
+_DIALECT = SQLiteDialect_pysqlite()
 
 #: Bytes of a row's values. The old and the new row together, as JSON where each
 #: character becomes \u0001, have to fit one row of the log: 1,000,000,000.
@@ -142,36 +147,70 @@ def _untagged(value: Any) -> Any:
     return f"(left out of the log: {rest.rstrip()} bytes)"
 
 
-def decoders(table: Optional[Table], dialect: Dialect) -> Dict[str, Decoder]:
-    """Return a decoder for each column whose declared type needs one."""
-    found: Dict[str, Decoder] = {}
-    for column in () if table is None else table.columns:
-        try:
-            with warnings.catch_warnings():
-                # SQLAlchemy warns that SQLite has no decimals, which is the application's choice.
-                warnings.simplefilter("ignore", SAWarning)
-                kind = column.type.dialect_impl(dialect)
-                decode: Optional[Decoder] = kind.result_processor(dialect, None)
-                if _is_plain_json(kind, dialect):
-                    decode = _document(decode)
-        except Exception:
-            continue  # a declared type that cannot be: the ORM could not read it either
-        if decode is not None:
-            found[str(column.name)] = decode
-    return found
-
-
 def _document(decode: Any) -> Decoder:
     # A number alone is no text: the column's affinity has made it one.
     return lambda value: parse_json(value) if isinstance(value, str) else decode(value)
 
 
-def _is_plain_json(kind: Any, dialect: Dialect) -> bool:
+def decoders(table: Table) -> Dict[str, Decoder]:
+    """Return a decoder for each column whose type needs one."""
+    return _not_none({str(column.name): _decoder(column.type) for column in table.columns})
+
+
+def decoders_by_name(types: Mapping[str, str]) -> Dict[str, Decoder]:
+    """Return the same by the names of the types that the table itself declares."""
+    return _not_none({column: _decoder_by_name(name) for column, name in types.items()})
+
+
+def _not_none(found: Dict[str, Optional[Decoder]]) -> Dict[str, Decoder]:
+    return {name: decode for name, decode in found.items() if decode is not None}
+
+
+def _decoder(kind: Any) -> Optional[Decoder]:
+    try:
+        with warnings.catch_warnings():
+            # SQLAlchemy warns that SQLite has no decimals, which is the application's choice.
+            warnings.simplefilter("ignore", SAWarning)
+            kind = kind.dialect_impl(_DIALECT)
+            decode: Optional[Decoder] = kind.result_processor(_DIALECT, None)
+            return _document(decode) if _is_plain_json(kind) else decode
+    except Exception:
+        return None  # a declared type that cannot be: the ORM could not read it either
+
+
+@functools.lru_cache(maxsize=1000)
+def _decoder_by_name(name: str) -> Optional[Decoder]:
+    """Return what reads a type that SQLAlchemy would reflect for this name."""
+    found = re.match(r"([\w ]+)(\(.*?\))?", name.upper())
+    word, given = (found.group(1), found.group(2)) if found else ("", "")
+    kind: Any = _DIALECT.ischema_names.get(word) or _affinity(word)
+    sizes = [int(size) for size in re.findall(r"\d+", given or "")]
+    try:
+        kind = kind(*sizes)
+    except TypeError:
+        kind = kind()
+    return _decoder(kind)
+
+
+def _affinity(word: str) -> Any:
+    """Return what SQLite makes of a type's name: https://www.sqlite.org/datatype3.html, 3.1."""
+    for parts, kind in (
+        (("INT",), sqltypes.INTEGER),
+        (("CHAR", "CLOB", "TEXT"), sqltypes.TEXT),
+        (("BLOB",), sqltypes.NullType),
+        (("REAL", "FLOA", "DOUB"), sqltypes.REAL),
+    ):
+        if any(part in word for part in parts):
+            return kind
+    return sqltypes.NUMERIC if word else sqltypes.NullType
+
+
+def _is_plain_json(kind: Any) -> bool:
     """Tell whether SQLAlchemy itself would read a column's values, by json.loads()."""
     return (
         isinstance(kind, JSON)
         and type(kind).__module__.startswith("sqlalchemy.")
-        and getattr(dialect, "_json_deserializer", 0) is None
+        and getattr(_DIALECT, "_json_deserializer", 0) is None
     )
 
 

@@ -73,7 +73,7 @@ def test_columns_are_dropped_again_and_again_beside_a_running_hub(orders, regist
     assert gaps == []
 
 
-@pytest.mark.parametrize("call", ["missing", "install"])
+@pytest.mark.parametrize("call", ["look", "install"])
 def test_a_column_that_is_dropped_while_a_hub_looks_is_missed_by_nobody(
     orders, registry, heard, gaps, monkeypatch, call
 ):

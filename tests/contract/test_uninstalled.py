@@ -111,7 +111,7 @@ def test_an_uninstall_is_not_undone_by_a_check_that_is_under_way(
         installs.append(arguments)
         if lost:
             hub_of(kept).uninstall()
-        install(*arguments, **options)
+        return install(*arguments, **options)
 
     monkeypatch.setattr(hub._backend, "install", too_late)
     hub._upkeep.check()

@@ -390,7 +390,7 @@ def test_what_was_given_away_is_named_with_the_statement_that_gives_it_back(orde
 def warnings_of(database, heard):
     """What a hub that finds all this would warn of."""
     hub = hub_as(database, "postgres", heard, install=False)
-    hub._backend.missing(None, [])
+    hub._backend.look(hub._upkeep.specs.targets())
     return hub._backend.warnings.all()
 
 

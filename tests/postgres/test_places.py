@@ -30,7 +30,7 @@ def hub(orders, heard):
 
 
 def warnings_of(hub):
-    hub._backend.missing(None, [])
+    hub._backend.look(hub._upkeep.specs.targets())
     return hub._backend.warnings.all()
 
 
