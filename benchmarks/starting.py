@@ -73,7 +73,7 @@ def _start(url: str, tables: int) -> Tuple[float, int]:
 
 def _check(url: str, tables: int) -> Tuple[float, int]:
     hub = _hub(url, tables)
-    hub._life._prepare()
+    hub._upkeep.begin()
     return _measured(hub._parts.chores.check_capture)
 
 
