@@ -8,6 +8,7 @@
     orders     `database` with a table of orders
     registry   a registry of the test's own
     heard      a listener that remembers
+    attentive  lets hubs look often where nothing happens
     gaps       what hubs have told by the signal `gap`
 
 PGEVENTS_TEST_POSTGRES_MAJORS chooses other versions, PGEVENTS_TEST_POSTGRES one directory
@@ -23,6 +24,8 @@ import time
 import pytest
 
 from pgevents import Registry, signals
+from pgevents.delivery import source
+from pgevents.postgres import alterations
 from pgevents.testing import Recorder
 
 from . import servers as postgresql
@@ -152,6 +155,13 @@ def registry():
 def heard():
     """A listener that remembers."""
     return Recorder()
+
+
+@pytest.fixture
+def attentive(monkeypatch):
+    """Hubs look ten times a second at a log and a catalog where nothing happens, not in 4 s."""
+    monkeypatch.setattr(source, "IDLE", 0.1)
+    monkeypatch.setattr(alterations, "LOOK", 0.1)
 
 
 @pytest.fixture

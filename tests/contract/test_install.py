@@ -355,7 +355,9 @@ ANEW = {
 
 
 @pytest.mark.parametrize("change", ANEW.values(), ids=ANEW)
-def test_a_running_hub_does_not_wait_for_its_housekeeping_to_notice(orders, heard, gaps, change):
+def test_a_running_hub_does_not_wait_for_its_housekeeping_to_notice(
+    orders, heard, gaps, change, attentive
+):
     registry = Registry()
     registry.listen("orders", "after_insert", heard)
 
@@ -370,7 +372,9 @@ def test_a_running_hub_does_not_wait_for_its_housekeeping_to_notice(orders, hear
         assert triggers(orders, "old") == set()
 
 
-def test_a_table_that_somebody_forgot_before_it_was_made_anew_is_noticed(orders, heard, gaps):
+def test_a_table_that_somebody_forgot_before_it_was_made_anew_is_noticed(
+    orders, heard, gaps, attentive
+):
     registry = Registry()
     registry.listen("orders", "after_insert", heard)
     orders.execute("CREATE TABLE items (id int PRIMARY KEY)")
@@ -408,7 +412,9 @@ def test_a_registration_that_fails_leaves_nothing_registered(orders, heard):
         assert triggers(orders) == {"insert"}
 
 
-def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(orders, heard, gaps):
+def test_a_hub_tells_and_recovers_when_somebody_uninstalled_under_it(
+    orders, heard, gaps, attentive
+):
     registry = Registry()
     registry.listen("orders", "after_insert", heard)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from pgevents import Hub, Registry, signals
-from pgevents.delivery import source
-from pgevents.postgres import alterations
 from pgevents.testing import wait_until
+
+pytestmark = pytest.mark.usefixtures("attentive")
 
 PARENT = "CREATE TABLE parent (id int NOT NULL, item text) PARTITION BY RANGE (id)"
 ATTACH = "ALTER TABLE parent ATTACH PARTITION orders FOR VALUES FROM (0) TO (100)"
@@ -19,13 +19,6 @@ KIN = {
         "update",
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def look_often(monkeypatch):
-    """Let a hub look at the catalog ten times a second instead of every four seconds."""
-    monkeypatch.setattr(alterations, "LOOK", 0.1)
-    monkeypatch.setattr(source, "IDLE", 0.1)
 
 
 @pytest.fixture
