@@ -12,7 +12,7 @@ from ..metrics import Metrics
 from ..reporter import Reporter
 from ..retry import Retry
 from .around import Around
-from .call import Outcome, call, let_through
+from .call import call, let_through
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
@@ -128,13 +128,15 @@ class Delivery:
         self, listener: Listener, argument: Union[Event, List[Event]], events: List[Event]
     ) -> bool:
         """Call a listener, again if it raises; tell whether it returned in the end."""
-        outcome = call(listener, argument, self._around, self._connection)
-        if outcome.error is not None:
-            outcome = self._call_again(listener, argument, events, outcome.error)
-        listener.failing = not outcome.returned
-        if outcome.error is not None:
-            self._give_up(listener, events, outcome.error)
-        return outcome.returned
+        error = call(listener, argument, self._around, self._connection).error
+        if error is not None:
+            error = self._call_again(listener, argument, events, error)
+            if error is not None:
+                listener.failing = True
+                self._give_up(listener, events, error)
+                return False
+        listener.failing = False
+        return True
 
     def _call_again(
         self,
@@ -142,11 +144,10 @@ class Delivery:
         argument: Union[Event, List[Event]],
         events: List[Event],
         error: BaseException,
-    ) -> Outcome:
-        """Call who raised until it returns or has used up its attempts; return how that went."""
+    ) -> Optional[BaseException]:
+        """Call who raised until it returns or has used up its attempts; return the last error."""
         # Who failed for the event before is called once only: a listener that
         # is broken for good would hold up everybody behind it.
-        outcome = Outcome(error)
         left = 0 if listener.failing else self._retry.attempts - 1
         for pause in itertools.islice(self._retry.backoff, left):
             if self.stop.is_set():
@@ -161,11 +162,11 @@ class Delivery:
                 said(error),
             )
             self.stop.wait(pause)
-            outcome = call(listener, argument, self._around, self._connection)
-            if outcome.error is None:
-                break
-            error = outcome.error
-        return outcome
+            again = call(listener, argument, self._around, self._connection)
+            if again.error is None:
+                return None
+            error = again.error
+        return error
 
     def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
         self._metrics.add("failed")
