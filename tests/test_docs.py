@@ -9,6 +9,7 @@ import shlex
 import click
 import pytest
 
+import pgevents
 from pgevents import Hub, signals
 from pgevents.cli.command import pgevents as command
 from pgevents.groups.options import NAMES as OPTIONS
@@ -160,6 +161,12 @@ def test_the_page_of_commands_has_every_command_and_option(name):
     options = [one for one in command.commands[name].params if one.opts[0].startswith("-")]
 
     assert {name, *(word for one in options for word in one.opts)} <= known
+
+
+def test_the_api_has_every_public_name():
+    page = page_text("api.md")
+
+    assert [name for name in pgevents.__all__ if f":: pgevents.{name}\n" not in page] == []
 
 
 def test_the_reference_has_every_option_key_and_signal():
