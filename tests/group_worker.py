@@ -1,4 +1,4 @@
-"""A process of a group, for tests that kill it: URL, then "plain" or "transactional".
+"""A process of a group, for tests that kill it: "plain" or "transactional", and options.
 
 Each event it handles becomes a row of `effects`: the order's id, and whether
 the event said that somebody may have seen it before. An order "poison" kills
@@ -7,7 +7,6 @@ the process.
 
 import os
 import signal
-import sys
 import time
 
 import sqlalchemy
@@ -50,7 +49,3 @@ def main(url, kind, *options):
     print("ready", flush=True)
     while True:
         time.sleep(60)  # until it is killed
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -13,6 +13,8 @@ import pytest
 from pgevents import Hub, Registry
 from pgevents.groups.lease_rows import OWNER_SILENT
 
+from . import group_worker
+from .processes import Forked
 from .waiting import wait_for
 
 EVENTS = 450
@@ -22,18 +24,21 @@ KILLS = 3
 class Workers:
     """Processes of one group."""
 
-    def __init__(self, url, *arguments, module="group_worker"):
-        self._command = [sys.executable, "-m", "tests." + module, url, *arguments]
+    def __init__(self, *arguments):
+        self._arguments = arguments
         self.running = []
 
     def start(self):
-        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        process = self._begin()
         self.running.append(process)
         return process
 
     def ready(self, process):
         assert process.stdout.readline() == "ready\n"
         return process
+
+    def _begin(self):
+        return Forked(group_worker.main, *self._arguments)
 
     def kill(self, process, how=signal.SIGKILL):
         process.send_signal(how)
@@ -48,6 +53,14 @@ class Workers:
     def __exit__(self, *_):
         for process in list(self.running):
             self.kill(process)
+
+
+class StoppedWorkers(Workers):
+    """Processes of their own: how these end is what is tested."""
+
+    def _begin(self):
+        command = [sys.executable, "-m", "tests.stopped_worker", *self._arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -205,7 +218,7 @@ def steps(orders):
 
 def test_a_process_told_to_end_finishes_its_event_and_another_goes_on_at_once(steps):
     way = {"sqlite": "raise", "postgresql": "stop"}[steps.kind]  # of a signal's handler
-    with Workers(steps.url, "0.1", way, module="stopped_worker") as workers:
+    with StoppedWorkers(steps.url, "0.1", way) as workers:
         for process in [workers.start(), workers.start()]:
             workers.ready(process)
         steps.execute("INSERT INTO orders (item) VALUES " + ", ".join(["('x')"] * 10))
@@ -222,7 +235,7 @@ def test_a_process_told_to_end_finishes_its_event_and_another_goes_on_at_once(st
 
 
 def test_what_a_process_told_to_end_cannot_finish_comes_again_and_says_so(steps):
-    with Workers(steps.url, "60", "exit", module="stopped_worker") as workers:
+    with StoppedWorkers(steps.url, "60", "exit") as workers:
         busy = workers.ready(workers.start())
         steps.execute("INSERT INTO orders (item) VALUES ('a'), ('b')")
         assert busy.stdout.readline() == "began 1\n"
