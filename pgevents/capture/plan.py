@@ -37,7 +37,7 @@ class AwaitMigration(NamedTuple):
 
 
 class CreateView(NamedTuple):
-    """Make what triggers of several tables write to, or make it anew."""
+    """Create the view that triggers of several tables write to; replace one that differs."""
 
     relation: Relation
     view: View
@@ -51,7 +51,7 @@ class CreateTrigger(NamedTuple):
 
 
 class ReplaceTrigger(NamedTuple):
-    """Make a trigger anew that has another definition; ``always``: it fires always, and shall."""
+    """Replace a trigger that has another definition; ``always``: it keeps ENABLE ALWAYS."""
 
     relation: Relation
     trigger: Trigger

@@ -149,7 +149,7 @@ class Backend:
 
     def missed_between(self, former: Relation, now: Relation) -> List[str]:
         """Return what was not captured while a table became another: a sentence for each reason."""
-        return [] if former.oid == now.oid else [f"{now.topic} was made anew"]
+        return [] if former.oid == now.oid else [f"{now.topic} was created again"]
 
     def uninstall(self, service: str, everything: bool) -> None:
         """Remove what no other service wants; with ``everything`` all.

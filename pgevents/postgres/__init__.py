@@ -20,7 +20,7 @@ In reading order; each imports only what stands above it:
     script         our SQL files, and the blocks that their functions share
     functions      the functions as they are made, and as they are found
     capture        installing: the tables, the functions, the triggers
-    alterations    noticing that a table was made anew or altered
+    alterations    noticing that a table was created again or altered
     obstacles      who is in the way of the bell
     pages          how much of the log is read at once
     log            reading the log; how the reader sleeps

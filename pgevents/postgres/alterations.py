@@ -1,4 +1,4 @@
-"""Noticing, within seconds, that a captured table was made anew, swapped or altered.
+"""Noticing, within seconds, that a captured table was created again, swapped or altered.
 
 PostgreSQL has nothing like SQLite's PRAGMA schema_version. One statement asks
 the catalog for what our capture depends on: which table bears each watched
@@ -19,7 +19,7 @@ from .rights import HELPERS, TRIGGERS
 LOOK = 2.0  # seconds between two looks, at least; an idle reader looks with its probe
 
 #: The names of before, too: who installs meanwhile forgets a table that is gone,
-#: and it may be about to be made anew. A topic is a schema and a name, and both
+#: and it may be about to be created again. A topic is a schema and a name, and both
 #: may contain dots. OFFSET 0 keeps the planner from any other way than the indexes.
 _LOOK = r"""
 SELECT coalesce(array_agg(w.relation), '{{}}'),
@@ -61,7 +61,7 @@ SELECT coalesce(array_agg(w.relation), '{{}}'),
 def missed_between(former: Relation, now: Relation) -> List[str]:
     """Say what was not captured while a table became another: a sentence for each reason."""
     if former.oid != now.oid:
-        return [f"{now.topic} was made anew"]
+        return [f"{now.topic} was created again"]
     missed = []
     if now.more["by_row"] and not former.more["by_row"]:
         missed.append(

@@ -5,7 +5,7 @@ In reading order; each imports only what stands above it:
     connection     connections: how they are made, and what errors mean
     catalog        what the schema says of a table
     values         how the log holds values, and what the ORM would give
-    marks          noticing that a table was altered or made anew
+    marks          noticing that a table was altered or created again
     numbers        the numbers of the log's rows, which must not go back
     inotify        hearing from the kernel that a file is written
     courtesy       writes begin when nobody is in a transaction

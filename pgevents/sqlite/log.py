@@ -53,7 +53,7 @@ class LogReader(Reader):
         self._marks = marks
         self._path = path
         self._tables = tables
-        self._backend = backend  # for its gate, which a forked child makes anew
+        self._backend = backend  # for its gate, which a forked child replaces
         self._cursor = cursor
         self.owner = new_owner()
         self._connection: Optional[sqlite3.Connection] = None

@@ -285,7 +285,7 @@ def test_each_of_several_hubs_tells_that_a_table_was_made_anew_whoever_saw_to_it
         wait_for(lambda: len(told) == 3)
 
     assert {hub for hub, _ in told} == set(hubs)
-    assert {reason for _, reason in told} == {"public.orders was made anew"}
+    assert {reason for _, reason in told} == {"public.orders was created again"}
 
 
 @pytest.mark.every_server

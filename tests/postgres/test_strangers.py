@@ -77,8 +77,9 @@ def test_a_stranger_who_holds_a_lock_of_the_bell_stops_no_write_and_delays_no_ev
     orders, stranger, heard, monkeypatch, number, mode
 ):
     # What the bell misses would be found by the next look only: too late.
-    monkeypatch.setattr(log, "PROBE", 60.0)
-    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 60.0)
+    # The stranger himself waits for it, too, where a reader is announced.
+    monkeypatch.setattr(log, "PROBE", 10.0)
+    monkeypatch.setattr(pgevents.delivery.source, "IDLE", 10.0)
     other = Recorder()
 
     with hub_of(orders, heard) as hub:
