@@ -22,6 +22,7 @@ postgres and sqlite, do not see each other.
     tables         every table of ours, declared once
     migrations     which tables Alembic leaves alone
     events         what an event is: its values, its key, its JSON
+    payloads       what an application writes for itself, as JSON text
     reporter       a method for each signal of a hub
     listening      who listens to what
     database       what a database must be able to do
@@ -57,6 +58,7 @@ from .hub import Hub
 from .listening.registry import Registry, contains, listen, listens_for, remove
 from .listening.sqlalchemy_events import changes
 from .listening.target import ANY
+from .payloads.text import fits_notify, payload_size
 from .retry import Retry
 
 __version__ = "0.2.0"
@@ -79,7 +81,9 @@ __all__ = [
     "UsageError",
     "changes",
     "contains",
+    "fits_notify",
     "listen",
     "listens_for",
+    "payload_size",
     "remove",
 ]

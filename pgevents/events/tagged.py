@@ -29,9 +29,9 @@ def to_tagged(value: Any) -> Any:
         return _enum_tag(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": str(value)}
-    for kind, tag in _SIMPLE:
-        if isinstance(value, kind):
-            return tag(value)
+    tag = simple_tag(value)
+    if tag is not None:
+        return tag
     if isinstance(value, (str, int)):  # subclasses
         return value
     if isinstance(value, list):
@@ -45,6 +45,14 @@ def to_tagged(value: Any) -> Any:
     raise Untagged(type(value).__name__)
 
 
+def simple_tag(value: Any) -> Any:
+    """Return the tag of a Decimal, a date, a time, a UUID or bytes; None for anything else."""
+    for kind, tag in _SIMPLE:
+        if isinstance(value, kind):
+            return tag(value)
+    return None
+
+
 def from_tagged(value: Any) -> Any:
     """Undo ``to_tagged``. Raises ValueError, TypeError and the like for what it never made."""
     if isinstance(value, list):
@@ -52,8 +60,8 @@ def from_tagged(value: Any) -> Any:
     if isinstance(value, dict):
         if len(value) == 1:
             ((tag, given),) = value.items()
-            if tag in _TAGS:
-                kind, read = _TAGS[tag]
+            if tag in TAGS:
+                kind, read = TAGS[tag]
                 if not isinstance(given, kind):
                     raise TypeError(f"{tag} of {given!r:.40}")
                 return read(given)
@@ -96,7 +104,7 @@ _SIMPLE: Tuple[Tuple[type, Callable[[Any], Any]], ...] = (
 )
 
 #: What each tag holds, and how that is read.
-_TAGS: Dict[str, Tuple[type, Callable[[Any], Any]]] = {
+TAGS: Dict[str, Tuple[type, Callable[[Any], Any]]] = {
     "$decimal": (str, decimal.Decimal),
     "$datetime": (str, parse_datetime),
     "$date": (str, datetime.date.fromisoformat),
@@ -125,7 +133,7 @@ def _mapping_tag(value: Mapping[Any, Any]) -> Any:
         # JSON would make texts of them.
         return {"$dict": [[to_tagged(name), to_tagged(item)] for name, item in value.items()]}
     tagged = {str(name): to_tagged(item) for name, item in value.items()}
-    return {"$object": tagged} if len(tagged) == 1 and next(iter(tagged)) in _TAGS else tagged
+    return {"$object": tagged} if len(tagged) == 1 and next(iter(tagged)) in TAGS else tagged
 
 
 def _enum(module: str, qualname: str, name: str) -> Any:
