@@ -26,6 +26,7 @@ postgres and sqlite, do not see each other.
     reporter       a method for each signal of a hub
     listening      who listens to what
     database       what a database must be able to do
+    channels       messages of the application's own
     delivery       from a row of the log to one call of a listener
     groups         groups: one process of many gets each event
     settings       how one hub works: what its caller gave
@@ -41,6 +42,9 @@ postgres and sqlite, do not see each other.
     cli            the command
 """
 
+from .channels.message import Message
+from .channels.outgoing import Outgoing
+from .channels.receiver import ChannelListener
 from .errors import (
     DatabaseError,
     Denied,
@@ -65,13 +69,16 @@ __version__ = "0.2.0"
 
 __all__ = [
     "ANY",
+    "ChannelListener",
     "DatabaseError",
     "DeadLetter",
     "Denied",
     "Event",
     "Group",
     "Hub",
+    "Message",
     "NotInstalled",
+    "Outgoing",
     "PgEventsError",
     "Registry",
     "Retry",

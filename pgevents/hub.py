@@ -1,12 +1,28 @@
 """The hub: what an application starts, asks and stops. Its modules do the work."""
 
 import contextlib
-from typing import Any, ContextManager, Dict, Iterable, Iterator, List, Optional, Union
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    TypeVar,
+    Union,
+)
 
 from sqlalchemy.engine import URL, Engine
 
 from . import checks
 from .backends import address_of, backend_for
+from .channels.message import Message
+from .channels.outgoing import Outgoing
+from .channels.receiver import ChannelListener
+from .channels.subscription import MOMENT, Subscription
 from .database.writers import connection_of, context_text
 from .delivery.around import Factory
 from .delivery.dispatcher import QUEUE_SIZE
@@ -17,9 +33,12 @@ from .listening.registry import Registry
 from .listening.registry import default as default_registry
 from .listening.target import as_target
 from .parts import Parts
+from .payloads.text import Codec
 from .retry import Retry
 from .settings import BEHIND_AFTER, GROUP_RETENTION, RETENTION, Settings, require
 from .status import Status
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Hub:
@@ -42,6 +61,8 @@ class Hub:
     where transactions are prepared (two-phase commit); None leaves what is
     installed. ``poll_interval``: seconds between two reads where there is no bell.
     ``behind_after``: seconds of a full queue before ``fallen_behind``.
+    ``encoder`` makes JSON types of the payloads that are published, ``decoder`` payloads of
+    JSON; ``max_payload``: bytes of JSON that a payload may have.
 
     A hub is safe to use from several threads, and restarts itself in a forked
     child. All its errors are ``PgEventsError``.
@@ -64,6 +85,9 @@ class Hub:
         bell: Optional[bool] = None,
         poll_interval: float = 0.05,
         behind_after: float = BEHIND_AFTER,
+        encoder: Optional[Codec] = None,
+        decoder: Optional[Codec] = None,
+        max_payload: Optional[int] = None,
     ) -> None:
         require("registry", registry, Registry)
         require("bell", bell, bool)
@@ -78,6 +102,9 @@ class Hub:
             dead_letter_retention=dead_letter_retention,
             retry=retry,
             behind_after=behind_after,
+            encoder=encoder,
+            decoder=decoder,
+            max_payload=max_payload,
         )
         self.registry = default_registry if registry is None else registry
         self._backend = backend_for(bind, schema, bell, poll_interval)
@@ -254,6 +281,82 @@ class Hub:
     def groups(self) -> List[Group]:
         """Return all groups in the database. Raises NotInstalled where there is no log."""
         return self._groups.all()
+
+    # Messages.
+
+    def publish(
+        self,
+        channel: str,
+        payload: Any,
+        bind: Any = None,
+        key: Optional[str] = None,
+        metadata: Optional[Mapping[str, Any]] = None,
+        id: Optional[str] = None,
+    ) -> str:
+        """Publish a message for those who subscribe to ``channel``; return its id.
+
+        With ``bind``, the Session, scoped_session or Connection that writes, the message
+        belongs to that transaction: it is received after the commit, or never. Without, it is
+        committed when this returns. The hub need not be started.
+
+        ``payload``: JSON types, Decimal, dates and times, UUIDs, bytes, tuples; dataclasses,
+        attrs and pydantic objects; or what the hub's ``encoder`` takes. It comes back exactly.
+        ``key``: messages of one key belong together. ``metadata``: a dict beside the payload.
+        ``id``: yours in place of a new one. Raises UsageError, before the database is asked,
+        for a payload that would come back as something else; NotInstalled without a log.
+        """
+        message = Outgoing(channel, payload, key, metadata, id)
+        return self._parts.publisher.publish(message, bind)
+
+    def publish_many(self, messages: Iterable[Any], bind: Any = None) -> List[str]:
+        """Publish messages, all or none, in one statement; return their ids, in order.
+
+        Each is ``(channel, payload)``, ``(channel, payload, metadata)`` or an ``Outgoing``.
+        The rest is as with ``publish()``.
+        """
+        return self._parts.publisher.publish_many(messages, bind)
+
+    def subscribe(
+        self,
+        *channels: str,
+        group: Optional[str] = None,
+        type: Optional[type] = None,
+        batch: bool = False,
+        transactional: bool = False,
+    ) -> Callable[[Function], Function]:
+        """Call the decorated function with each message of these channels.
+
+        ``"orders.*"`` stands for all channels whose name begins with ``orders.``, ``"*"`` for
+        all. Without ``group`` each process receives what is committed while its hub runs;
+        with it, one of all processes receives each message, also what was committed while
+        none ran. Such a group is unordered, unless ``hub.group()`` says otherwise.
+
+        ``type``: a dataclass, an attrs class or a pydantic model, of which the payload is
+        made; one that does not fit is a failure of the call. ``batch`` and ``transactional``
+        are as in ``listen()``. Raises UsageError.
+        """
+
+        def register(fn: Function) -> Function:
+            subscription = Subscription(fn, channels, group, type, batch, transactional)
+            self.registry.add(subscription, (MOMENT,))
+            return fn
+
+        return register
+
+    def unsubscribe(self, fn: Callable[..., Any]) -> None:
+        """Take back each ``subscribe()`` of a function. Raises UsageError if there is none."""
+        if not self.registry.leave((MOMENT,), lambda listener: bool(listener.fn == fn)):
+            raise UsageError(f"{fn!r} is subscribed to no channel")
+
+    def listen_to(self, channel: str, fn: Callable[[Message], Any]) -> ChannelListener:
+        """Call ``fn(message)`` for each message of a channel until ``stop()`` of what is returned.
+
+        ``channel`` may be a pattern. What is returned has ``ready``, ``error`` and ``stop()``,
+        which returns when no call runs any more.
+        """
+        listener = ChannelListener(fn, self.unsubscribe, lambda: self._life.connected)
+        self.subscribe(channel)(listener)
+        return listener
 
     # Around calls of listeners.
 

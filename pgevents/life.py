@@ -20,7 +20,7 @@ from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
 from .delivery.source import Source, TooLate
 from .errors import Unavailable, UsageError
-from .listening.registry import Listener
+from .listening.listener import Listener
 from .parts import Parts
 from .threads import Worker
 
@@ -285,6 +285,12 @@ class Life:
         self._parts.upkeep.asked = True
         self.prepare()
         return self._backend.reader()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the hub receives what is committed now."""
+        source = self.source
+        return source is not None and source.connected
 
     # Called by the registry.
 

@@ -4,9 +4,12 @@ from typing import Any
 
 from .capture.chores import Chores
 from .capture.upkeep import Upkeep
+from .channels.outgoing import Writer
+from .channels.publisher import Publisher
 from .database.backend import Backend
 from .delivery.around import Around
 from .delivery.delivery import Delivery
+from .delivery.entries import Entries
 from .delivery.intake import Intake
 from .delivery.strangers import Strangers
 from .delivery.topics import Topics
@@ -32,8 +35,14 @@ class Parts:
             backend, registry, topics, settings.service, settings.install, reporter
         )
         strangers = Strangers(backend.warnings)
-        self.groups = Groups(backend, registry, topics, reporter, strangers, self.around)
-        self.intake = Intake(registry, topics, strangers, self.metrics, reporter)
+        entries = Entries(topics, settings.decoder)
+        self.groups = Groups(backend, registry, topics, entries, reporter, strangers, self.around)
+        self.intake = Intake(registry, topics, entries, strangers, self.metrics, reporter)
+        self.publisher = Publisher(
+            backend,
+            Writer(settings.encoder, settings.max_payload),
+            lambda: self.groups.ledger().log,
+        )
         self.chores = Chores(backend, self.upkeep, self.groups, settings)
 
     def delivery(self) -> Delivery:

@@ -4,7 +4,7 @@ import logging
 from typing import Any, Callable, List, Optional
 
 from . import signals
-from .events.event import Event
+from .events.entry import Entry
 from .metrics import Metrics
 
 logger = logging.getLogger("pgevents")
@@ -41,13 +41,13 @@ class Reporter:
         signals.send("gap", self._hub, reason=reason)
 
     def listener_failed(
-        self, listener: Callable[..., Any], events: List[Event], error: BaseException
+        self, listener: Callable[..., Any], events: List[Any], error: BaseException
     ) -> None:
         """A plain listener raised at its last attempt."""
         signals.send("listener_failed", self._hub, listener=listener, events=events, error=error)
 
     def dead_lettered(
-        self, group: str, event: Event, error: BaseException, letter: Optional[int]
+        self, group: str, event: Entry, error: BaseException, letter: Optional[int]
     ) -> None:
         """A group has given an event up; ``letter`` is the id of the dead letter."""
         signals.send(

@@ -4,6 +4,7 @@ from typing import Any, Optional
 
 from . import checks
 from .errors import UsageError
+from .payloads.text import Codec
 from .retry import Retry
 
 RETENTION = 86400.0  # seconds that a log row is kept: a day
@@ -26,6 +27,9 @@ class Settings:
         dead_letter_retention: Optional[float],
         retry: Optional[Retry],
         behind_after: float,
+        encoder: Optional[Codec],
+        decoder: Optional[Codec],
+        max_payload: Optional[int],
     ) -> None:
         require("retry", retry, Retry)
         self.service = checks.name("service", service)
@@ -39,6 +43,13 @@ class Settings:
             checks.seconds("dead_letter_retention", dead_letter_retention, 1.0)
         self.dead_letter_retention = dead_letter_retention
         self.retry = retry or Retry()
+        for name, codec in (("encoder", encoder), ("decoder", decoder)):
+            if codec is not None and not callable(codec):
+                raise UsageError(f"{name}={codec!r}: give a function")
+        if max_payload is not None:
+            checks.whole("max_payload", max_payload)
+        self.encoder, self.decoder = encoder, decoder
+        self.max_payload = max_payload
         self.behind_after = checks.seconds("behind_after", behind_after)
 
 

@@ -12,7 +12,7 @@ import typing
 import pytest
 
 import pgevents
-from pgevents.listening.registry import Listener
+from pgevents.listening.listener import Listener
 from pgevents.listening.sqlalchemy_events import Changes
 
 PACKAGE = pathlib.Path(pgevents.__file__).parent

@@ -8,7 +8,7 @@ import pytest
 from pgevents import Retry, UsageError, signals
 from pgevents.delivery.around import Around
 from pgevents.delivery.call import call
-from pgevents.listening.registry import Listener
+from pgevents.listening.table_listener import TableListener
 from pgevents.testing import FakeHub
 
 ROW = {"id": 1, "item": "tea"}
@@ -59,7 +59,9 @@ def one_call(fn, *factories, **options):
     around = Around()
     for factory in factories:
         around.add(factory)
-    return call(Listener(fn, "orders", **options), [] if options else "event", around, "connection")
+    return call(
+        TableListener(fn, "orders", **options), [] if options else "event", around, "connection"
+    )
 
 
 # The outcome

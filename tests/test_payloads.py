@@ -78,7 +78,6 @@ ORDER = Order(
         (1, (2, "x")),
         {"nested": [decimal.Decimal("1.0"), (1,)]},
     ],
-    ids=repr,
 )
 def test_a_payload_comes_back_with_its_type(value):
     text = to_text(value)

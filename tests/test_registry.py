@@ -3,13 +3,13 @@
 import functools
 
 from pgevents import Registry
-from pgevents.listening.registry import Listener
+from pgevents.listening.table_listener import TableListener
 
 
 def test_thousands_of_listeners_are_registered_without_comparing_each_with_all(monkeypatch):
     registry, compared = Registry(), []
-    same_as = Listener.same_as
-    monkeypatch.setattr(Listener, "same_as", lambda *two: compared.append(1) or same_as(*two))
+    same_as = TableListener.same_as
+    monkeypatch.setattr(TableListener, "same_as", lambda *two: compared.append(1) or same_as(*two))
 
     for number in range(300):
         registry.listen("orders", "after_change", functools.partial(print, number))

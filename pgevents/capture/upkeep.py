@@ -9,7 +9,8 @@ from ..database.spec import Specs, uninstalled
 from ..database.there import There
 from ..delivery.topics import Topics
 from ..errors import NotInstalled, UsageError
-from ..listening.registry import Listener, Registry
+from ..listening.listener import Listener
+from ..listening.registry import Registry
 from ..listening.target import Target
 from ..reporter import Reporter
 from . import plan

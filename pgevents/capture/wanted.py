@@ -10,7 +10,9 @@ from ..database.there import There
 from ..errors import UsageError
 from ..events.kinds import Kind, describe
 from ..listening.columns import column_names
-from ..listening.registry import Listener, Registry
+from ..listening.listener import Listener
+from ..listening.registry import Registry
+from ..listening.table_listener import TableListener
 from ..listening.target import OPERATIONS, Target, as_target, moments_of
 
 
@@ -108,7 +110,9 @@ class Wanted:
 
     def _check_where(self, listener: Listener, relation: Relation) -> None:
         """Refuse a ``where`` that no row can match."""
-        if not isinstance(listener.where, dict) or listener.target is None:
+        if not isinstance(listener, TableListener) or listener.target is None:
+            return
+        if not isinstance(listener.where, dict):
             return
         kinds = self._kinds_of(relation, listener.target)
         for name, value in listener.where.items():
@@ -173,7 +177,8 @@ def _heard(listener: Listener, moments: Tuple[str, ...], relation: Relation) -> 
     operations = [moment[len("after_") :] for moment in moments]
     # What has changed is known by the old row alone, and so is a deleted row but for its key.
     of_deleted = "delete" in operations and listener.columns_of_row() - set(relation.key)
-    old = True if listener.columns is not None or of_deleted else None
+    compares = isinstance(listener, TableListener) and listener.columns is not None
+    old = True if compares or of_deleted else None
     return Spec(operations, listener.column_names(), old=old, open=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import click
 
 from ..errors import UsageError
-from ..events.event import Event
+from ..events.entry import Entry
 from ..groups.dead_letters import DeadLetter
 from ..groups.group import Group
 from . import options
@@ -49,14 +49,14 @@ def _line(letter: DeadLetter) -> str:
     )
 
 
-def _key(event: Event) -> str:
+def _key(event: Entry) -> str:
     try:
         return repr(event.key)
     except Exception as error:  # one row that cannot be read must not hide the other letters
         return f"(a row that cannot be read: {error!r:.200})"
 
 
-def _event(event: Event) -> Dict[str, Any]:
+def _event(event: Entry) -> Dict[str, Any]:
     """Return the event as JSON types; of one that JSON cannot hold, why, and which it is."""
     try:
         return dict(json.loads(event.to_json()))

@@ -8,6 +8,7 @@ In reading order; each imports only what stands above it:
     notes          rows of the log that are no events
     grouplog       a log as groups read it
     reader         what reads a log behind a cursor
+    outbox         what publishes messages
     backend        one database, as a hub sees it
     writers        the Session or Connection that an application writes with
 """

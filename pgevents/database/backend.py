@@ -12,6 +12,7 @@ from ..listening.target import Target
 from ..tables import Tables
 from ..warnings import Warnings
 from .grouplog import Captured, GroupLog
+from .outbox import Outbox
 from .reader import Reader
 from .relation import Relation
 from .spec import Specs
@@ -187,6 +188,10 @@ class Backend:
 
     def group_log(self) -> GroupLog:
         """Return the log as groups read it."""
+        raise NotImplementedError
+
+    def outbox(self) -> Outbox:
+        """Return what publishes messages."""
         raise NotImplementedError
 
     def looks_the_same(self, engine: Any) -> bool:

@@ -108,6 +108,16 @@ def _place(bind: Any) -> str:
     return f"{url.get_backend_name()} database {url.database!r}{host}"
 
 
+def require_commit(connection: Connection) -> None:
+    """Raise UsageError for a Connection whose work nobody could commit.
+
+    That is one of SQLAlchemy 1.4 outside of a transaction. Those of 2.0 begin one by
+    themselves, and have ``commit()``.
+    """
+    if connection.get_transaction() is None and not hasattr(connection, "commit"):
+        raise UsageError("begin a transaction first: what is written here belongs to it")
+
+
 def require_transaction(connection: Connection) -> Any:
     """Return the transaction that a Connection is in. Raises UsageError if it is in none."""
     transaction = connection.get_transaction()

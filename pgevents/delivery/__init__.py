@@ -4,6 +4,7 @@ In reading order; each imports only what stands above it:
 
     topics         what a hub knows of the tables in its log
     strangers      rows of a newer release, which are skipped
+    entries        what a row is to a listener: a change, or a message
     intake         what rows become: events, or a gap
     around         context managers around each call of a listener
     call           one call of a listener

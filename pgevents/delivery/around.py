@@ -5,10 +5,9 @@ import inspect
 from typing import Any, Callable, ContextManager, List
 
 from ..errors import UsageError
-from ..events.event import Event
 
 #: Makes the context manager of one call, from the listener's function and its events.
-Factory = Callable[[Callable[..., Any], List[Event]], ContextManager[Any]]
+Factory = Callable[[Callable[..., Any], List[Any]], ContextManager[Any]]
 
 
 class Around:
@@ -35,7 +34,7 @@ class Around:
         if factory not in self.factories:
             self.factories.append(factory)
 
-    def call(self, fn: Callable[..., Any], events: List[Event], *arguments: Any) -> None:
+    def call(self, fn: Callable[..., Any], events: List[Any], *arguments: Any) -> None:
         """Call ``fn(*arguments)`` within all of them. Raises what it, or one of them, raises."""
         called = False
         with contextlib.ExitStack() as stack:
@@ -50,7 +49,7 @@ class Around:
             )
 
 
-def _made(factory: Factory, fn: Callable[..., Any], events: List[Event]) -> ContextManager[Any]:
+def _made(factory: Factory, fn: Callable[..., Any], events: List[Any]) -> ContextManager[Any]:
     made = factory(fn, events)
     if not hasattr(type(made), "__enter__") or not hasattr(type(made), "__exit__"):
         raise UsageError(f"{_name(factory)} returned {made!r}: return a context manager")

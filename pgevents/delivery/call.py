@@ -3,8 +3,8 @@
 import threading
 from typing import Any, List, NamedTuple, Optional, Union
 
-from ..events.event import Event
-from ..listening.registry import Listener
+from ..events.entry import Entry
+from ..listening.listener import Listener
 from .around import Around
 
 
@@ -22,7 +22,7 @@ RETURNED = Outcome()
 
 
 def call(
-    listener: Listener, argument: Union[Event, List[Event]], around: Around, connection: Any = None
+    listener: Listener, argument: Union[Entry, List[Any]], around: Around, connection: Any = None
 ) -> Outcome:
     """Call a listener once with an event, or with the list of a batch; return how that went.
 
@@ -34,15 +34,16 @@ def call(
     # Not Signal.send(): it stops at the first listener that raises, and one listener's bug
     # must not keep the event from the others.
     try:
+        given: Any = listener.prepared(argument) if listener.prepares else argument
         if not around.factories:
             if listener.transactional:
-                listener.fn(argument, connection)
+                listener.fn(given, connection)
             else:
-                listener.fn(argument)
+                listener.fn(given)
         else:
-            events = argument if isinstance(argument, list) else [argument]
+            events = given if isinstance(given, list) else [given]
             more = (connection,) if listener.transactional else ()
-            around.call(listener.fn, events, argument, *more)
+            around.call(listener.fn, events, given, *more)
     except BaseException as error:
         let_through(error)
         return Outcome(error)

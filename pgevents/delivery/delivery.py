@@ -6,8 +6,9 @@ import threading
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..discreet import discreet, said
-from ..events.event import Event
-from ..listening.registry import Listener, Registry
+from ..events.entry import Entry
+from ..listening.listener import Listener
+from ..listening.registry import Registry
 from ..metrics import Metrics
 from ..reporter import Reporter
 from ..retry import Retry
@@ -16,6 +17,8 @@ from .call import call, let_through
 from .topics import Topics
 
 logger = logging.getLogger("pgevents")
+
+PLACES = 1000  # topics and operations of which it is kept who receives them
 
 
 class Audience:
@@ -28,7 +31,7 @@ class Audience:
         self._known: Dict[Tuple[str, str], List[Listener]] = {}
         self._versions = (-1, -1)
 
-    def of(self, event: Event) -> List[Listener]:
+    def of(self, event: Entry) -> List[Listener]:
         """Return them in the order they were registered."""
         versions = (self._registry.version, self._topics.version)
         if versions != self._versions:
@@ -37,6 +40,8 @@ class Audience:
         place = (event.topic, event.operation)
         found = self._known.get(place)
         if found is None:
+            if len(self._known) >= PLACES:  # channels may be as many as an application's users
+                self._known.clear()
             keys = self._topics.keys(event.topic)
             listeners = self._registry.listeners(keys, event.moment)
             found = [listener for listener in listeners if listener.group == self._group]
@@ -72,9 +77,9 @@ class Delivery:
         self._reporter = reporter
         self.stop = threading.Event()
 
-    def __call__(self, events: List[Event]) -> int:
+    def __call__(self, events: List[Entry]) -> int:
         """Call everybody for these events; return how many events were handled."""
-        batches: Dict[Listener, List[Event]] = {}
+        batches: Dict[Listener, List[Entry]] = {}
         handled = delivered = 0
         for event in events:
             if self.stop.is_set():
@@ -89,7 +94,7 @@ class Delivery:
         self._metrics.add("handled", handled)
         return handled
 
-    def _deliver(self, event: Event, batches: Dict[Listener, List[Event]]) -> int:
+    def _deliver(self, event: Entry, batches: Dict[Listener, List[Entry]]) -> int:
         """Call everybody for an event, or keep it for a batch; return how many calls returned."""
         returned = 0
         try:
@@ -108,12 +113,12 @@ class Delivery:
         return returned
 
     def _collect(
-        self, listener: Listener, event: Event, batches: Dict[Listener, List[Event]]
+        self, listener: Listener, event: Entry, batches: Dict[Listener, List[Entry]]
     ) -> None:
         if self._wanted(listener, event):
             batches.setdefault(listener, []).append(event)
 
-    def _wanted(self, listener: Listener, event: Event) -> bool:
+    def _wanted(self, listener: Listener, event: Entry) -> bool:
         try:
             return listener.wants(event)
         except BaseException as error:
@@ -125,7 +130,7 @@ class Delivery:
         return listener.once and not self._registry.spend(listener)
 
     def _call(
-        self, listener: Listener, argument: Union[Event, List[Event]], events: List[Event]
+        self, listener: Listener, argument: Union[Entry, List[Entry]], events: List[Entry]
     ) -> bool:
         """Call a listener, again if it raises; tell whether it returned in the end."""
         error = call(listener, argument, self._around, self._connection).error
@@ -141,8 +146,8 @@ class Delivery:
     def _call_again(
         self,
         listener: Listener,
-        argument: Union[Event, List[Event]],
-        events: List[Event],
+        argument: Union[Entry, List[Entry]],
+        events: List[Entry],
         error: BaseException,
     ) -> Optional[BaseException]:
         """Call who raised until it returns or has used up its attempts; return the last error."""
@@ -168,7 +173,7 @@ class Delivery:
             error = again.error
         return error
 
-    def _give_up(self, listener: Listener, events: List[Event], error: BaseException) -> None:
+    def _give_up(self, listener: Listener, events: List[Entry], error: BaseException) -> None:
         self._metrics.add("failed")
         logger.error(
             "%s failed for event %s of %s (%d in all), which it will not get again",

@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any, Callable, List, Optional
 
-from ..events.event import Event
+from ..events.entry import Entry
 from ..threads import Worker
 
 QUEUE_SIZE = 2000  # events waiting before the reader has to wait, too
@@ -13,7 +13,7 @@ PAGE = 500  # events that go through the queue together, at most
 LOOK = 1.0  # seconds between two looks whether a listener of a former dispatcher has returned
 LANE_SIZE = 4  # pages waiting for one of several workers
 
-Deliver = Callable[[List[Event]], Any]
+Deliver = Callable[[List[Entry]], Any]
 
 
 class Lane(Worker):
@@ -22,7 +22,7 @@ class Lane(Worker):
     def __init__(self, name: str, deliver: Deliver, size: int) -> None:
         super().__init__(name)
         self._deliver = deliver
-        self._queue: "queue.Queue[Optional[List[Event]]]" = queue.Queue(size)
+        self._queue: "queue.Queue[Optional[List[Entry]]]" = queue.Queue(size)
         self._ending = False
         self._delivering = False
         self._put = 0  # pages
@@ -42,7 +42,7 @@ class Lane(Worker):
                         self._done += 1
                         self._changed.notify_all()
 
-    def offer(self, page: List[Event], timeout: float) -> bool:
+    def offer(self, page: List[Entry], timeout: float) -> bool:
         """Put a page on the queue; tell whether there was room within ``timeout`` seconds."""
         try:
             self._queue.put(page, timeout=timeout)
@@ -51,7 +51,7 @@ class Lane(Worker):
         self._put += 1
         return True
 
-    def put(self, page: List[Event]) -> None:
+    def put(self, page: List[Entry]) -> None:
         """Put a page on the queue, however long there is no room."""
         self._queue.put(page)
         self._put += 1
@@ -140,7 +140,7 @@ class Dispatcher(Lane):
         """Whether a thread of it runs, in this process."""
         return any(thread.alive for thread in self.threads)
 
-    def offer_all(self, events: List[Event], timeout: float) -> bool:
+    def offer_all(self, events: List[Entry], timeout: float) -> bool:
         """Put events on the queue in pages; remove from ``events`` what has been put."""
         while events:
             if not self.offer(events[: self._page], timeout):
@@ -178,9 +178,9 @@ class Dispatcher(Lane):
             or (former is not None and former.current)
         )
 
-    def _spread(self, page: List[Event]) -> None:
+    def _spread(self, page: List[Entry]) -> None:
         lanes = self._lanes
-        shares: List[List[Event]] = [[] for _ in lanes]
+        shares: List[List[Entry]] = [[] for _ in lanes]
         for event in page:
             place = self._lane(event)
             if place is None:
@@ -192,17 +192,16 @@ class Dispatcher(Lane):
                 shares[place].append(event)
         self._give(shares)
 
-    def _give(self, shares: List[List[Event]]) -> None:
+    def _give(self, shares: List[List[Entry]]) -> None:
         for lane, share in zip(self._lanes, shares):
             if share:
                 lane.put(share[:])
                 share.clear()
 
-    def _lane(self, event: Event) -> Optional[int]:
+    def _lane(self, event: Entry) -> Optional[int]:
         """Choose a lane; None where the order matters to more than one."""
         try:
-            if event.operation == "truncate" or event.key_changed:
-                return None
-            return hash((event.table, repr(event.key))) % len(self._lanes)
+            shared = event.lane
+            return None if shared is None else hash(shared) % len(self._lanes)
         except Exception:  # a row that cannot be read, as JSON nested ten thousand times
             return None

@@ -3,11 +3,12 @@
 from typing import List
 
 from ..database.notes import gap_of, noted_topic, without_notes
-from ..events.event import Event
+from ..events.entry import Entry
 from ..events.logrow import LogRow
 from ..listening.registry import Registry
 from ..metrics import Metrics
 from ..reporter import Reporter
+from .entries import Entries
 from .strangers import Strangers
 from .topics import Topics
 
@@ -19,12 +20,14 @@ class Intake:
         self,
         registry: Registry,
         topics: Topics,
+        entries: Entries,
         strangers: Strangers,
         metrics: Metrics,
         reporter: Reporter,
     ) -> None:
         self._registry = registry
         self._topics = topics
+        self._entries = entries
         self._strangers = strangers
         self._metrics = metrics
         self._reporter = reporter
@@ -34,14 +37,14 @@ class Intake:
         """Whether there are plain listeners, so that rows have to be read."""
         return self._registry.has_plain()
 
-    def events(self, rows: List[LogRow]) -> List[Event]:
-        """Return the events of these rows, in their order."""
+    def events(self, rows: List[LogRow]) -> List[Entry]:
+        """Return the events and messages of these rows, in their order."""
         self._metrics.read += len(rows)
         notes, rows = without_notes(rows)
         if notes:
             self._report(notes)
         rows = self._strangers.left_out(rows)
-        return list(map(Event, rows, self._topics.shapes_of(rows)))
+        return self._entries.of_all(rows)
 
     def _report(self, notes: List[LogRow]) -> None:
         """Report those notes that are about tables with plain listeners."""

@@ -8,7 +8,7 @@ from typing import List, Optional, Protocol
 from ..database.reader import Reader
 from ..discreet import discreet
 from ..errors import NotInstalled, PgEventsError, Unavailable
-from ..events.event import Event
+from ..events.entry import Entry
 from ..events.logrow import LogRow
 from ..reporter import Reporter
 from ..retry import Backoff
@@ -70,7 +70,7 @@ class Source(Worker):
         self._behind_after = behind_after
         self._start_by = start_by
         self._rows: List[LogRow] = []  # read, but no events yet …
-        self._waiting: List[Event] = []  # … and events that had no room
+        self._waiting: List[Entry] = []  # … and events that had no room
         self._progress = False  # since the last failure
         self._asked = 0
         self._answered = 0

@@ -5,7 +5,7 @@ During an upgrade a newer release may already write to the log.
 
 from typing import List, Optional
 
-from ..events.logrow import OPERATION, TOPIC, LogRow
+from ..events.logrow import MESSAGE, OPERATION, TOPIC, LogRow
 from ..listening.target import OPERATIONS
 from ..warnings import Warnings
 
@@ -44,6 +44,7 @@ def _strange(topic: str, operation: str) -> Optional[str]:
     """Return what is unknown of a row."""
     if operation not in KNOWN:
         return f"the operation {str(operation)[:LONGEST]!r}"
-    if "." not in topic:  # a table's is "public.orders"
+    # A table's is "public.orders"; a message has the operation of a backfill.
+    if "." not in topic and not (operation == "read" and topic.startswith(MESSAGE)):
         return f"the topic {str(topic)[:LONGEST]!r}"
     return None

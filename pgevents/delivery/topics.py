@@ -5,6 +5,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..channels.names import is_topic, keys_of
 from ..database.backend import Backend
 from ..database.relation import Relation
 from ..errors import PgEventsError
@@ -53,7 +54,9 @@ class Topics:
             self._keys[topic] = keys
 
     def keys(self, topic: str) -> Tuple[str, ...]:
-        """Return what listeners may have called the table."""
+        """Return what listeners may have called the table; of a channel, the patterns for it."""
+        if is_topic(topic):
+            return keys_of(topic)
         return self._keys.get(topic, (topic,))
 
     def topics_of(self, target: Target) -> List[str]:

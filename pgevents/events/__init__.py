@@ -8,5 +8,6 @@ In reading order; each imports only what stands above it:
     values         rows: from the log's text to Python values
     envelope       the JSON of an event: its fields, checked
     tagged         values outside JSON, as JSON with tags
-    event          a change of one row, as a listener receives it
+    entry          a row of the log, as a listener receives it
+    event          a change of one row
 """

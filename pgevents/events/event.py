@@ -1,45 +1,25 @@
 """A change of one row, as a listener receives it."""
 
-import datetime
 import json
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Tuple, cast
+from typing import Any, Callable, Dict, FrozenSet, Hashable, Iterable, Optional, Tuple
 
 from ..errors import UsageError
+from .entry import Entry
 from .envelope import NOT_ONE, parse_fields
 from .identity import as_declared, identity, mapper_of
-from .logrow import (
-    AT,
-    CONTEXT,
-    NEW,
-    OLD,
-    OPERATION,
-    POSITION,
-    TOPIC,
-    TRANSACTION,
-    LogRow,
-    with_parts,
-)
+from .logrow import CONTEXT, NEW, OLD, OPERATION, TOPIC, LogRow, with_parts
 from .tagged import row_from_tagged, row_to_tagged
-from .values import Row, Shape, parse_by_column, parse_datetime, parse_json
+from .values import Row, Shape, parse_by_column, parse_datetime
 
 
-class Event:
+class Event(Entry):
     """A change of one row. It cannot be changed.
 
     The rows are read from the log's text when they are first asked for: an
     event that no listener reads costs next to nothing.
     """
 
-    __slots__ = (
-        "_row",
-        "_shape",
-        "_raw",
-        "_values",
-        "_changed",
-        "_attempt",
-        "_redelivered",
-        "__weakref__",
-    )
+    __slots__ = ("_shape", "_raw", "_values", "_changed")
 
     def __init__(
         self, row: LogRow, shape: Shape, attempt: int = 1, redelivered: bool = False
@@ -116,58 +96,11 @@ class Event:
         """Tell whether an update changed the primary key."""
         return any(name in self._shape.key for name in self.changed)
 
-    # Where it stands.
-
     @property
-    def topic(self) -> str:
-        """Schema and table in one string, as the log has it: ``public.orders``."""
-        return str(self._row[TOPIC])
-
-    @property
-    def id(self) -> str:
-        """The event's name, the same in every process: a key for telling repetitions."""
-        return str(self._row[POSITION])
-
-    @property
-    def position(self) -> int:
-        """Its number in the log. Numbers may be missing; within one row's history they rise."""
-        return int(self._row[POSITION])
-
-    @property
-    def at(self) -> datetime.datetime:
-        """When it was written, by the database's clock, with time zone."""
-        at: Any = self._row[AT]
-        return parse_datetime(at) if isinstance(at, str) else cast(datetime.datetime, at)
-
-    @property
-    def transaction(self) -> Optional[int]:
-        """The number of the transaction that wrote it; None on SQLite, which has none."""
-        number = self._row[TRANSACTION]
-        return None if number is None else int(number)
-
-    @property
-    def context(self) -> Any:
-        """What ``hub.context()`` or the setting ``pgevents.context`` held; else an empty dict.
-
-        A setting that is no JSON, or too deep for Python, is given as the text it is.
-        """
-        text = self._row[CONTEXT]
-        if not text:
-            return {}
-        try:
-            return parse_json(text)
-        except (ValueError, RecursionError):
-            return text
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first delivery."""
-        return self._attempt
-
-    @property
-    def redelivered(self) -> bool:
-        """True if a listener may have received the event before."""
-        return self._redelivered
+    def lane(self) -> Optional[Hashable]:
+        if self._row[OPERATION] == "truncate" or self.key_changed:
+            return None
+        return self.table, repr(self.key)
 
     def load(self, session: Any, entity: Optional[type] = None) -> Any:
         """Return the row's ORM object as it is *now*, or None if it is gone.
@@ -264,14 +197,6 @@ class Event:
 
     def __reduce__(self) -> Any:
         return Event.from_json, (self.to_json(),)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Event):
-            return NotImplemented
-        return (self.position, self._row[TOPIC]) == (other.position, other._row[TOPIC])
-
-    def __hash__(self) -> int:
-        return hash(self.position)
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.moment} {self._row[TOPIC]} key={self.key!r}>"

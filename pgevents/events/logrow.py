@@ -20,6 +20,20 @@ NEW = 6
 CONTEXT = 7  # what the writer has said of itself, or None
 
 
+#: What the topic of a message begins with.
+MESSAGE = "channel:"
+
+
+def is_message(row: LogRow) -> bool:
+    """Tell whether a row is a message of the application's own: see channels/."""
+    return bool(row[OPERATION] == "read" and row[TOPIC].startswith(MESSAGE))
+
+
+def is_backfilled(row: LogRow) -> bool:
+    """Tell whether a backfill has written a row, which is for one group alone."""
+    return bool(row[OPERATION] == "read" and not row[TOPIC].startswith(MESSAGE))
+
+
 def with_parts(row: LogRow, parts: Dict[int, Any]) -> LogRow:
     """Return a copy of a row, with other values in the parts that are named."""
     return tuple(parts.get(index, part) for index, part in enumerate(row))

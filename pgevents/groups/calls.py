@@ -9,12 +9,12 @@ from ..database.grouplog import GroupLog, plain_row
 from ..delivery.around import Around
 from ..delivery.call import call
 from ..delivery.delivery import Audience
+from ..delivery.entries import Entries
 from ..delivery.strangers import Strangers
-from ..delivery.topics import Topics
 from ..errors import PgEventsError, Unavailable, UsageError
-from ..events.event import Event
+from ..events.entry import Entry
 from ..events.logrow import OPERATION, POSITION, TOPIC, LogRow
-from ..listening.registry import Listener
+from ..listening.listener import Listener
 from ..metrics import GroupMetrics
 from .failure import Failures
 from .lease import Handled, Lease
@@ -43,10 +43,10 @@ class Batches:
     """What listeners with ``batch=True`` are to be called with, when all rows are looked at."""
 
     def __init__(self) -> None:
-        self.of: Dict[Listener, List[Tuple[LogRow, Event]]] = {}
+        self.of: Dict[Listener, List[Tuple[LogRow, Entry]]] = {}
         self.rows: Dict[int, LogRow] = {}  # that are in any, by position
 
-    def add(self, listener: Listener, row: LogRow, event: Event) -> None:
+    def add(self, listener: Listener, row: LogRow, event: Entry) -> None:
         self.of.setdefault(listener, []).append((row, event))
         self.rows[row[POSITION]] = row
 
@@ -64,7 +64,7 @@ class Calls:
         failures: Failures,
         log: GroupLog,
         audience: Audience,
-        known: Topics,
+        entries: Entries,
         metrics: GroupMetrics,
         strangers: Strangers,
         around: Around,
@@ -75,7 +75,7 @@ class Calls:
         self._failures = failures
         self._log = log
         self._audience = audience
-        self._known = known
+        self._entries = entries
         self._metrics = metrics
         self._strangers = strangers
         self._around = around
@@ -140,10 +140,10 @@ class Calls:
             for listener in self._audience.of(self.event(row, 1, False))
         )
 
-    def event(self, row: LogRow, attempt: int, redelivered: bool) -> Event:
+    def event(self, row: LogRow, attempt: int, redelivered: bool) -> Entry:
         """Return the event of a row."""
         row = plain_row(row, self._group)
-        return Event(row, self._known.shape_of(row), attempt, redelivered)
+        return self._entries.of(row, attempt, redelivered)
 
     def _one(
         self,
@@ -164,7 +164,7 @@ class Calls:
         return self._in_savepoint(event, row, connection, batches)
 
     def _in_savepoint(
-        self, event: Event, row: LogRow, connection: Connection, batches: Batches
+        self, event: Entry, row: LogRow, connection: Connection, batches: Batches
     ) -> Optional[BaseException]:
         """What a listener that raises has written is taken back; the others' stays."""
         try:
@@ -188,7 +188,7 @@ class Calls:
             pass  # the session is gone, and all that was written in it; the error is known
 
     def _listeners(
-        self, event: Event, row: LogRow, connection: Optional[Connection], batches: Batches
+        self, event: Entry, row: LogRow, connection: Optional[Connection], batches: Batches
     ) -> Optional[BaseException]:
         """Call the listeners for one event until one raises; return what it raised."""
         try:
@@ -220,7 +220,7 @@ class Calls:
     def _batch(
         self,
         listener: Listener,
-        members: List[Tuple[LogRow, Event]],
+        members: List[Tuple[LogRow, Entry]],
         handled: Union[Lease, Handled],
         failed: Set[int],
     ) -> None:

@@ -14,6 +14,7 @@ from ..database.grouplog import Captured
 from ..database.notes import gap_of, without_notes
 from ..delivery.around import Around
 from ..delivery.delivery import Audience
+from ..delivery.entries import Entries
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import DatabaseError, Unavailable
@@ -67,6 +68,7 @@ class Consumer(Worker):
         ledger: Ledger,
         registry: Registry,
         known: Topics,
+        entries: Entries,
         reporter: Reporter,
         metrics: GroupMetrics,
         strangers: Strangers,
@@ -97,7 +99,7 @@ class Consumer(Worker):
             self._failures,
             ledger.log,
             Audience(registry, known, group),
-            known,
+            entries,
             metrics,
             strangers,
             around,

@@ -8,7 +8,7 @@ from sqlalchemy import and_, delete, func, insert, select
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import GroupLog
-from ..events.event import Event
+from ..events.entry import Entry
 from ..events.logrow import AT, POSITION, with_parts
 from ..tables import Tables
 from .failure import Failure
@@ -23,7 +23,7 @@ class DeadLetter(NamedTuple):
     """
 
     id: int
-    event: Event
+    event: Entry
     attempts: int
     error: str
     traceback: str

@@ -3,10 +3,11 @@
 import traceback
 from typing import NamedTuple, Optional
 
+from ..channels.message import without_payload
 from ..database.grouplog import plain_row
 from ..delivery.topics import Topics
 from ..events.event import without_values
-from ..events.logrow import LogRow
+from ..events.logrow import LogRow, is_message
 from ..retry import Backoff
 
 
@@ -51,6 +52,8 @@ class Failures:
         """Return what a dead letter keeps of a row, None if the whole."""
         if self._keep_rows:
             return None
+        if is_message(row):
+            return without_payload(row)
         return without_values(row, self._known.shape_of(plain_row(row, self._group)).key)
 
 

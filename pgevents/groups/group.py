@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 from .. import checks
 from ..database.grouplog import LAST
 from ..errors import UsageError
-from ..events.event import Event
+from ..events.entry import Entry
 from .dead_letters import DeadLetter
 from .ledger import Ledger
 
@@ -16,7 +16,7 @@ class Books(NamedTuple):
     """What a Group needs of its hub."""
 
     ledger: Callable[[], Ledger]
-    event: Callable[[str, List[Any], int], Event]  # of a group's row that was kept as JSON
+    event: Callable[[str, List[Any], int], Entry]  # of a group's row that was kept as JSON
     wake: Callable[[], None]  # lets the threads of all groups look
     drop: Callable[[str], None]
 
@@ -78,14 +78,14 @@ class Group:
         self._books.ledger().groups.pause(self.name, False)
         self._books.wake()
 
-    def rewind(self, to: Union[str, int, datetime.datetime, Event]) -> None:
+    def rewind(self, to: Union[str, int, datetime.datetime, Entry]) -> None:
         """Move the group's position: what comes after it is handled, for the first time or again.
 
         ``to`` is "beginning" (of what the log keeps), "now" (skip what
         waits), an aware datetime, or a position or event, which is handled
         again, too.
         """
-        if isinstance(to, Event):
+        if isinstance(to, Entry):
             to = to.position
         if isinstance(to, datetime.datetime):
             if to.tzinfo is None:

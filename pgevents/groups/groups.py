@@ -18,18 +18,21 @@ import logging
 import threading
 import time
 import weakref
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from .. import checks
+from ..channels.names import is_topic
 from ..database.backend import Backend
 from ..database.grouplog import Captured, GroupLog, plain_row
 from ..delivery.around import Around
+from ..delivery.entries import Entries
 from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import DatabaseError, UsageError
-from ..events.event import Event
-from ..listening.registry import Listener, Registry
-from ..listening.target import OPERATIONS
+from ..events.entry import Entry
+from ..listening.listener import Listener
+from ..listening.registry import Registry
+from ..listening.target import OPERATIONS, operation_of
 from ..metrics import GroupMetrics
 from ..reporter import Reporter
 from ..threads import Worker
@@ -57,6 +60,7 @@ class Groups:
         backend: Backend,
         registry: Registry,
         topics: Topics,
+        entries: Entries,
         reporter: Reporter,
         strangers: Strangers,
         around: Around,
@@ -65,6 +69,7 @@ class Groups:
         self._backend = backend
         self._registry = registry
         self._known = topics
+        self._entries = entries
         self._reporter = reporter
         self._strangers = strangers
         self._books = Books(self.ledger, self.event, self.wake, self.drop)
@@ -118,10 +123,10 @@ class Groups:
                 self._ledger = Ledger(self._backend.tables, self._log)
             return self._ledger
 
-    def event(self, name: str, row: List[Any], attempt: int) -> Event:
+    def event(self, name: str, row: List[Any], attempt: int) -> Entry:
         """Return the event of a group's log row that was kept as JSON."""
         plain = plain_row(tuple(row), name)
-        return Event(plain, self._known.shape_of(plain), attempt, attempt > 1)
+        return self._entries.of(plain, attempt, attempt > 1)
 
     def open(self) -> None:
         """Let threads begin, until ``close()``."""
@@ -152,7 +157,7 @@ class Groups:
             raise errors[0]
 
     def _start(self, name: str, topics: Dict[str, List[str]], owner: str, life: object) -> None:
-        options = self._options.setdefault(name, Options())
+        options = self._options.setdefault(name, Options()).of(topics)
         former, ledger = self._consumers.get(name), self.ledger()
         if former is not None and not former.stopping:
             if former.definition == options.definition(topics):
@@ -167,6 +172,7 @@ class Groups:
             ledger,
             self._registry,
             self._known,
+            self._entries,
             self._reporter,
             self._metrics.setdefault(name, GroupMetrics()),
             self._strangers,
@@ -330,8 +336,15 @@ class Groups:
             }
         return found
 
+    def _topics_of(self, listener: Listener) -> Iterable[str]:
+        if listener.target is not None:
+            return self._known.topics_of(listener.target)
+        if not listener.topics:
+            raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
+        return listener.topics
+
     def _captured(self, topics: Dict[str, List[str]]) -> List[Captured]:
-        return self._backend.captured(topics)
+        return self._backend.captured([topic for topic in topics if not is_topic(topic)])
 
     def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
         """Return group → topic → operations, from the listeners there are and do not leave."""
@@ -339,14 +352,12 @@ class Groups:
         for listener, moments in self._registry.all():
             if listener.group is None:
                 continue
-            if listener.target is None:
-                raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
             left = self._leaving.get(listener, ())
-            operations = [moment[len("after_") :] for moment in moments if moment not in left]
+            operations = [operation_of(moment) for moment in moments if moment not in left]
             if not operations:
                 continue
             topics = wanted.setdefault(listener.group, {})
-            for topic in self._known.topics_of(listener.target):
+            for topic in self._topics_of(listener):
                 merged = {*topics.get(topic, ()), *operations}
-                topics[topic] = [operation for operation in OPERATIONS if operation in merged]
+                topics[topic] = [one for one in (*OPERATIONS, "message") if one in merged]
         return wanted

@@ -13,11 +13,11 @@ Here stands what changes several of them in one transaction; claims stand in ``c
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, not_, select
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import LAST, GroupLog
-from ..events.logrow import POSITION, LogRow
+from ..events.logrow import MESSAGE, POSITION, LogRow
 from ..tables import Tables
 from .claims import Claims, all_topics
 from .dead_letters import DeadLetters
@@ -84,7 +84,13 @@ class Ledger:
                     connection.execute(
                         select(func.count())
                         .select_from(log)
-                        .where(and_(log.c.seq.in_(page), log.c.operation == "read"))
+                        .where(
+                            and_(
+                                log.c.seq.in_(page),
+                                log.c.operation == "read",
+                                not_(log.c.topic.startswith(MESSAGE)),
+                            )
+                        )
                     ).scalar()
                     or 0
                 )

@@ -1,9 +1,11 @@
 """How a group works."""
 
+import copy
 import json
-from typing import Dict, List, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from .. import checks
+from ..channels.names import is_topic
 from ..errors import UsageError
 from ..retry import Backoff
 
@@ -20,7 +22,7 @@ class Options:
 
     def __init__(
         self,
-        ordered: bool = True,
+        ordered: Optional[bool] = None,
         batch_size: int = BATCH_SIZE,
         lease: float = LEASE,
         max_attempts: int = MAX_ATTEMPTS,
@@ -30,18 +32,31 @@ class Options:
     ) -> None:
         if start not in STARTS:
             raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
-        for name, value in (("ordered", ordered), ("keep_rows", keep_rows)):
+        for name, value in (("ordered", ordered is None or ordered), ("keep_rows", keep_rows)):
             if not isinstance(value, bool):
                 raise UsageError(f"{name}={value!r}: give True or False")
         if not isinstance(backoff, (tuple, list)) or len(backoff) != 2:
             raise UsageError(f"backoff={backoff!r}: give two waits in seconds, first and longest")
-        self.ordered = ordered
+        self._ordered = ordered
         self.batch_size = checks.whole("batch_size", batch_size)
         self.lease = checks.seconds("lease", lease, 1.0)
         self.max_attempts = checks.whole("max_attempts", max_attempts)
         self.backoff = Backoff(*(checks.seconds("backoff", wait) for wait in backoff))
         self.start = start
         self.keep_rows = keep_rows
+
+    @property
+    def ordered(self) -> bool:
+        """Whether one batch is handled at a time; where nobody says so, it is for tables."""
+        return self._ordered is not False
+
+    def of(self, topics: Iterable[str]) -> "Options":
+        """Return the options for a group of these topics: of channels alone it is not ordered."""
+        if self._ordered is not None or not all(map(is_topic, topics)):
+            return self
+        own = copy.copy(self)
+        own._ordered = False
+        return own
 
     def definition(self, topics: Dict[str, List[str]]) -> str:
         """Return what all processes of the group have to agree about, as JSON."""

@@ -3,7 +3,7 @@
 import json
 from typing import List, NamedTuple, Optional
 
-from ..events.logrow import OPERATION, LogRow
+from ..events.logrow import LogRow, is_backfilled
 
 
 class Progress(NamedTuple):
@@ -24,4 +24,4 @@ class Progress(NamedTuple):
 
 def backfilled(rows: List[LogRow]) -> int:
     """Return how many of these rows a backfill has written."""
-    return sum(row[OPERATION] == "read" for row in rows)
+    return sum(map(is_backfilled, rows))

@@ -4,7 +4,7 @@ import logging
 from typing import Callable, Optional
 
 from ..discreet import discreet, said
-from ..events.event import Event
+from ..events.entry import Entry
 from ..events.logrow import POSITION, LogRow
 from ..metrics import GroupMetrics
 from ..reporter import Reporter
@@ -24,7 +24,7 @@ class Reports:
     def __init__(
         self,
         group: str,
-        event: Callable[[LogRow, int, bool], Event],
+        event: Callable[[LogRow, int, bool], Entry],
         reporter: Reporter,
         metrics: GroupMetrics,
     ) -> None:

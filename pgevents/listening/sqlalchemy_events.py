@@ -15,7 +15,9 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from sqlalchemy import event
 
 from ..events.event import Event
-from .registry import Listener, Registry, default
+from .listener import Listener
+from .registry import Registry, default
+from .table_listener import TableListener
 from .target import ANY, as_target, moments_of
 
 
@@ -42,7 +44,9 @@ class ChangeEvents(event.Events):  # type: ignore[type-arg]
     def _listen(cls, event_key: Any, **kw: Any) -> None:
         changes, identifier = event_key.dispatch_target, event_key.identifier
         if not kw.get("named"):  # else SQLAlchemy calls it, with keywords
-            Listener(event_key._listen_fn, changes.target)  # raises here, not at the first event
+            TableListener(
+                event_key._listen_fn, changes.target
+            )  # raises here, not at the first event
         bridge = _Bridge(changes, identifier)
         changes.registry.add(bridge, moments_of(identifier))
         event_key.base_listen(**kw)
@@ -63,7 +67,7 @@ class ChangeEvents(event.Events):  # type: ignore[type-arg]
         """A row was inserted, updated or deleted."""
 
 
-class _Bridge(Listener):
+class _Bridge(TableListener):
     """Stands in a registry for whatever functions SQLAlchemy holds at the time of the event."""
 
     def __init__(self, changes: Changes, identifier: str) -> None:
@@ -89,7 +93,7 @@ class _Bridge(Listener):
         return tuple(getattr(self._changes.dispatch, self._identifier))
 
     def _listener(self, fn: Callable[..., Any]) -> Listener:
-        return Listener(fn, self._changes.target)
+        return TableListener(fn, self._changes.target)
 
 
 def _never(_: Event) -> None:

@@ -16,6 +16,11 @@ MOMENTS = tuple("after_" + operation for operation in OPERATIONS)
 AFTER_CHANGE = MOMENTS[:3]
 
 
+def operation_of(moment: str) -> str:
+    """Return the operation of a moment: "insert" of "after_insert", "message" of itself."""
+    return moment[len("after_") :] if moment.startswith("after_") else moment
+
+
 class _Any:
     """Every captured table."""
 

@@ -25,6 +25,7 @@ In reading order; each imports only what stands above it:
     pages          how much of the log is read at once
     log            reading the log; how the reader sleeps
     grouplog       the log as groups read it
+    outbox         publishing, by a function
     retention      old log rows go
     postgresql     PostgreSQL, as a hub sees it
 """

@@ -62,7 +62,8 @@ class Functions:
         self.names = []
         for found in _FUNCTION.finditer(sql.replace("\r\n", "\n")):
             self.names.append(found["name"])
-            self._made[f"{found['name']}({found['arguments']})"] = _made(found)
+            arguments = found["arguments"].replace(" DEFAULT NULL", "")
+            self._made[f"{found['name']}({arguments})"] = _made(found)
         assert len(self.names) == sql.count(
             "CREATE OR REPLACE FUNCTION"
         ), "one is written otherwise"

@@ -525,6 +525,58 @@ BEGIN
 END
 $$;
 
+-- Publish messages: see channels/. Whoever has EXECUTE may publish, and needs no right on the
+-- log. Names are checked here, too; payloads are JSON by their type. "envelopes" are JSON objects
+-- {"id": ..., "key": ..., "metadata": {...}}, which only readers look into. A row of a message has
+-- the operation "read", which release 0.1 leaves to groups of its topic.
+CREATE OR REPLACE FUNCTION :"schema".publish_many(channels text[], payloads text[], envelopes text[]) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    context text := current_setting('pgevents.context', true);
+    wrong text;
+    published integer;
+BEGIN
+    SELECT coalesce(quote_literal(left(c, 60)), 'NULL') INTO wrong FROM unnest(channels) c
+     WHERE (c = '' OR strpos(c, '*') > 0 OR octet_length(c) > 200) IS NOT FALSE LIMIT 1;
+    IF wrong IS NOT NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no channel: ' || wrong
+            || ', give a name of 1 to 200 bytes without "*"';
+    END IF;
+    IF octet_length(context) > 65536 THEN
+        context := :"schema".cut(context);
+    END IF;
+    INSERT INTO :"schema".log (topic, operation, old, new, context)
+    SELECT 'channel:' || channel, 'read', envelope::json, payload::json, context
+      FROM unnest(channels, payloads, envelopes) WITH ORDINALITY m (channel, payload, envelope, place)
+     ORDER BY place;
+    GET DIAGNOSTICS published = ROW_COUNT;
+    RETURN published;
+END
+$$;
+
+-- Publish one message, and return its id: SELECT pgevents.publish('orders.new', '{"id": 17}').
+CREATE OR REPLACE FUNCTION :"schema".publish(channel text, payload json, key text DEFAULT NULL, metadata json DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id text := replace(gen_random_uuid()::text, '-', '');
+BEGIN
+    IF payload IS NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'a message has a payload: give ''null'' for none';
+    ELSIF json_typeof(metadata) <> 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'metadata are a JSON object';
+    END IF;
+    PERFORM :"schema".publish_many(
+        ARRAY[channel], ARRAY[payload::text],
+        ARRAY['{"id":' || to_json(id) || coalesce(',"key":' || to_json(key), '')
+              || coalesce(',"metadata":' || metadata::text, '') || '}']);
+    RETURN id;
+END
+$$;
+
 -- Ring the bell, if somebody sleeps. pg_notify() makes commits queue for a
 -- lock of the whole cluster, so it is called only when a reader has announced,
 -- by holding lock 2 (SLEEPERS) in share mode, that it went to sleep. Lock 1

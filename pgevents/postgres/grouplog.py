@@ -12,6 +12,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
 
+from ..channels.names import split
 from ..database.grouplog import Captured, GroupLog, backfill_topic
 from ..database.notes import note_topics
 from ..database.relation import Relation
@@ -42,14 +43,14 @@ SELECT pg_current_snapshot()::text, bulk.large, {columns}
  ORDER BY seq
 """
 
-_WANTED = "topic = ANY (%(topics)s)"
+_WANTED = "(topic = ANY (%(topics)s) OR topic ^@ ANY (%(prefixes)s::text[]))"
 
 _IN_BACKFILL = "xid = %(xid)s::xid8 AND seq > %(position)s"
 
 _BEHIND = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8
   FROM {log}
- WHERE topic = ANY (%(topics)s) AND seq <= %(last)s
+ WHERE {wanted} AND seq <= %(last)s
    AND {fresh}
 """
 
@@ -85,7 +86,7 @@ class PostgresGroupLog(GroupLog):
             columns=_COLUMNS,
         )
         self._first_sql = first_fresh(log)
-        self._behind_sql = _BEHIND.format(log=log, fresh=FRESH)
+        self._behind_sql = _BEHIND.format(log=log, wanted=_WANTED, fresh=FRESH)
         self._page_sql, self._backfill_sql = (
             f"SELECT {_COLUMNS} FROM ({pages.page(log, condition, '%(rows)s')}) page ORDER BY seq"
             for condition in (page_of(_WANTED), _IN_BACKFILL)
@@ -205,15 +206,14 @@ class PostgresGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        topics = topics + note_topics(topics)
-        rows, behind = self._read(connection, Cursor.parse(cursor), topics, limit)
+        given = {**_given(topics), "rows": limit}
+        rows, behind = self._read(connection, Cursor.parse(cursor), given)
         self._look_at_marks(connection, topics if rows else ())
         return rows, behind.text
 
     def _read(
-        self, connection: Connection, cursor: Cursor, topics: List[str], limit: int
+        self, connection: Connection, cursor: Cursor, given: Dict[str, Any]
     ) -> Tuple[List[LogRow], Cursor]:
-        given: Dict[str, Any] = {"topics": topics, "rows": limit}
         if cursor.backfill is not None:
             rows = self._page(
                 connection, self._backfill_sql, cursor, xid=str(cursor.backfill), **given
@@ -226,7 +226,7 @@ class PostgresGroupLog(GroupLog):
             if rows:
                 return rows, cursor.behind(rows[-1][POSITION])
             cursor = cursor.behind_pages()
-        return self._fresh(connection, cursor, **given)
+        return self._fresh(connection, cursor, given)
 
     def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
         sql = f"SELECT {_COLUMNS} FROM {self._log} WHERE seq = ANY (%(positions)s) ORDER BY seq"
@@ -253,7 +253,7 @@ class PostgresGroupLog(GroupLog):
     def lag(
         self, connection: Connection, cursor: str, topics: List[str], last: int
     ) -> Tuple[int, float]:
-        given = {"topics": topics + note_topics(topics), "last": last}
+        given = {**_given(topics), "last": last}
         values = Cursor.parse(cursor).values
         count, age = self._all(connection, self._behind_sql, **values, **given)[0]
         return int(count), float(age)
@@ -284,9 +284,8 @@ class PostgresGroupLog(GroupLog):
         return str(self._one(connection, f"SELECT {function}", **values))
 
     def _fresh(
-        self, connection: Connection, cursor: Cursor, topics: List[str], rows: int
+        self, connection: Connection, cursor: Cursor, given: Dict[str, Any]
     ) -> Tuple[List[LogRow], Cursor]:
-        given = {"topics": topics, "rows": rows}
         found = self._all(connection, self._fresh_sql, **cursor.values, **given)
         now, large = Snapshot.parse(found[0][0]), found[0][1]
         if large:
@@ -326,6 +325,12 @@ class PostgresGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, **values: Any) -> Any:
         rows = self._all(connection, sql, **values)
         return rows[0][0] if rows else None
+
+
+def _given(topics: List[str]) -> Dict[str, Any]:
+    """Return the values of _WANTED for a group's topics."""
+    exact, prefixes = split(topics)
+    return {"topics": exact + note_topics(exact), "prefixes": prefixes}
 
 
 def _prepare(connection: Any, _: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Set
 
 from ..database.reader import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
-from ..events.logrow import POSITION, TOPIC, TRANSACTION, LogRow
+from ..events.logrow import MESSAGE, POSITION, TOPIC, TRANSACTION, LogRow
 from ..tables import Tables
 from ..threads import Waker
 from ..warnings import Warnings
@@ -93,7 +93,8 @@ SELECT (SELECT r.upto FROM {retention} r WHERE r.cleaned), {columns} FROM ({page
  ORDER BY seq
 """
 
-_WANTED = "operation <> 'read'"  # backfills are for groups
+#: Backfills are for groups; a message has their operation: see functions.sql.
+_WANTED = f"(operation <> 'read' OR starts_with(topic, '{MESSAGE}'))"
 
 #: Misled by old statistics, the planner would read or sort the whole log for each page.
 #: Starting parallel workers takes longer than reading one. Where row-level security would

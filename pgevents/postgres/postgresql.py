@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..database.backend import Backend
 from ..database.grouplog import GroupLog
+from ..database.outbox import Outbox
 from ..database.reader import Reader
 from ..database.relation import Relation
 from ..database.spec import Specs
@@ -29,6 +30,7 @@ from .capture import Capture, one_view
 from .connection import connect, engine
 from .grouplog import PostgresGroupLog
 from .log import LogReader
+from .outbox import PostgresOutbox
 from .snapshot import is_before
 from .translation import translated
 from .values import decoders, kinds
@@ -89,7 +91,7 @@ class PostgreSQL(Backend):
                     there.found(key, UsageError(f"{key!r} is a table of pgevents itself"))
             if types and there.meant():
                 catalog.learn_types(cursor, there.meant().values())
-        if named:
+        if not topics and not everything:  # what a hub wants, which may be channels alone
             self._warn(there)
         return there
 
@@ -182,6 +184,9 @@ class PostgreSQL(Backend):
 
     def group_log(self) -> GroupLog:
         return PostgresGroupLog(self._address, self.tables, self.marks)
+
+    def outbox(self) -> Outbox:
+        return PostgresOutbox(self.tables)
 
     def looks_the_same(self, engine: Any) -> bool:
         return self._address.is_of(engine)

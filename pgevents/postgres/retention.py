@@ -14,6 +14,7 @@ import time
 from typing import Any, Iterator, Optional
 
 from ..database.grouplog import BACKFILL_SQL
+from ..events.logrow import MESSAGE
 from ..tables import Tables
 from ..warnings import Warnings
 from .cursor import BY_POSITION, has_passed, is_fresh
@@ -219,6 +220,9 @@ def _free(tables: Tables) -> str:
     return f"""NOT EXISTS (
         SELECT FROM {groups} g, LATERAL (SELECT g.cursor::json AS cursor) c
          WHERE ((g.definition::jsonb -> 'topics') ? regexp_replace(l.topic, '^partition:', '')
+                OR starts_with(l.topic, '{MESSAGE}') AND EXISTS (
+                   SELECT FROM json_object_keys(g.definition::json -> 'topics') t
+                    WHERE right(t, 1) = '*' AND starts_with(l.topic, left(t, -1)))
                 OR starts_with(l.topic, {BACKFILL_SQL})
                 OR starts_with(l.topic, 'backfill:' || g.name || ':'))
            AND {is_fresh('l', 'c.cursor')})

@@ -6,7 +6,8 @@
                          could become that role could change these functions, so it has no
                          login and no members but the schema's owner and his
     INSERT on the log    who was given it by what ``pgevents sql --role`` prints
-    EXECUTE              the functions' owner alone, but for what they and a backfill call
+    EXECUTE              the functions' owner alone, but for what they and a backfill call, and
+                         for what publishes messages: the log's owner grants that to anybody
 
 A role is trusted by another that it may become, that may become it, and by all if it is a
 superuser. What belongs to anybody else in our place was put there by a stranger, perhaps,
@@ -34,6 +35,8 @@ TRIGGERS = [
 ]
 #: … and those that they call, and some of them a backfill, too.
 HELPERS = ["native", "columns", "types_sql", "careful", "rare", "row_sql", "small_sql", "cut"]
+#: What publishes messages: an install keeps the roles' grants, but none to everybody.
+PUBLISHING = ["publish", "publish_many"]
 
 
 class Stranger(NamedTuple):
@@ -249,9 +252,10 @@ class Rights:
         self._names = {
             "schema": self.schema,
             "tables": ",".join(names),
-            "functions": ",".join(TRIGGERS + HELPERS),
+            "functions": ",".join(TRIGGERS + HELPERS + PUBLISHING),
             "triggers": ",".join(TRIGGERS),
             "helpers": ",".join(HELPERS),
+            "publishing": ",".join(PUBLISHING),
             "defaults": ", ".join(_defaults(tables)),
         }
 
@@ -300,17 +304,19 @@ class Rights:
         return _GUARD.format(strangers=strangers, hint=_ADVICE).strip()
 
     def fresh_sql(self) -> str:
-        """Return SQL that notes which tables are not there yet: see rights.sql."""
+        """Return SQL that notes which tables and functions are not there yet: see rights.sql."""
+        names = f"{self._names['tables']},{self._names['publishing']}"
         return (
             "DO $$ BEGIN PERFORM set_config('pgevents.fresh', ARRAY(SELECT t FROM unnest("
-            f"'{{{self._names['tables']}}}'::text[]) t WHERE NOT EXISTS (SELECT FROM pg_class c"
-            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f"'{{{names}}}'::text[]) t WHERE NOT EXISTS (SELECT FROM pg_namespace n"
+            " JOIN (SELECT relnamespace, relname FROM pg_class UNION ALL"
+            " SELECT pronamespace, proname FROM pg_proc) c ON n.oid = c.relnamespace"
             f" WHERE nspname = '{self.schema}' AND relname = t))::text, true); END $$;"
         )
 
     def sql(self, text: str, owner: Optional[str] = None) -> str:
         """Return what rights.sql says, for the functions to run with the rights of ``owner``."""
-        for name in ("tables", "functions", "helpers"):
+        for name in ("tables", "functions", "helpers", "publishing"):
             text = text.replace(f":{name}", f"{{{self._names[name]}}}")
         text = text.replace(":open", _OPEN.format(runner="runner", keeper="keeper").strip())
         return text.replace(":owner", "NULL::text" if owner is None else literal(owner))
@@ -403,6 +409,8 @@ class Rights:
                 "careful(record)",
                 "row_sql(oid, json, json)",
                 "row_sql(oid, json)",
+                "publish(text, json, text, json)",
+                "publish_many(text[], text[], text[])",
             )
         )
         return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"

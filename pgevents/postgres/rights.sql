@@ -9,13 +9,15 @@ DECLARE
 BEGIN
     FOR found IN
         SELECT p.oid::regprocedure AS name, (aclexplode(
-                   coalesce(proacl, acldefault('f', proowner)))).grantee, proowner
+                   coalesce(proacl, acldefault('f', proowner)))).grantee, proowner,
+               proname = ANY (':publishing')
+                   AND proname <> ALL (current_setting('pgevents.fresh')::text[]) AS granted
           FROM pg_proc p
          WHERE pronamespace = ':"schema"'::regnamespace AND proname = ANY (':functions')
     LOOP
         IF found.grantee = 0 THEN
             EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', found.name);
-        ELSIF found.grantee <> found.proowner THEN
+        ELSIF found.grantee <> found.proowner AND NOT found.granted THEN
             EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', found.name,
                            pg_get_userbyid(found.grantee));
         END IF;
@@ -114,8 +116,8 @@ BEGIN
 END
 $$;
 
--- Who may write the log may call what a backfill and the triggers call; what makes a trigger is
--- its owner's alone.
+-- Who may write the log may call what a backfill and the triggers call, and publish; what makes a
+-- trigger is its owner's alone.
 DO $$
 DECLARE
     found record;
@@ -123,7 +125,7 @@ BEGIN
     FOR found IN
         SELECT p.oid::regprocedure AS name, a.grantee
           FROM pg_proc p, pg_class c, aclexplode(relacl) a
-         WHERE pronamespace = ':"schema"'::regnamespace AND proname = ANY (':helpers')
+         WHERE pronamespace = ':"schema"'::regnamespace AND proname = ANY (':helpers'::text[] || ':publishing'::text[])
            AND c.oid = ':"schema".log'::regclass AND a.privilege_type = 'INSERT'
            AND a.grantee NOT IN (0, relowner, proowner)
     LOOP

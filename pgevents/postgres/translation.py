@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from typing import Any, Iterator
+from typing import Any, Iterator, Tuple
 
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,9 +50,16 @@ def sentence_of(error: psycopg2.Error) -> str:
 
 def of_another_driver(error: Any) -> PgEventsError:
     """Return our error for one of psycopg's or pg8000's, raised while connecting."""
+    return _meaning(*code_of(error), True)
+
+
+def code_of(error: Any) -> Tuple[str, str]:
+    """Return the code and the sentence of an error of psycopg2, psycopg or pg8000."""
+    if isinstance(error, psycopg2.Error):
+        return error.pgcode or "", sentence_of(error)
     fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     code = getattr(error, "sqlstate", None) or fields.get("C", "")
-    return _meaning(code, " ".join(str(fields.get("M", error)).split()), True)
+    return code, " ".join(str(fields.get("M", error)).split())
 
 
 def _translation(error: psycopg2.Error) -> PgEventsError:

@@ -15,6 +15,7 @@ In reading order; each imports only what stands above it:
     pages          how much of the log is read at once
     log            reading the log, by polling
     grouplog       the log as groups read it
+    outbox         publishing, by an INSERT
     retention      old log rows go
     sqlite         SQLite, as a hub sees it
 """

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from ..channels.names import split
 from ..database.grouplog import Captured, GroupLog, Result, backfill_topic
 from ..errors import Unavailable
 from ..events.logrow import POSITION, LogRow
@@ -143,11 +144,10 @@ class SqliteGroupLog(GroupLog):
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        marks = ", ".join("?" * len(topics))
+        wanted, values = _wanted(topics)
         found = connection.exec_driver_sql(
-            f"SELECT {COLUMNS} FROM {self._log} WHERE seq > ? AND topic IN ({marks})"
-            " ORDER BY seq LIMIT ?",
-            (int(cursor), *topics, limit),
+            f"SELECT {COLUMNS} FROM {self._log} WHERE seq > ? AND {wanted} ORDER BY seq LIMIT ?",
+            (int(cursor), *values, limit),
         )
         rows, _ = first_page(found)
         found.close()
@@ -180,12 +180,12 @@ class SqliteGroupLog(GroupLog):
     def lag(
         self, connection: Connection, cursor: str, topics: List[str], last: int
     ) -> Tuple[int, float]:
-        marks = ", ".join("?" * len(topics))
+        wanted, values = _wanted(topics)
         now, at = _SECONDS.format("'now'"), _SECONDS.format("min(at)")
         row = connection.exec_driver_sql(
             f"SELECT count(*), coalesce({now} - {at}, 0.0) FROM {self._log}"
-            f" WHERE seq > ? AND seq <= ? AND topic IN ({marks})",
-            (int(cursor), last, *topics),
+            f" WHERE seq > ? AND seq <= ? AND {wanted}",
+            (int(cursor), last, *values),
         ).fetchone()
         assert row is not None
         return int(row[0]), float(row[1])
@@ -213,6 +213,15 @@ class SqliteGroupLog(GroupLog):
     def _one(self, connection: Connection, sql: str, *values: Any) -> Any:
         row = connection.exec_driver_sql(sql, values).fetchone()
         return None if row is None else row[0]
+
+
+def _wanted(topics: List[str]) -> Tuple[str, List[str]]:
+    """Return SQL that is true for a row of these topics and patterns, and its values."""
+    exact, prefixes = split(topics)
+    parts = [f"topic IN ({', '.join('?' * len(exact))})"] if exact else []
+    parts += ["substr(topic, 1, length(?)) = ?"] * len(prefixes)
+    values = exact + [one for prefix in prefixes for one in (prefix, prefix)]
+    return f"({' OR '.join(parts)})" if parts else "0", values
 
 
 def _ended(pid: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, List, Optional, Tuple
 from ..database.backend import Backend
 from ..database.reader import Reader, new_owner
 from ..errors import DatabaseError, NotInstalled, Unavailable
-from ..events.logrow import POSITION, LogRow
+from ..events.logrow import MESSAGE, POSITION, LogRow
 from ..tables import Tables
 from ..threads import Waker
 from .connection import busy, connect, identity, translated
@@ -74,7 +74,8 @@ class LogReader(Reader):
         self._set_back: Optional[Numbers] = None  # the numbers are lower than they were
         log, retention = tables.name("log"), tables.name("retention")
         self._select = (
-            f"SELECT {COLUMNS} FROM {log} WHERE seq > ? AND operation <> 'read'"
+            f"SELECT {COLUMNS} FROM {log} WHERE seq > ?"
+            f" AND (operation <> 'read' OR substr(topic, 1, {len(MESSAGE)}) = '{MESSAGE}')"
             f" ORDER BY seq LIMIT {PAGE_ROWS}"
         )
         self._cleaned = f"SELECT max(upto) FROM {retention} WHERE cleaned"

@@ -3,6 +3,7 @@
 import sqlite3
 
 from ..database.grouplog import BACKFILL_SQL
+from ..events.logrow import MESSAGE
 from ..tables import Tables
 from .connection import writing
 
@@ -75,8 +76,10 @@ def _free(tables: Tables) -> str:
     groups, leases, dead = (tables.name(table) for table in ("groups", "leases", "dead"))
     return f"""NOT EXISTS (
         SELECT 1 FROM {groups} g, json_each(g.definition, '$.topics') t
-         WHERE l.topic IN (t.key, {BACKFILL_SQL} || t.key,
-                           'backfill:' || g.name || ':' || t.key)
+         WHERE (l.topic IN (t.key, {BACKFILL_SQL} || t.key,
+                            'backfill:' || g.name || ':' || t.key)
+                OR t.key LIKE '{MESSAGE}%*'
+                   AND substr(l.topic, 1, length(t.key) - 1) = substr(t.key, 1, length(t.key) - 1))
            AND CAST(g.cursor AS INTEGER) < l.seq)
        AND l.seq NOT IN (SELECT s.value FROM {leases}, json_each('[' || seqs || ']') s)
        AND l.seq NOT IN (SELECT seq FROM {dead})"""

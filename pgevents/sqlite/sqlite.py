@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from ..database.backend import Backend
 from ..database.grouplog import GroupLog
+from ..database.outbox import Outbox
 from ..database.reader import Reader
 from ..database.relation import Relation
 from ..database.spec import Specs
@@ -29,6 +30,7 @@ from .connection import BUSY, autocommits, connect, one_view, path_of, same_file
 from .grouplog import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
+from .outbox import SqliteOutbox
 from .values import decoders, decoders_by_name, kinds, parse
 
 
@@ -123,6 +125,9 @@ class SQLite(Backend):
 
     def group_log(self) -> GroupLog:
         return SqliteGroupLog(self._path, self.tables, self._gate, self.warnings, self._marks)
+
+    def outbox(self) -> Outbox:
+        return SqliteOutbox(self.tables)
 
     def looks_the_same(self, engine: Any) -> bool:
         try:

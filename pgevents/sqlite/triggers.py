@@ -49,6 +49,7 @@ class Triggers(Rules):
         self._schema = tables.schema
         self._log = tables.name("log")
         self._settings = tables.name("settings")
+        self._context = context_sql(tables)
 
     def name(self, table: str, operation: str) -> str:
         """Return what the trigger of a table for an operation is called."""
@@ -204,7 +205,7 @@ class Triggers(Rules):
         # No space before the bracket: 0.1 would take a trigger that looks like its own.
         return (
             f"INSERT INTO {self._log}(topic, operation, old, new, context)"
-            f" SELECT {topic}, {operation}, a, b, {self._context()} FROM (SELECT"
+            f" SELECT {topic}, {operation}, a, b, {self._context} FROM (SELECT"
             f" CASE {operation} WHEN 'insert' THEN NULL ELSE"
             f" {old} FILTER (WHERE i < {kept}) END AS a,"
             f" CASE {operation} WHEN 'delete' THEN NULL ELSE"
@@ -217,12 +218,14 @@ class Triggers(Rules):
     def _not_off(self) -> str:
         return f"(SELECT value FROM {self._settings} WHERE name = 'capture') IS NOT 'off'"
 
-    def _context(self) -> str:
-        return (
-            f"(SELECT CASE WHEN length(CAST(value AS BLOB)) > {4 * CONTEXT}"
-            f" THEN substr(value, 1, {CONTEXT}) || '{CUT}' ELSE value END"
-            f" FROM {self._settings} WHERE name = 'context')"
-        )
+
+def context_sql(tables: Tables) -> str:
+    """Return SQL for the context of what is written now, cut where it is too long."""
+    return (
+        f"(SELECT CASE WHEN length(CAST(value AS BLOB)) > {4 * CONTEXT}"
+        f" THEN substr(value, 1, {CONTEXT}) || '{CUT}' ELSE value END"
+        f" FROM {tables.name('settings')} WHERE name = 'context')"
+    )
 
 
 def _field(name: str, operation: str) -> Field:

@@ -13,7 +13,8 @@ from ..delivery.topics import Topics
 from ..errors import UsageError
 from ..events.event import Event
 from ..events.values import Shape
-from ..listening.registry import Listener, Registry
+from ..listening.listener import Listener
+from ..listening.registry import Registry
 from ..listening.registry import default as default_registry
 from ..listening.target import Target, as_target
 from ..metrics import Metrics
@@ -101,7 +102,7 @@ class FakeHub:
             what = (relation.topic, operation, old and dict(old), new and dict(new))
             events.append(Event((self._position, self._position, now, *what, text), shape))
         self._errors.clear()
-        self._deliver(events)
+        self._deliver(list(events))
         if self._errors:
             raise self._errors[0]
         return events

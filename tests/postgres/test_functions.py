@@ -4,7 +4,7 @@ import pytest
 
 from pgevents import Denied, Hub, NotInstalled
 from pgevents.postgres.capture import Capture
-from pgevents.postgres.rights import HELPERS, TRIGGERS
+from pgevents.postgres.rights import HELPERS, PUBLISHING, TRIGGERS
 from pgevents.tables import Tables
 
 from ..waiting import wait_for
@@ -61,7 +61,7 @@ CHANGES = {
 def test_the_rights_name_each_function_once():
     functions = Capture(Tables("postgresql"))._functions
 
-    assert sorted(set(functions.names)) == sorted(TRIGGERS + HELPERS)
+    assert sorted(set(functions.names)) == sorted(TRIGGERS + HELPERS + PUBLISHING)
 
 
 @pytest.fixture

@@ -1,0 +1,14 @@
+"""Messages of the application's own: what they are, and who publishes and receives them.
+
+    hub.publish("orders.new", {"id": 17})      a row of the log, topic "channel:orders.new"
+    @hub.subscribe("orders.*")                 a listener, at the moment "message"
+
+In reading order; each imports only what stands above it:
+
+    names          names of channels, and patterns that stand for several
+    message        a message, as a listener receives it
+    outgoing       a message that is to be published, checked
+    subscription   a function and the channels that it listens to
+    receiver       a function that listens to a channel until it is told to stop
+    publisher      publishes, in the caller's transaction or in one of its own
+"""

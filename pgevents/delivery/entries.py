@@ -1,0 +1,30 @@
+"""What a row of the log is to a listener: a change of a table, or a message."""
+
+from typing import List, Optional
+
+from ..channels.message import Message
+from ..events.entry import Entry
+from ..events.event import Event
+from ..events.logrow import LogRow, is_message
+from ..payloads.text import Codec
+from .topics import Topics
+
+
+class Entries:
+    """Makes events and messages of rows; ``decoder`` makes payloads of what JSON gives."""
+
+    def __init__(self, topics: Topics, decoder: Optional[Codec] = None) -> None:
+        self._topics = topics
+        self._decoder = decoder
+
+    def of_all(self, rows: List[LogRow]) -> List[Entry]:
+        """Return the entries of these rows, in their order, as they are delivered at first."""
+        if any(map(is_message, rows)):
+            return list(map(self.of, rows))
+        return list(map(Event, rows, self._topics.shapes_of(rows)))
+
+    def of(self, row: LogRow, attempt: int = 1, redelivered: bool = False) -> Entry:
+        """Return the entry of a row."""
+        if is_message(row):
+            return Message(row, attempt, redelivered, self._decoder)
+        return Event(row, self._topics.shape_of(row), attempt, redelivered)
