@@ -6,6 +6,7 @@ from tests import servers
 
 from . import (
     bulk,
+    channels,
     delivery,
     groups,
     instructions,
@@ -31,6 +32,7 @@ SUBJECTS = {
     "opening": opening,
     "starting": starting,
     "groups": groups,
+    "channels": channels,
     "libraries": libraries,
 }
 

@@ -1,6 +1,8 @@
 """Other people's durable queues beside a group, each in a virtual environment of its own.
 
-    sqlspec_events      sqlspec's events extension
+    sqlspec_events      sqlspec's events extension, its queue
+    sqlspec_channels    the same, publishing and listening
+    pgevents_channels   pgevents beside it
     procrastinate_jobs  procrastinate
     pgqueuer_jobs       pgqueuer
     …_listener          no queues: see benchmarks/libraries.py

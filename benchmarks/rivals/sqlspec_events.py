@@ -18,10 +18,10 @@ CHANNEL = "orders"
 
 def main(url: str, number: int, backend: str) -> None:
     """Publish so many events, and then let one thread handle them."""
-    config = _config(url, backend)
+    config = config_of(url, backend)
     SQLSpec().add_config(config)
     with config.provide_session() as session:
-        for statement in _store(config).create_statements():
+        for statement in store_of(config).create_statements():
             session.execute_script(statement)
         session.commit()
     channel = SyncEventChannel(config)
@@ -41,7 +41,7 @@ def main(url: str, number: int, backend: str) -> None:
     print(time.monotonic() - begun, flush=True)
 
 
-def _config(url: str, backend: str) -> object:
+def config_of(url: str, backend: str) -> object:
     events = {"events": {"backend": backend}}
     if url.startswith("sqlite:///"):
         path = url[len("sqlite:///") :]
@@ -49,7 +49,7 @@ def _config(url: str, backend: str) -> object:
     return PsycopgSyncConfig(connection_config={"conninfo": url}, extension_config=events)
 
 
-def _store(config: object) -> object:
+def store_of(config: object) -> object:
     if isinstance(config, SqliteConfig):
         from sqlspec.adapters.sqlite.events.store import SqliteEventQueueStore as Store
     else:

@@ -36,6 +36,9 @@ class Writer:
                 f"a payload of {len(payload)} bytes for {channel!r}: max_payload is"
                 f" {self._max_payload}"
             )
+        if message.id is None and message.key is None and not message.metadata:  # as mostly
+            id = uuid.uuid4().hex
+            return Written(id, channel, payload, f'{{"id":"{id}"}}')
         id = uuid.uuid4().hex if message.id is None else checks.name("id", message.id)
         envelope: Dict[str, Any] = {"id": id}
         if message.key is not None:

@@ -34,7 +34,7 @@ class Publisher:
             self._outbox.put(connection, messages)
 
         if bind is None:
-            self._log().write(put)
+            self._outbox.send(self._log(), messages)
         else:
             connection = connection_of(bind, self._backend, [])
             require_commit(connection)

@@ -4,6 +4,8 @@ from typing import List, NamedTuple
 
 from sqlalchemy.engine import Connection
 
+from .grouplog import GroupLog
+
 
 class Written(NamedTuple):
     """A message as the database stores it: ``payload`` and ``envelope`` are JSON."""
@@ -23,3 +25,7 @@ class Outbox:
         ``connection`` is the application's, or one of ours.
         """
         raise NotImplementedError
+
+    def send(self, log: GroupLog, messages: List[Written]) -> None:
+        """Write messages in a transaction of our own, with a connection of the pool of ``log``."""
+        log.write(lambda connection: self.put(connection, messages))

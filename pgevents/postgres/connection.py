@@ -195,13 +195,14 @@ def _refuse_transaction_pooler(address: Address) -> None:
 def engine(address: Address, **options: Any) -> Engine:
     """Return an Engine on our own connections; without ``options`` it keeps none of them.
 
-    ``settings`` among them are those of the sessions.
+    ``settings`` among them are those of the sessions; with ``autocommit`` each statement
+    commits itself.
     """
-    settings = options.pop("settings", {})
+    settings, autocommit = options.pop("settings", {}), options.pop("autocommit", False)
 
     def create() -> Session:
         session = connect(address, **settings)
-        session.autocommit = False
+        session.autocommit = autocommit
         return session
 
     return create_engine(

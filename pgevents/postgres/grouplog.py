@@ -8,6 +8,7 @@ import contextlib
 import json
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
+import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR, encodings
 from sqlalchemy import event, literal_column
 from sqlalchemy.engine import Connection
@@ -99,11 +100,35 @@ class PostgresGroupLog(GroupLog):
             max_overflow=100,
         )
         event.listen(self._engine, "connect", _prepare)
+        # A pool of their own: psycopg2 asks the server to switch from one mode to the other.
+        self._alone = engine(
+            address,
+            settings={"lock_timeout": str(LOCK_TIMEOUT)},
+            autocommit=True,
+            pool_reset_on_return=None,  # there is nothing to roll back
+            pool_size=1,
+            max_overflow=100,
+        )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         with translated(), self._engine.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Any]:
+        """Give a session of the pool in which each statement commits itself."""
+        with translated():
+            pooled = self._alone.raw_connection()
+            session = session_of(pooled)
+            try:
+                yield session
+            except psycopg2.Error as error:
+                if session.closed:
+                    pooled.invalidate(error)
+                raise
+            finally:
+                pooled.close()
 
     def prepare_claim(self, connection: Connection) -> None:
         connection.exec_driver_sql(_PLANNER)
@@ -126,6 +151,7 @@ class PostgresGroupLog(GroupLog):
     def dispose(self, close: bool = True) -> None:
         if close:  # psycopg2 itself leaves alone what another process has connected
             self._engine.dispose()
+            self._alone.dispose()
 
     def cursor(self, connection: Connection, start: str) -> str:
         if start == "now":

@@ -1,15 +1,18 @@
 """Publishing on PostgreSQL: by a function, for which a role needs no right on the log."""
 
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
+import psycopg2
 from sqlalchemy import Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..database.grouplog import GroupLog
 from ..database.outbox import Outbox, Written
 from ..errors import Denied, NotInstalled, PgEventsError
 from ..tables import Tables
+from .grouplog import PostgresGroupLog
 from .translation import code_of
 
 #: A schema, a function that is not there.
@@ -27,20 +30,29 @@ class PostgresOutbox(Outbox):
         self._put = text(f"SELECT {tables.schema}.publish_many({given})").bindparams(
             *(bindparam(name, type_=ARRAY(Text)) for name in names)
         )
+        values = ", ".join(f"%({name})s" for name in names)
+        self._send = f"SELECT {tables.schema}.publish_many({values})"
 
     def put(self, connection: Connection, messages: List[Written]) -> None:
-        given = {
-            "channels": [message.channel for message in messages],
-            "payloads": [message.payload for message in messages],
-            "envelopes": [message.envelope for message in messages],
-        }
         try:
-            connection.execute(self._put, given)
+            connection.execute(self._put, _given(messages))
         except DBAPIError as error:
             ours = self._meaning(error.orig)
             if ours is None:
                 raise  # the application knows what it does about these
             raise ours from error
+
+    def send(self, log: GroupLog, messages: List[Written]) -> None:
+        assert isinstance(log, PostgresGroupLog)
+        # One statement that commits itself: BEGIN and COMMIT would each be a trip to the server.
+        with log.alone() as session, session.cursor() as cursor:
+            try:
+                cursor.execute(self._send, _given(messages))
+            except psycopg2.Error as error:
+                ours = self._meaning(error)
+                if ours is None:
+                    raise
+                raise ours from error
 
     def _meaning(self, error: Any) -> Optional[PgEventsError]:
         code, sentence = code_of(error)
@@ -56,3 +68,11 @@ class PostgresOutbox(Outbox):
                 f" {self._schema}.publish_many TO …"
             )
         return None
+
+
+def _given(messages: List[Written]) -> Dict[str, List[str]]:
+    return {
+        "channels": [message.channel for message in messages],
+        "payloads": [message.payload for message in messages],
+        "envelopes": [message.envelope for message in messages],
+    }
