@@ -24,10 +24,15 @@ class Answers:
         self._cursor = cursor
         self._known: Dict[str, Rows] = {}
         self._found: Optional[Rows] = None
-        asked = _Asked()
+        asked = _Asked(cursor.connection)
         for question in questions:
             question(asked)
         self._ask(asked.statements)
+
+    @property
+    def connection(self) -> Any:
+        """The real cursor's."""
+        return self._cursor.connection
 
     def on(self, cursor: Any) -> "Answers":
         """Return the same answers, with another real cursor."""
@@ -68,7 +73,8 @@ class Answers:
 class _Asked:
     """A cursor that executes nothing, and remembers what it should have executed."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
         self.statements: Dict[str, Statement] = {}
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:

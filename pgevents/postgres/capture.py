@@ -50,6 +50,7 @@ from ..errors import Denied, Unavailable, UsageError
 from ..listening.target import Target
 from ..retry import Backoff
 from ..tables import VERSION, Tables
+from . import catalog
 from .answers import Answers
 from .catalog import Catalog, literal, quoted
 from .functions import Functions
@@ -176,13 +177,27 @@ class Capture:
         topics: Iterable[str],
         everything: bool = False,
     ) -> None:
+        wanted = set(topics)
         if "watch" in state.tables:
+            if not everything:  # else the specs tell what to look for
+                cursor = self._asked_together(cursor, targets, wanted)
             self._read_specs(cursor, there)
-        wanted = {*topics, *(there.specs if everything else ())}
+        if everything:
+            wanted |= {*there.specs}
         found = Catalog(cursor, self.schema, targets, wanted, strays=everything)
         for key, meant in found.meant.items():
             there.found(key, meant)
         self._take_found(there, found)
+
+    def _asked_together(
+        self, cursor: Any, targets: Mapping[str, Target], topics: Set[str]
+    ) -> Answers:
+        """Return a cursor that has the answers for ``_read_specs`` and ``Catalog``."""
+
+        def ask_for_tables(asked: Any) -> None:
+            catalog.ask_for_tables(asked, self.schema, targets, topics)
+
+        return Answers(cursor, [self._ask_for_specs, ask_for_tables])
 
     def _take_found(self, there: There, found: Catalog) -> None:
         there.tables, there.triggers, there.notes = found.tables, found.triggers, found.notes
@@ -197,10 +212,13 @@ class Capture:
     def _read_specs(
         self, cursor: Any, there: There, where: str = "", values: Sequence[Any] = ()
     ) -> None:
-        watch = self.tables.name("watch")
-        cursor.execute(f"SELECT relation, service, wish FROM {watch}{where}", values or None)
+        self._ask_for_specs(cursor, where, values)
         for topic, service, spec in cursor.fetchall():
             there.specs.setdefault(topic, {})[service] = Spec(**json.loads(spec))
+
+    def _ask_for_specs(self, cursor: Any, where: str = "", values: Sequence[Any] = ()) -> None:
+        watch = self.tables.name("watch")
+        cursor.execute(f"SELECT relation, service, wish FROM {watch}{where}", values)
 
     # Changing.
 

@@ -89,10 +89,10 @@ _TRIGGERS = """
 _TABLES = f"""
 WITH ours AS (
     SELECT p.oid, proname FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
-     WHERE nspname = %(schema)s AND (proname LIKE 'capture%%' OR proname = 'partition_truncated')
+     WHERE nspname = %s AND (proname LIKE 'capture%%' OR proname = 'partition_truncated')
 ), asked AS (
     SELECT DISTINCT ON (number) number, to_regclass(name)::oid AS oid
-      FROM unnest(%(numbers)s::int[], %(names)s::text[]) WITH ORDINALITY u (number, name, place)
+      FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY u (number, name, place)
      WHERE to_regclass(name) IS NOT NULL ORDER BY number, place
 ), wanted AS (
     SELECT oid, array_agg(number) AS numbers FROM (
@@ -100,13 +100,13 @@ WITH ours AS (
          UNION ALL
         -- Not a view that has taken the table's place.
         SELECT c.oid, NULL FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-         WHERE n.nspname || '.' || c.relname = ANY (%(topics)s::text[]) AND relkind IN ('r', 'p')
+         WHERE n.nspname || '.' || c.relname = ANY (%s::text[]) AND relkind IN ('r', 'p')
          UNION ALL
         SELECT tgrelid, NULL
           FROM ours JOIN pg_depend ON refclassid = 'pg_proc'::regclass AND refobjid = ours.oid
                AND classid = 'pg_trigger'::regclass
                JOIN pg_trigger t ON t.oid = objid
-         WHERE %(strays)s AND tgparentid = 0 AND proname <> 'partition_truncated') w
+         WHERE %s AND tgparentid = 0 AND proname <> 'partition_truncated') w
      GROUP BY oid
 )
 SELECT numbers, c.oid::int8, n.nspname, c.relname, c.relkind::text,
@@ -175,13 +175,8 @@ class Catalog:
         self.triggers: Dict[Tuple[str, str], Dict[str, Found]] = {}
         self.notes: Dict[Tuple[int, str], Note] = {}
         self.meant: Dict[str, Union[Relation, UsageError]] = {}
-        keys, numbers, names = list(targets), [], []
-        for number, target in enumerate(targets.values()):
-            schemas = cursor.connection.schemas if target.schema is None else [target.schema]
-            names += [quoted(schema, target.name) for schema in schemas]
-            numbers += [number] * len(schemas)
-        given = {"schema": schema, "numbers": numbers, "names": names, "strays": strays}
-        cursor.execute(_TABLES, {**given, "topics": list(topics)})
+        keys = list(targets)
+        ask_for_tables(cursor, schema, targets, topics, strays)
         for numbers_, *row in cursor.fetchall():
             asked = [keys[number] for number in numbers_ if number is not None]
             self._take(row, {key: targets[key] for key in asked})
@@ -209,6 +204,23 @@ class Catalog:
         for oid, schema, name, *_, notes in row[-1] or ():
             for note in (notes or "").split(","):
                 self.notes[int(oid), note] = Note(int(oid), note, quoted(schema, name))
+
+
+def ask_for_tables(
+    cursor: Any,
+    schema: str,
+    targets: Mapping[str, Target],
+    topics: Iterable[str] = (),
+    strays: bool = False,
+) -> None:
+    """Ask for what Catalog looks for: ``cursor`` may be one of Answers."""
+    numbers: List[int] = []
+    names: List[str] = []
+    for number, target in enumerate(targets.values()):
+        schemas = cursor.connection.schemas if target.schema is None else [target.schema]
+        names += [quoted(schema, target.name) for schema in schemas]
+        numbers += [number] * len(schemas)
+    cursor.execute(_TABLES, (schema, numbers, names, sorted(topics), strays))
 
 
 def _unfit(target: Target, kind: str) -> str:

@@ -14,9 +14,9 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import Denied, Unavailable, Unsupported, UsageError
 from ..threads import Waker
-from .address import CONNECT_TIMEOUT, Address, Place, elsewhere
+from .address import CONNECT_TIMEOUT, Address, elsewhere
 from .encoding import RawCursor, encoding_of
-from .session import FIRST, GIVE_PATH, SAFE_PATH, First, Session, WatchedCursor, WatchedRawCursor
+from .session import SAFE_PATH, First, Session, WatchedCursor, WatchedRawCursor
 from .translation import PRIMARY, translated
 from .watchdog import Ask
 
@@ -61,20 +61,20 @@ def connect(address: Address, **more: str) -> Session:
 
     Raises UsageError where an Engine's own connections lead elsewhere.
     """
-    session, first = _open(address)
+    session, first = _open(address, **more)
     if not address.leads_to(first):
         # The server may have been restarted since the Engine was asked.
         session.close()
         address.forget()
-        session, first = _open(address)
+        session, first = _open(address, **more)
     try:
         if not address.leads_to(first):
             address.forget()
             raise elsewhere(address.place, first)
         with translated():
-            if first.pid != session.info.backend_pid:
+            if not session.direct:
                 _refuse_transaction_pooler(address)
-            session.settle(first, _asker(address), **more)
+            session.settle(first, _asker(address))
             _convert_nothing(session)
     except BaseException:
         session.close()
@@ -82,7 +82,7 @@ def connect(address: Address, **more: str) -> Session:
     return session
 
 
-def _open(address: Address) -> Tuple[Session, First]:
+def _open(address: Address, **more: str) -> Tuple[Session, First]:
     session: Session = _connected(address, connection_factory=Session)
     # Until the server has named its process: a pooler in between may have named
     # another. What waits there for longer than the watchdog does fails.
@@ -91,18 +91,11 @@ def _open(address: Address) -> Tuple[Session, First]:
     try:
         with translated():
             session.autocommit = True
-            return session, _first(session, address.place)
+            place = address.place
+            return session, session.ask_first(place.path if place else None, **more)
     except BaseException:
         session.close()
         raise
-
-
-def _first(session: Session, place: Optional[Place]) -> First:
-    cursor = session.cursor()
-    if place is not None:
-        cursor.execute(GIVE_PATH, (place.path,))
-    cursor.execute(FIRST)
-    return First.of(cursor.fetchone())  # type: ignore[arg-type]
 
 
 def _connected(address: Address, **more: Any) -> Any:

@@ -193,9 +193,8 @@ class LogReader(Reader):
             raise NotInstalled(f"there is no table {self._tables.name('log')}: call hub.install()")
         self._oid = oid - (1 << 32) if oid >= 1 << 31 else oid  # as PostgreSQL casts it to int4
         self._bell = (bell or "").startswith("on")
-        connection.run(f"LISTEN pgevents_{oid}; {_SESSION}", None, ANSWER)
-        self._own()
-        self._run(self._prepare)
+        # One trip, one transaction: LISTEN has come into force when it is answered.
+        self._own(f"LISTEN pgevents_{oid}; {_SESSION}; {self._prepare}; ")
         # LISTEN first, then the snapshot: what comes between them wakes us.
         if self._cursor is None:
             now, newest = self._run(self._begin)[0]
@@ -440,15 +439,16 @@ class LogReader(Reader):
         if not self._owned and time.monotonic() - (self._tried_to_own or 0.0) >= OWNING:
             self._own()
 
-    def _own(self) -> None:
+    def _own(self, first: str = "") -> None:
         """Let the owner of our leases live for as long as this session does.
 
-        Others who ask for its life hold that lock for an instant.
+        What is to be done ``first`` goes to the server with it. Others who ask for its life
+        hold that lock for an instant.
         """
         number = int(self.owner.rpartition(":")[2])
         lock = f"pg_try_advisory_lock_shared({self._oid}, {number})"
         again, self._tried_to_own = self._tried_to_own is not None, time.monotonic()
-        self._owned = bool(self._run(f"SELECT {lock} OR {lock}")[0][0])
+        self._owned = bool(self._run(f"{first}SELECT {lock} OR {lock}")[0][0])
         self._warnings.set(
             "owner",
             (
