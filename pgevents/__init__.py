@@ -40,6 +40,7 @@ postgres and sqlite, do not see each other.
     hub            what an application starts, asks and stops
     testing        for the tests of applications
     cli            the command
+    contrib        adapters for frameworks
 """
 
 from .channels.message import Message

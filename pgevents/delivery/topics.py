@@ -145,6 +145,7 @@ def _better(former: Optional[Target], new: Target) -> Target:
     """Choose who describes the table: a mapped class before a Table before a name."""
 
     def rank(target: Target) -> Tuple[bool, bool, bool]:
-        return target.table is not None, target.entity is not None, target.discriminator is None
+        is_class = target.entity is not None or target.model is not None
+        return target.table is not None, is_class, target.discriminator is None
 
     return new if former is None or rank(new) > rank(former) else former

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, FrozenSet, Hashable, Iterable, Optional,
 from ..errors import UsageError
 from .entry import Entry
 from .envelope import NOT_ONE, parse_fields
-from .identity import as_declared, identity, mapper_of
+from .identity import as_declared, identity, is_mapped, mapper_of
 from .logrow import CONTEXT, NEW, OLD, OPERATION, TOPIC, LogRow, with_parts
 from .tagged import row_from_tagged, row_to_tagged
 from .values import Row, Shape, parse_by_column, parse_datetime
@@ -102,16 +102,19 @@ class Event(Entry):
             return None
         return self.table, repr(self.key)
 
-    def load(self, session: Any, entity: Optional[type] = None) -> Any:
+    def load(self, session: Any = None, entity: Optional[type] = None) -> Any:
         """Return the row's ORM object as it is *now*, or None if it is gone.
 
         Gone is, too, what row-level security hides from the session's role.
 
         ``entity`` is the mapped class; it may be left out where a
         listener names that class. Reads the database through ``session``, by the
-        class's primary key. Raises UsageError without a class, for a class of
+        class's primary key. A Django model needs no ``session``: it may be the alias of a
+        database. Raises UsageError without a class, for a class of
         another table, and where the event lacks a column of that key.
         """
+        if self._shape.model is not None and not is_mapped(entity):
+            return self._shape.model.load(self, session, entity)
         entity = entity or self._shape.entity
         if entity is None:
             raise UsageError(
@@ -119,6 +122,8 @@ class Event(Entry):
                 " or give it, event.load(session, Order)"
             )
         mapper = mapper_of(entity)
+        if session is None:
+            raise UsageError(f"give the Session to load with, event.load(session), for {entity!r}")
         row = self.new if self.new is not None else self.old
         if row is None:
             raise UsageError(f"there is no row to load: the event is a {self.operation}")

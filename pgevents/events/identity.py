@@ -19,6 +19,13 @@ def mapper_of(entity: Any) -> Any:
     return mapper
 
 
+def is_mapped(entity: Any) -> bool:
+    """Tell whether this is a mapped class."""
+    return isinstance(entity, type) and isinstance(
+        sqlalchemy_inspect(entity, raiseerr=False), Mapper
+    )
+
+
 def identity(
     mapper: Any,
     schema: Any,

@@ -73,12 +73,12 @@ class Shape:
 
     ``key`` names the primary key's columns. ``decoders`` has one for each
     column whose value is not just what JSON gives. ``entity`` is the mapped
-    class, if one is known. ``declared`` tells whether a class or a Table said
+    class, if one is known, ``model`` what loads objects of another ORM.
+    ``declared`` tells whether a class or a Table said
     the types, or the database alone; ``read_by(table)`` gives the decoders by
     the types of another Table, None where nobody can; ``kinds()`` says of
-    which types the values are. ``stale`` is set when a
-    row did not fit: the table was altered meanwhile. ``look_again()`` returns
-    what the database says now.
+    which types the values are. ``stale`` is set when a row did
+    not fit: the table was altered meanwhile. ``look_again()`` returns what the database says now.
 
     ``mark`` is another one when the table was altered. ``precedes(row)`` tells
     whether a row of the log was written before the table got this shape; then it
@@ -99,6 +99,7 @@ class Shape:
         kinds: Callable[[], Mapping[str, Kind]] = dict,
         mark: Any = None,
         precedes: Callable[[LogRow], bool] = lambda row: False,
+        model: Any = None,
     ) -> None:
         self.schema = schema
         self.table = table
@@ -110,6 +111,7 @@ class Shape:
         self.decoders = dict(decoders or {})
         self.parse = parse
         self.entity = entity
+        self.model = model
         self.declared = declared
         self.read_by = read_by
         self.kinds = kinds

@@ -44,6 +44,8 @@ def values_by_column(target: Optional[Target], given: Mapping[Any, Any]) -> List
                 f"where: {_label(thing)} stands for several columns: name them,"
                 f" {', '.join(names)}"
             )
+        if target is not None and target.model is not None:
+            value = target.model.value(names[0], value)
         pairs.append((names[0], value))
     twice = _first_twice(name for name, _ in pairs)
     if twice is not None:
@@ -52,6 +54,8 @@ def values_by_column(target: Optional[Target], given: Mapping[Any, Any]) -> List
 
 
 def _names(target: Optional[Target], thing: Any) -> List[str]:
+    if target is not None and target.model is not None:
+        thing = target.model.column(thing)
     if isinstance(thing, str):
         return _by_text(target, thing)
     key = _key_in_mixin(target, thing)

@@ -1,6 +1,6 @@
 """What somebody listens to: a mapped class, a Table, a name, or ANY."""
 
-from typing import Any, FrozenSet, List, Optional, Tuple
+from typing import Any, Callable, FrozenSet, List, Optional, Tuple
 
 from sqlalchemy import Column, Table
 from sqlalchemy import inspect as sqlalchemy_inspect
@@ -34,16 +34,33 @@ class _Any:
 ANY = _Any()
 
 
+class Model:
+    """What a target knows of its model, where that is of another ORM than SQLAlchemy's."""
+
+    def column(self, thing: Any) -> Any:
+        """Return the column's name for a field, or a field's name; other things as they are."""
+        raise NotImplementedError
+
+    def value(self, column: str, value: Any) -> Any:
+        """Return what the rows of events have for a value of a ``where``."""
+        raise NotImplementedError
+
+    def load(self, event: Any, using: Any, entity: Any) -> Any:
+        """Return the object of the event's row as it is now, or None: see ``Event.load()``."""
+        raise NotImplementedError
+
+
 class Target:
     """A table, as its listener named it.
 
     ``schema`` is None where none was given: the database decides which table
     that is. ``entity`` is the mapped class, if it was one; then
     ``discriminator``: how its rows differ from its siblings' in the same table
-    (single table inheritance): (column name, identities).
+    (single table inheritance): (column name, identities). ``model`` is there where
+    it was a model of another ORM.
     """
 
-    __slots__ = ("schema", "name", "table", "entity", "discriminator")
+    __slots__ = ("schema", "name", "table", "entity", "discriminator", "model")
 
     def __init__(
         self,
@@ -52,12 +69,14 @@ class Target:
         table: Optional[Table] = None,
         entity: Optional[type] = None,
         discriminator: Optional[Tuple[str, FrozenSet[Any]]] = None,
+        model: Optional[Model] = None,
     ) -> None:
         self.schema = schema
         self.name = name
         self.table = table
         self.entity = entity
         self.discriminator = discriminator
+        self.model = model
 
     @property
     def key(self) -> str:
@@ -68,6 +87,16 @@ class Target:
 
     def __repr__(self) -> str:
         return f"Target({self.key})"
+
+
+#: Each returns the target of a model of another ORM, and None for anything else.
+_translators: List[Callable[[Any], Optional[Target]]] = []
+
+
+def translate(translator: Callable[[Any], Optional[Target]]) -> None:
+    """Let ``as_target()`` take the models of another ORM."""
+    if translator not in _translators:
+        _translators.append(translator)
 
 
 def as_target(thing: Any) -> Target:
@@ -82,6 +111,10 @@ def as_target(thing: Any) -> Target:
         return Target(schema, name)
     if isinstance(thing, Table):
         return Target(thing.schema, thing.name, thing)
+    for translator in _translators:
+        target = translator(thing)
+        if target is not None:
+            return target
     mapper = sqlalchemy_inspect(thing, raiseerr=False) if isinstance(thing, type) else None
     if not isinstance(mapper, Mapper):
         raise UsageError(

@@ -132,7 +132,7 @@ class Address:
                 first = First.of(tuple(cursor.fetchone()))
                 self.place = Place(first.database, first.started, first.lent["search_path"])
                 pooled.close()
-            return _known_to_libpq(used)
+            return known_to_libpq(used)
         finally:
             pool.dispose()
 
@@ -233,7 +233,7 @@ def _any_error_translated(engine: Engine) -> Iterator[None]:
         raise Unavailable(f"the Engine cannot connect: {type(error).__name__}") from error
 
 
-def _known_to_libpq(arguments: Dict[str, Any]) -> Dict[str, Any]:
+def known_to_libpq(arguments: Dict[str, Any]) -> Dict[str, Any]:
     """Return those that libpq knows; the others are the driver's own."""
     found = {}
     for name, value in arguments.items():

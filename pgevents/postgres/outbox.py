@@ -37,7 +37,7 @@ class PostgresOutbox(Outbox):
         try:
             connection.execute(self._put, _given(messages))
         except DBAPIError as error:
-            ours = self._meaning(error.orig)
+            ours = self.meaning(error.orig)
             if ours is None:
                 raise  # the application knows what it does about these
             raise ours from error
@@ -49,12 +49,13 @@ class PostgresOutbox(Outbox):
             try:
                 cursor.execute(self._send, _given(messages))
             except psycopg2.Error as error:
-                ours = self._meaning(error)
+                ours = self.meaning(error)
                 if ours is None:
                     raise
                 raise ours from error
 
-    def _meaning(self, error: Any) -> Optional[PgEventsError]:
+    def meaning(self, error: Any) -> Optional[PgEventsError]:
+        """Return our error for one of a driver's; None where it is not about publishing."""
         code, sentence = code_of(error)
         if code in _NOT_THERE:
             return NotInstalled(

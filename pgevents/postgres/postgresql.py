@@ -121,6 +121,7 @@ class PostgreSQL(Backend):
             decoders(types, table, known),
             parse_exactly,
             target.entity if target else None,
+            model=target.model if target is not None else None,
             declared=table is not None,
             read_by=lambda other: decoders(types, other, self._dialect or known),
             kinds=lambda: kinds(types, table, known),

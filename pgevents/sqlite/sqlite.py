@@ -78,6 +78,7 @@ class SQLite(Backend):
             decoders_by_name(relation.more["types"]) if table is None else decoders(table),
             parse,
             target.entity if target is not None else None,
+            model=target.model if target is not None else None,
             declared=table is not None,
             read_by=decoders,
             kinds=lambda: kinds(relation.columns, table),

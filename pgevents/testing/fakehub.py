@@ -174,7 +174,10 @@ class _Nowhere(Backend):
     def shape(self, relation: Relation, target: Optional[Target]) -> Shape:
         entity = None if target is None else target.entity
         columns, key = relation.columns, relation.key
-        return Shape(relation.schema, relation.name, columns, key, parse=_same, entity=entity)
+        model = None if target is None else target.model
+        return Shape(
+            relation.schema, relation.name, columns, key, parse=_same, entity=entity, model=model
+        )
 
 
 def _same(row: Any) -> Any:
