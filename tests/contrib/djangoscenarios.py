@@ -207,9 +207,26 @@ def first_request():
     contrib.stop()
 
 
+def addresses():
+    """Print where each alias leads, as psycopg2 takes it."""
+    import json
+
+    from django.db import connections
+    from pgevents.contrib.django.address import url_of
+    from pgevents.postgres.address import Address
+
+    for alias in connections:
+        try:
+            url = url_of(alias)
+        except UsageError as error:
+            print(json.dumps([alias, str(error)]))
+            continue
+        found = url.database if url.drivername == "sqlite" else Address(url).parameters()
+        print(json.dumps([alias, found]))
+
+
 def no_database():
     """A database that is down ends no site."""
     request_started.send(sender=None)
     wait_for(lambda: contrib.hub().status()["error"])
-    print(contrib.hub().status()["state"])
     contrib.stop()

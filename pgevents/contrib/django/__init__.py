@@ -1,7 +1,7 @@
 """Django: an app that starts a hub where requests are served, and takes models as tables.
 
     INSTALLED_APPS = [..., "pgevents.contrib.django"]
-    PGEVENTS = {"EVENTS_MODULE": "events"}
+    PGEVENTS = {"DATABASES": ["default"]}
 
     # shop/events.py
     @listens_for(Order, "after_update", columns=["status"])
@@ -16,6 +16,7 @@ In reading order; each imports only what stands above it:
     targets        models as what is listened to
     databases      the hub of each database: made, started, stopped
     writing        messages, context and capture, in the transaction of a Django connection
+    testing        a mixin for TransactionTestCase, whose hubs run
     migrating      SQLite's tables that migrations alter
     checks         what manage.py check says
     models         what Django needs to send post_migrate to an app

@@ -1,5 +1,6 @@
 """``manage.py pgevents``: the command ``pgevents`` for the databases of this project."""
 
+import argparse
 import signal
 import sys
 import threading
@@ -26,6 +27,22 @@ VERBS = (
     "drop",
 )
 
+LOOK = 0.5  # seconds between two looks whether the hubs are still alive
+
+
+def _own() -> argparse.ArgumentParser:
+    """Return a parser for Django's options, where they stand behind a verb."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--database")
+    for name in ("--settings", "--pythonpath"):  # Django has taken them before
+        parser.add_argument(name)
+    for name in ("--traceback", "--no-color", "--force-color", "--skip-checks"):
+        parser.add_argument(name, action="store_true")
+    return parser
+
+
+_OWN = _own()
+
 
 class Command(BaseCommand):  # type: ignore[misc]
     """Runs the hubs of this project, or does to its databases what ``pgevents`` does."""
@@ -38,25 +55,24 @@ class Command(BaseCommand):  # type: ignore[misc]
     requires_system_checks: List[str] = []
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("verb", choices=("run", "install", "uninstall", *VERBS))
         parser.add_argument("--database", help="The alias; the first of PGEVENTS if left out.")
-        parser.add_argument("words", nargs="*", help="What the verb asks for.")
-
-    def run_from_argv(self, argv: List[str]) -> None:
-        # The words of a verb, --json for example, are not for Django's parser.
-        self._rest, own = _split(argv)
-        super().run_from_argv(own)
+        parser.add_argument("verb", choices=("run", "install", "uninstall", *VERBS))
+        parser.add_argument("words", nargs=argparse.REMAINDER, help="What the verb asks for.")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        verb, alias = options["verb"], options["database"] or Config().databases[0]
-        rest = [*options["words"], *getattr(self, "_rest", [])]
+        verb, words = options["verb"], options["words"]
+        own, rest = _OWN.parse_known_args(words)
+        alias = own.database or options["database"] or Config().databases[0]
         try:
             if verb == "run":
+                _nothing_more(verb, rest)
                 self._run()
             elif verb == "install":
+                _nothing_more(verb, rest)
                 databases.hub(alias).install()
                 self.stdout.write(f"installed in {alias}")
             elif verb == "uninstall":
+                _nothing_more(verb, [word for word in rest if word != "--everything"])
                 databases.hub(alias).uninstall(everything="--everything" in rest)
                 self.stdout.write(f"uninstalled from {alias}")
             else:
@@ -72,16 +88,23 @@ class Command(BaseCommand):  # type: ignore[misc]
         databases.start()
         self.stdout.write(f"listening: {', '.join(Config().databases)}")
         self.stdout.flush()
-        ended.wait()
-        databases.stop()
+        try:
+            while not ended.wait(LOOK):
+                _raise_what_ended_one()
+        finally:
+            databases.stop()
 
 
-def _split(argv: List[str]) -> Any:
-    """Return the options of a verb, and what is Django's."""
-    if len(argv) > 2 and argv[2] in (*VERBS, "uninstall"):
-        own = [word for word in argv[3:] if word.startswith(("--database", "--settings"))]
-        return [word for word in argv[3:] if word not in own], [*argv[:3], *own]
-    return [], argv
+def _raise_what_ended_one() -> None:
+    for alias in Config().databases:
+        status = databases.hub(alias).status()
+        if status["state"] == "failed":
+            raise CommandError(f"the hub of {alias!r} has ended: {status['error']}")
+
+
+def _nothing_more(verb: str, words: List[str]) -> None:
+    if words:
+        raise CommandError(f"pgevents {verb} takes no {' '.join(words)}")
 
 
 def _pgevents(verb: str, alias: str, words: List[str]) -> int:
@@ -92,7 +115,7 @@ def _pgevents(verb: str, alias: str, words: List[str]) -> int:
         raise CommandError(
             f"pgevents {verb} needs {error.name}: pip install 'sqlalchemy-pgevents[django]'"
         ) from error
-    url = url_of(alias).render_as_string(hide_password=False)
+    url = url_of(databases.database(alias).alias).render_as_string(hide_password=False)
     known = {option.name for option in pgevents.commands[verb].params}
     options = Config().options
     given = [
