@@ -257,7 +257,7 @@ class Life:
         if self._reader is None:
             self._reader = self._open_for_poll()
         reader, delivery = self._reader, self._delivery or self._parts.delivery()
-        self._delivery = delivery
+        self._delivery, intake = delivery, self._parts.intake
         handled = 0
         try:
             if not reader.is_open:
@@ -268,7 +268,8 @@ class Life:
                 if reason is not None:
                     self._parts.reporter.gap(reason)
                 if rows:
-                    handled += delivery(self._parts.intake.events(rows))
+                    intake.look_up(intake.unknown(rows))
+                    handled += delivery(intake.events(rows))
                     continue
                 left = deadline - time.monotonic()
                 if handled or left <= 0:

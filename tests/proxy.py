@@ -27,6 +27,7 @@ class Proxy:
         client ── port ── Proxy ── server
                            ├ cut      both ends of every connection see a reset, now
                            ├ freeze   nothing passes any more, neither data nor an end; thaw
+                           ├ hold     new connections hang, those that are there go on; thaw
                            ├ throttle so many bytes a second pass to each client
                            └ refuse   no new connections; accept
 
@@ -39,6 +40,8 @@ class Proxy:
         self.port = free_port()
         self._links = set()
         self._frozen = False
+        self._held = False
+        self._passed = 0  # bytes that clients have taken
         self._rate = None
         self._stopping = False
         self._listener = None
@@ -62,6 +65,11 @@ class Proxy:
         """How many connections pass through it now."""
         return len(self._links)
 
+    @property
+    def passed(self):
+        """How many bytes of the server's clients have taken: who does not read takes no more."""
+        return self._passed
+
     def cut(self):
         """Reset every connection. New ones are welcome."""
         self._do(self._cut)
@@ -69,6 +77,10 @@ class Proxy:
     def freeze(self):
         """Let nothing pass any more: connections stay open and silent, new ones too."""
         self._do(self._freeze)
+
+    def hold(self):
+        """Let new connections hang, while those that are there go on."""
+        self._do(self._hold)
 
     def thaw(self):
         """Let everything pass again, first what was held back."""
@@ -133,8 +145,12 @@ class Proxy:
         for link in self._links:
             link.watch()
 
+    def _hold(self):
+        self._held = True
+        self._watch_listener()
+
     def _thaw(self):
-        self._frozen = False
+        self._frozen = self._held = False
         self._watch_listener()
         for link in [*self._links]:
             link.watch()
@@ -155,7 +171,7 @@ class Proxy:
 
     def _watch_listener(self):
         if self._listener is not None:
-            events = 0 if self._frozen else selectors.EVENT_READ
+            events = 0 if self._frozen or self._held else selectors.EVENT_READ
             watch(self._selector, self._listener, events, self._connect)
 
     def _connect(self, events):
@@ -213,8 +229,9 @@ class Link:
         if self._proxy._frozen:
             return
         try:
-            for lane in self._lanes:
-                lane.move()
+            there, back = self._lanes
+            there.move()
+            self._proxy._passed += back.move()
         except OSError:
             self.reset()
         else:
@@ -239,7 +256,8 @@ class Lane:
         return not self.pending and not self.ended and self.left != 0
 
     def move(self):
-        """Pass on what there is, without waiting."""
+        """Pass on what there is, without waiting; return how many bytes went."""
+        sent = 0
         try:
             if self.can_read():
                 self.pending = self.source.recv(min(CHUNK, self.left or CHUNK))
@@ -249,9 +267,11 @@ class Lane:
                     self.ended = True
                     self.sink.shutdown(socket.SHUT_WR)
             if self.pending:
-                self.pending = self.pending[self.sink.send(self.pending) :]
+                sent = self.sink.send(self.pending)
+                self.pending = self.pending[sent:]
         except BlockingIOError:
             pass
+        return sent
 
 
 def _leave_to_the_parent():

@@ -8,6 +8,9 @@ import pickle
 
 import pytest
 
+from pgevents.database.backend import Backend
+from pgevents.database.relation import Relation
+from pgevents.delivery.topics import Topics
 from pgevents.events.values import (
     Row,
     Shape,
@@ -18,6 +21,7 @@ from pgevents.events.values import (
     parse_exactly,
     parse_time,
 )
+from pgevents.listening.target import as_target
 
 
 def refuse(value):
@@ -121,24 +125,26 @@ def test_a_shape_does_not_share_its_decoders_with_who_gave_them():
     assert read.decode({"id": "7"}) == {"id": 7}
 
 
-def test_the_database_is_asked_once_for_all_rows_that_lack_the_same_columns():
-    old, new = shape("id"), shape("id", "item", "price")
-    looks = []
-    old.look_again = new.look_again = lambda: looks.append(1) or new
+class Catalog(Backend):
+    """A database whose tables are as they are learned."""
 
-    first = [old.newest({"id": n}) for n in range(3)]
-    later = [new.newest({"id": n}) for n in range(3)]
-
-    assert first + later == [new] * 6
-    assert len(looks) == 1
-    assert old.newest({"id": 7, "item": "tea"}) is new
-    assert len(looks) == 2
+    def shape(self, relation, target):
+        return Shape(relation.schema, relation.name, relation.columns, relation.key)
 
 
-def test_a_shape_that_nobody_can_look_up_again_is_its_own_newest():
-    read = shape("id")
+def test_which_columns_a_table_has_is_known_from_the_last_look_at_it():
+    topics, target = Topics(Catalog()), as_target("orders")
+    topics.learn(target, Relation("public", "orders", ("id",), ("id",)))
+    read = topics.shape("public.orders")
 
-    assert read.newest({}) is read
+    topics.learn(target, Relation("public", "orders", ("id", "paid"), ("id",)))
+
+    assert read.present() == {"id", "paid"}
+    assert read.columns == {"id"}
+
+
+def test_a_shape_of_which_nobody_knows_more_has_its_own_columns():
+    assert shape("id").present() == {"id"}
 
 
 # JSON

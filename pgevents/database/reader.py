@@ -67,8 +67,12 @@ class Reader:
         """Sleep until there may be something to read, for ``timeout`` seconds at most."""
         raise NotImplementedError
 
-    def breathe(self) -> None:
-        """Stay awake while nobody reads: take in what the server sends. Raises Unavailable."""
+    def breathe(self, timeout: float = 0.0) -> None:
+        """Stay awake while nobody reads: take in what the server sends. Raises Unavailable.
+
+        Wait for that, or for ``wake()``, for ``timeout`` seconds at most.
+        """
+        raise NotImplementedError
 
     def wake(self) -> None:
         """End ``wait()``, or the next one. From any thread."""

@@ -6,6 +6,7 @@ In reading order; each imports only what stands above it:
     strangers      rows of a newer release, which are skipped
     entries        what a row is to a listener: a change, or a message
     intake         what rows become: events, or a gap
+    lookup         a thread that asks the database what tables look like
     around         context managers around each call of a listener
     call           one call of a listener
     delivery       how plain listeners are called, the next one in spite of errors

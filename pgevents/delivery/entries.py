@@ -18,10 +18,17 @@ class Entries:
         self._decoder = decoder
 
     def of_all(self, rows: List[LogRow]) -> List[Entry]:
-        """Return the entries of these rows, in their order, as they are delivered at first."""
-        if any(map(is_message, rows)):
-            return list(map(self.of, rows))
-        return list(map(Event, rows, self._topics.shapes_of(rows)))
+        """Return the entries of these rows, in their order, as they are delivered at first.
+
+        What was unknown of their tables has been looked up.
+        """
+        if not any(map(is_message, rows)):
+            return list(map(Event, rows, self._topics.shapes_of(rows)))
+        shapes = iter(self._topics.shapes_of([row for row in rows if not is_message(row)]))
+        return [
+            Message(row, decoder=self._decoder) if is_message(row) else Event(row, next(shapes))
+            for row in rows
+        ]
 
     def of(self, row: LogRow, attempt: int = 1, redelivered: bool = False) -> Entry:
         """Return the entry of a row."""

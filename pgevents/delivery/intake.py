@@ -4,7 +4,7 @@ from typing import List
 
 from ..database.notes import gap_of, noted_topic, without_notes
 from ..events.entry import Entry
-from ..events.logrow import LogRow
+from ..events.logrow import TOPIC, LogRow, is_message
 from ..listening.registry import Registry
 from ..metrics import Metrics
 from ..reporter import Reporter
@@ -37,8 +37,20 @@ class Intake:
         """Whether there are plain listeners, so that rows have to be read."""
         return self._registry.has_plain()
 
+    def unknown(self, rows: List[LogRow]) -> List[str]:
+        """Return the tables that have to be looked up before ``events()`` of these rows."""
+        if not self._topics.unknown({row[TOPIC] for row in rows}):
+            return []
+        _, rows = without_notes(rows)
+        rows = self._strangers.left_out(rows)
+        return self._topics.unknown({row[TOPIC] for row in rows if not is_message(row)})
+
+    def look_up(self, topics: List[str]) -> None:
+        """Ask the database what these tables look like now."""
+        self._topics.look_up(topics)
+
     def events(self, rows: List[LogRow]) -> List[Entry]:
-        """Return the events and messages of these rows, in their order."""
+        """Return the events and messages of these rows, in their order. Asks no database."""
         self._metrics.read += len(rows)
         notes, rows = without_notes(rows)
         if notes:

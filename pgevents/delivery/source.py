@@ -15,6 +15,7 @@ from ..retry import Backoff
 from ..threads import Worker
 from .dispatcher import Dispatcher
 from .intake import Intake
+from .lookup import Lookup
 
 logger = logging.getLogger("pgevents")
 
@@ -185,6 +186,8 @@ class Source(Worker):
         # What is read is in nobody else's hands: it must outlive the connection.
         if self._rows:
             self._host.wake_groups()
+            if not self._looked_up():
+                return
             self._waiting, self._rows = self._intake.events(self._rows), []
         since = time.monotonic()
         reported = False
@@ -198,6 +201,22 @@ class Source(Worker):
             if full >= self._behind_after and not reported:
                 reported = True
                 self._reporter.fallen_behind(full)
+
+    def _looked_up(self) -> bool:
+        """Have the tables of the rows looked up that are unknown; tell whether they were.
+
+        In another thread: a catalog that does not answer must not keep the socket from being read.
+        """
+        unknown = self._intake.unknown(self._rows)
+        if not unknown:
+            return True
+        lookup = Lookup(f"{self.name}-lookup", self._intake, unknown, self.reader.wake)
+        lookup.start()
+        while not lookup.done and not self.stopping:
+            self.reader.breathe(BREATH)
+        if lookup.join(time.monotonic() + BREATH) and lookup.failure is not None:
+            raise lookup.failure
+        return lookup.done
 
     def _answer(self, asked: int) -> None:
         if self._answered < asked:

@@ -3,7 +3,7 @@
 import functools
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from ..channels.names import is_topic, keys_of
 from ..database.backend import Backend
@@ -30,6 +30,7 @@ class Topics:
         self._marks = backend.marks
         self._shapes: Dict[str, Shape] = {}
         self._keys: Dict[str, Tuple[str, ...]] = {}
+        self._columns: Dict[str, FrozenSet[str]] = {}  # as they were found last
         self._targets: Dict[str, Target] = {}
         self._refreshed: Dict[str, float] = {}
         self._lock = threading.Lock()
@@ -52,6 +53,7 @@ class Topics:
                 self.version += 1
                 keys += (target.key,)
             self._keys[topic] = keys
+            self._columns[topic] = frozenset(relation.columns)
 
     def keys(self, topic: str) -> Tuple[str, ...]:
         """Return what listeners may have called the table; of a channel, the patterns for it."""
@@ -65,18 +67,30 @@ class Topics:
 
     def shape(self, topic: str) -> Shape:
         """Return how a topic's rows are read; looks in the database if they are new to us."""
-        shape = self._shapes.get(topic)
-        if (
-            shape is None
-            or shape.mark != self._marks.get(topic)
-            or (shape.stale and self._due(topic))
-        ):
-            shape = self._look_again(topic)
-        return shape
+        return self._look_again(topic) if self._is_unknown(topic) else self._shapes[topic]
+
+    def unknown(self, topics: Iterable[str]) -> List[str]:
+        """Return those of these tables that have to be looked up before rows are read."""
+        return sorted(filter(self._is_unknown, topics))
+
+    def look_up(self, topics: List[str]) -> None:
+        """Look these tables up, on one connection; if there is none, what is known will do."""
+        if not topics:
+            return
+        try:
+            with self._backend.session():
+                for topic in topics:
+                    self.shape(topic)
+        except PgEventsError:
+            for topic in topics:
+                self._keep(topic, self._unanswered(topic))
 
     def shapes_of(self, rows: List[LogRow]) -> List[Shape]:
-        """Return how each row of the log is read: as its table was when it was written."""
-        now = {topic: self.shape(topic) for topic in {row[TOPIC] for row in rows}}
+        """Return how each row of the log is read: as its table was when it was written.
+
+        No database is asked: what was ``unknown`` has been looked up.
+        """
+        now = {topic: self._known_shape(topic) for topic in {row[TOPIC] for row in rows}}
         if any(shape.former is not None for shape in now.values()):
             return [self._at(row, now[row[TOPIC]]) for row in rows]
         return [now[row[TOPIC]] for row in rows]
@@ -98,35 +112,58 @@ class Topics:
         """In a child: the lock may have been held by a thread that is not here."""
         self._lock = threading.Lock()
 
+    def _is_unknown(self, topic: str) -> bool:
+        shape = self._shapes.get(topic)
+        return (
+            shape is None
+            or shape.mark != self._marks.get(topic)
+            or (shape.stale and self._due(topic))
+        )
+
+    def _known_shape(self, topic: str) -> Shape:
+        return self._shapes.get(topic) or _bare(topic)
+
     def _due(self, topic: str) -> bool:
         return time.monotonic() - self._refreshed.get(topic, float("-inf")) >= REFRESH
 
     def _look_again(self, topic: str) -> Shape:
-        return self._keep(topic, self._look_up(topic, self._shapes.get(topic)))
+        return self._keep(topic, self._look_up(topic))
 
     def _keep(self, topic: str, shape: Shape) -> Shape:
         former = self._shapes.get(topic)
         if shape is not former:
-            shape.look_again = functools.partial(self._look_again, topic)
+            shape.present = functools.partial(self._present, topic)
             shape.former = _kept(former, shape.mark)
             self._shapes[topic] = shape
+            self._columns[topic] = shape.columns
         return shape
 
-    def _look_up(self, topic: str, former: Optional[Shape]) -> Shape:
+    def _present(self, topic: str) -> FrozenSet[str]:
+        return self._columns[topic]
+
+    def _look_up(self, topic: str) -> Shape:
         self._refreshed[topic] = time.monotonic()
         try:
             relation = self._backend.find_topic(topic)
             if relation is not None:
                 return self._backend.shape(relation, self._targets.get(topic))
-            stale = False
+            return self._unanswered(topic, stale=False)
         except PgEventsError:
-            stale = True  # what JSON gives will do until the database can be asked again
-        if former is None:
-            schema, _, table = topic.partition(".")
-            former = Shape(schema, table)
+            return self._unanswered(topic)
+
+    def _unanswered(self, topic: str, stale: bool = True) -> Shape:
+        """Return what was known; a ``stale`` one will do until the database can be asked again."""
+        self._refreshed[topic] = time.monotonic()
+        former = self._known_shape(topic)
         former.stale = former.stale or stale
         former.mark = self._marks.get(topic)
         return former
+
+
+def _bare(topic: str) -> Shape:
+    """Return a shape that gives what JSON gives."""
+    schema, _, table = topic.partition(".")
+    return Shape(schema, table)
 
 
 def _kept(former: Optional[Shape], mark: Any) -> Optional[Shape]:

@@ -260,7 +260,8 @@ def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
     row = old if new is None else new
     if row is None or columns <= row.keys():
         return None
-    now = event._shape.newest(row).columns
+    # It may have them all the same: the row is told by its key alone, or was written before.
+    now = event._shape.present()
     missing = sorted(columns - row.keys() - now)
     if not missing or not now:
         return None

@@ -77,8 +77,9 @@ class Shape:
     ``declared`` tells whether a class or a Table said
     the types, or the database alone; ``read_by(table)`` gives the decoders by
     the types of another Table, None where nobody can; ``kinds()`` says of
-    which types the values are. ``stale`` is set when a row did
-    not fit: the table was altered meanwhile. ``look_again()`` returns what the database says now.
+    which types the values are. ``stale`` is set when a
+    row did not fit: the table was altered meanwhile. ``present()`` returns the
+    columns that the table has now, as far as is known.
 
     ``mark`` is another one when the table was altered. ``precedes(row)`` tells
     whether a row of the log was written before the table got this shape; then it
@@ -116,22 +117,7 @@ class Shape:
         self.read_by = read_by
         self.kinds = kinds
         self.stale = False
-        self.look_again: Callable[[], "Shape"] = lambda: self
-        self._newest = self
-        self._judged: FrozenSet[FrozenSet[str]] = frozenset()  # columns of such rows
-
-    def newest(self, row: Mapping[str, Any]) -> "Shape":
-        """Return the shape by which to judge a row that lacks a column.
-
-        The table may have it all the same: the row is told by its key alone,
-        or was written before the column was added. So the database is asked,
-        once for all rows with the same columns.
-        """
-        columns = frozenset(row)
-        if columns not in self._judged:
-            self._newest = self.look_again()
-            self._judged = self._newest._judged = self._judged | {columns}
-        return self._newest
+        self.present: Callable[[], FrozenSet[str]] = lambda: self.columns
 
     def decode(self, raw: Mapping[str, Any]) -> Row:
         """Return the row in Python's types.

@@ -275,11 +275,11 @@ class LogReader(Reader):
             # and look for this one from time to time.
             connection.sleep(min(timeout, waited / 50, PATIENT_PAUSE))
 
-    def breathe(self) -> None:
-        self._connection.sleep(0)
-        self._connection.notified()
+    def breathe(self, timeout: float = 0.0) -> None:
         if self._announced:  # with what was found while lying down
             self._give_back()
+        self._connection.sleep(timeout)
+        self._connection.notified()
 
     def wake(self) -> None:
         self._waker.wake()

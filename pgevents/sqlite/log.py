@@ -150,6 +150,12 @@ class LogReader(Reader):
         gap, self._gap = self._gap, None
         return gap
 
+    def breathe(self, timeout: float = 0.0) -> None:
+        # There is no socket to be read.
+        if timeout and not self._waker.woken:
+            self._waker.sleep(timeout)
+        self._waker.woken = False
+
     def wake(self) -> None:
         self._waker.wake()
 

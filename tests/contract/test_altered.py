@@ -1,11 +1,12 @@
 """Tables are altered while rows of theirs wait: each row is read as its table was."""
 
 import datetime
+import threading
 from decimal import Decimal
 
 import pytest
 
-from pgevents import ANY, Hub
+from pgevents import ANY, Hub, Retry
 from pgevents.testing import wait_until
 
 
@@ -116,3 +117,33 @@ def test_a_column_that_was_added_has_its_type_at_once(orders, registry, heard):
         event = heard.next()
 
     assert event.new["price"] == Decimal("0.1")
+
+
+def test_neither_who_reads_nor_who_calls_asks_the_catalog(orders, registry, heard, monkeypatch):
+    orders.execute("CREATE TABLE customers (id integer PRIMARY KEY)")
+    registry.listen(ANY, "after_change", heard)
+    registry.listen("orders", "after_update", print, where={"status": "paid"})
+    hub = Hub(orders.url, registry, retry=Retry(attempts=1))
+    hub.watch("customers")
+    hub.watch("orders")
+    asking = []
+
+    with hub:
+        connect = hub._backend._connect
+        monkeypatch.setattr(
+            hub._backend,
+            "_connect",
+            lambda: asking.append(threading.current_thread().name) or connect(),
+        )
+        orders.execute("INSERT INTO customers VALUES (7)")  # a table that no listener names
+        orders.execute("INSERT INTO orders (item) VALUES ('tea')")
+        orders.execute("ALTER TABLE orders RENAME COLUMN status TO state")
+        orders.execute("UPDATE orders SET item = 'milk'")  # lacks what a listener asks for
+        assert hub.drain()
+        status = hub.status()
+
+    assert len(heard.take(3)) == 3
+    if orders.kind == "postgresql":  # SQLite's triggers keep the name that they were made with
+        assert status["failed"] == 1
+    assert "pgevents-source-lookup" in asking
+    assert not {"pgevents-source", "pgevents-dispatcher"} & {*asking}

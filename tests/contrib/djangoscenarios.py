@@ -4,11 +4,12 @@ import datetime
 import decimal
 import uuid
 
-import pgevents
 from django.core.management import call_command
 from django.core.signals import request_started
 from django.db import connection, migrations, models, transaction
 from django.db.migrations.state import ProjectState
+
+import pgevents
 from pgevents import UsageError
 from pgevents.contrib import django as contrib
 from tests.waiting import wait_for
@@ -212,6 +213,7 @@ def addresses():
     import json
 
     from django.db import connections
+
     from pgevents.contrib.django.address import url_of
     from pgevents.postgres.address import Address
 

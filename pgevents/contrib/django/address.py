@@ -2,9 +2,8 @@
 
 from typing import Any, Dict
 
-from sqlalchemy.engine import URL
-
 from django.db import connections
+from sqlalchemy.engine import URL
 
 from ...errors import UsageError
 

@@ -3,12 +3,11 @@
 import json
 from typing import Any, Callable, List, Optional
 
-from sqlalchemy.types import UserDefinedType
-
 from django.conf import settings
 from django.db import connections
 from django.db.models import DateTimeField, JSONField
 from django.utils import timezone
+from sqlalchemy.types import UserDefinedType
 
 #: Turns one value into another.
 Step = Callable[[Any], Any]

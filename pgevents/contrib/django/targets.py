@@ -2,9 +2,8 @@
 
 from typing import Any, List, Optional, Tuple
 
-from sqlalchemy import Column, MetaData, Table
-
 from django.db import models, router
+from sqlalchemy import Column, MetaData, Table
 
 from ...errors import UsageError
 from ...listening.target import Model, Target

@@ -2,6 +2,7 @@
 
 from django.db import connection
 from django.test import Client, TestCase, TransactionTestCase
+
 from pgevents.contrib import django as contrib
 from pgevents.contrib.django.testing import ListeningMixin
 from pgevents.testing import FakeHub
