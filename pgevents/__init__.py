@@ -27,6 +27,7 @@ postgres and sqlite, do not see each other.
     listening      who listens to what
     database       what a database must be able to do
     channels       messages of the application's own
+    streams        streams of events that an application appends
     delivery       from a row of the log to one call of a listener
     groups         groups: one process of many gets each event
     settings       how one hub works: what its caller gave
@@ -47,6 +48,7 @@ from .channels.message import Message
 from .channels.outgoing import Outgoing
 from .channels.receiver import ChannelListener
 from .errors import (
+    ConcurrencyError,
     DatabaseError,
     Denied,
     NotInstalled,
@@ -65,12 +67,15 @@ from .listening.sqlalchemy_events import changes
 from .listening.target import ANY
 from .payloads.text import fits_notify, payload_size
 from .retry import Retry
+from .streams.names import NO_STREAM
+from .streams.stored import Stored
 
 __version__ = "0.2.0"
 
 __all__ = [
     "ANY",
     "ChannelListener",
+    "ConcurrencyError",
     "DatabaseError",
     "DeadLetter",
     "Denied",
@@ -78,12 +83,14 @@ __all__ = [
     "Group",
     "Hub",
     "Message",
+    "NO_STREAM",
     "NotInstalled",
     "Outgoing",
     "PgEventsError",
     "Registry",
     "Retry",
     "Row",
+    "Stored",
     "Unavailable",
     "Unsupported",
     "UsageError",

@@ -2,6 +2,7 @@
 
     PgEventsError
     ├── UsageError          the call was wrong: an unknown moment, column, table … (a ValueError)
+    ├── ConcurrencyError    a stream is not at the version that was expected
     ├── NotInstalled        the log or a trigger is missing, and the hub may not install
     └── DatabaseError       the database refused, or did not answer
         ├── Unavailable     no connection, or it was lost: trying again may help
@@ -12,6 +13,8 @@ A driver's exception never leaves ``postgres/`` or ``sqlite/`` untranslated; it 
 kept as ``__cause__``.
 """
 
+from typing import Any
+
 
 class PgEventsError(Exception):
     """Whatever pgevents raises is one of these."""
@@ -19,6 +22,23 @@ class PgEventsError(Exception):
 
 class UsageError(PgEventsError, ValueError):
     """The call was wrong; the message names the value and the choices."""
+
+
+class ConcurrencyError(PgEventsError):
+    """A stream is at ``version``, not at the one that an append has ``expected``.
+
+    Nothing was written, and no statement failed: the transaction may go on. Whoever wants to
+    try again loads the stream again.
+    """
+
+    def __init__(self, stream: str, expected: int, version: int) -> None:
+        self.stream, self.expected, self.version = stream, expected, version
+        super().__init__(
+            f"the stream {stream} is at version {version}, not at {expected}: load it again"
+        )
+
+    def __reduce__(self) -> Any:
+        return ConcurrencyError, (self.stream, self.expected, self.version)
 
 
 class NotInstalled(PgEventsError):

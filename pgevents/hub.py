@@ -37,6 +37,8 @@ from .payloads.text import Codec
 from .retry import Retry
 from .settings import BEHIND_AFTER, GROUP_RETENTION, RETENTION, Settings, require
 from .status import Status
+from .streams.enrichers import Enricher
+from .streams.streams import Streams
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -113,6 +115,8 @@ class Hub:
         self.metrics = parts.metrics
         self._upkeep = parts.upkeep
         self._groups = parts.groups
+        #: Streams of events: see ``Streams``.
+        self.streams = Streams(parts.streams)
         self._life = Life(parts)
         self._status = Status(parts, self._life)
         # The registry's four verbs, here too.
@@ -357,6 +361,15 @@ class Hub:
         listener = ChannelListener(fn, self.unsubscribe, lambda: self._life.connected)
         self.subscribe(channel)(listener)
         return listener
+
+    def enrich(self, fn: Enricher) -> Enricher:
+        """Add the dict that ``fn()`` returns to the metadata of what is appended from now on.
+
+        What a caller gives explicitly comes first. An append raises UsageError where two
+        functions give one name different values. Returns the function.
+        """
+        self._parts.streams.enrichers.add(fn)
+        return fn
 
     # Around calls of listeners.
 

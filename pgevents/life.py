@@ -224,6 +224,10 @@ class Life:
         if source is not None:
             self._groups.start(source.reader.owner)
 
+    def wake_streams(self) -> None:
+        """Let the threads of groups that read streams look whether there is something for them."""
+        self._groups.wake_streams()
+
     def wake_groups(self) -> None:
         """Let the groups' threads look whether there is something for them."""
         self._groups.wake()

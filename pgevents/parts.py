@@ -18,6 +18,8 @@ from .listening.registry import Registry
 from .metrics import Metrics
 from .reporter import Reporter
 from .settings import Settings
+from .streams.streams import StreamParts
+from .streams.types import Types
 
 
 class Parts:
@@ -35,7 +37,8 @@ class Parts:
             backend, registry, topics, settings.service, settings.install, reporter
         )
         strangers = Strangers(backend.warnings)
-        entries = Entries(topics, settings.decoder)
+        types = Types()
+        entries = Entries(topics, settings.decoder, types)
         self.groups = Groups(backend, registry, topics, entries, reporter, strangers, self.around)
         self.intake = Intake(registry, topics, entries, strangers, self.metrics, reporter)
         self.publisher = Publisher(
@@ -43,6 +46,7 @@ class Parts:
             Writer(settings.encoder, settings.max_payload),
             lambda: self.groups.ledger().log,
         )
+        self.streams = StreamParts(backend, registry, types, lambda: self.groups.ledger().log)
         self.chores = Chores(backend, self.upkeep, self.groups, settings)
 
     def delivery(self) -> Delivery:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
     text,
 )
@@ -59,6 +60,9 @@ class Tables:
     groups      the groups of listeners, and how far each has come
     leases      what a group has taken and not finished, and what it will try again
     dead        what a group has given up
+    streams     the heads of streams: how many events each has had
+    events      what was appended to streams; it is never cleaned
+    snapshots   what an application has made of a stream, up to one of its events
     settings    SQLite only: what is a setting of the session on PostgreSQL
     """
 
@@ -78,6 +82,9 @@ class Tables:
         self.groups = self._table("groups")
         self.leases = self._table("leases")
         self.dead = self._table("dead")
+        self.streams = self._table("streams")
+        self.events = self._table("events")
+        self.snapshots = self._table("snapshots")
 
     def name(self, table: str) -> str:
         """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
@@ -136,6 +143,18 @@ class Tables:
             schema=self.schema,
         )
         self._add_groups(BigInteger, schema=self.schema)
+        events = self._add(
+            "events",
+            [
+                Column("seq", BigInteger, Identity(always=True), primary_key=True),
+                Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+                Column("at", TIMESTAMP(timezone=True), nullable=False, server_default=now),
+                *self._event_columns(JSON),
+            ],
+            schema=self.schema,
+        )
+        Index("events_xid", events.c.xid, events.c.seq)
+        self._add_streams(JSON, now, TIMESTAMP(timezone=True), schema=self.schema)
 
     def _sqlite(self) -> None:
         now = text("(strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))")
@@ -165,6 +184,17 @@ class Tables:
             prefix=self.schema + "_",
         )
         self._add_groups(Integer, prefix=self.schema + "_")
+        self._add(
+            "events",
+            [
+                Column("seq", Integer, primary_key=True),
+                Column("at", Text, nullable=False, server_default=now),
+                *self._event_columns(Text),
+            ],
+            prefix=self.schema + "_",
+            sqlite_autoincrement=True,
+        )
+        self._add_streams(Text, now, Text, prefix=self.schema + "_")
         self._add(
             "settings",
             [Column("name", Text, primary_key=True), Column("value", Text)],
@@ -233,6 +263,49 @@ class Tables:
             ],
             prefix=prefix,
             sqlite_autoincrement=True,
+            **options,
+        )
+
+    def _event_columns(self, json: Any) -> List[Any]:
+        return [
+            *self._stream_key(),
+            Column("version", Integer, nullable=False),
+            Column("type", Text, nullable=False),
+            Column("type_version", Integer, nullable=False),
+            Column("data", json, nullable=False),
+            Column("metadata", json),
+            Column("context", Text),
+            # An index for each stream's events in their order, too.
+            UniqueConstraint("tenant", "category", "name", "version"),
+        ]
+
+    def _stream_key(self, primary: bool = False) -> List[Any]:
+        """Return what names a stream; who has no tenants, or no categories, has one named ""."""
+        return [
+            Column(name, Text, nullable=False, primary_key=primary)
+            for name in ("tenant", "category", "name")
+        ]
+
+    def _add_streams(
+        self, json: Any, now: Any, time: Any, prefix: str = "", **options: Any
+    ) -> None:
+        """Declare what there is of streams beside their events."""
+        self._add(
+            "streams",
+            [*self._stream_key(primary=True), Column("version", Integer, nullable=False)],
+            prefix=prefix,
+            **options,
+        )
+        self._add(
+            "snapshots",
+            [
+                *self._stream_key(primary=True),
+                Column("version", Integer, nullable=False),
+                Column("at", time, nullable=False, server_default=now),
+                Column("type", Text),  # of a state that is an object of a registered class
+                Column("state", json, nullable=False),
+            ],
+            prefix=prefix,
             **options,
         )
 

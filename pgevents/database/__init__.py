@@ -9,6 +9,7 @@ In reading order; each imports only what stands above it:
     grouplog       a log as groups read it
     reader         what reads a log behind a cursor
     outbox         what publishes messages
+    store          streams of events
     backend        one database, as a hub sees it
     writers        the Session or Connection that an application writes with
 """

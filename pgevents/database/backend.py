@@ -16,6 +16,7 @@ from .outbox import Outbox
 from .reader import Reader
 from .relation import Relation
 from .spec import Specs
+from .store import EventStore
 from .there import There
 
 
@@ -192,6 +193,10 @@ class Backend:
 
     def outbox(self) -> Outbox:
         """Return what publishes messages."""
+        raise NotImplementedError
+
+    def store(self) -> EventStore:
+        """Return the streams of events."""
         raise NotImplementedError
 
     def looks_the_same(self, engine: Any) -> bool:

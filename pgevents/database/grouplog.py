@@ -65,8 +65,15 @@ class GroupLog:
     #: Whether a write is in the way of everybody else's: then groups write seldom.
     one_writer = False
 
+    #: Whether a claim looks first, without a lock, whether there is anything to write.
+    looks_first = False
+
     def place(self) -> Any:
         """Return what differs in a database that took this one's place; None: nothing is known."""
+
+    def streams(self) -> "GroupLog":
+        """Return the table of the streams' events, as groups read it; on the same pool."""
+        raise NotImplementedError
 
     def transaction(self) -> ContextManager[Connection]:
         """Give a connection of the pool in a transaction that may write. Raises a DatabaseError."""
@@ -135,6 +142,13 @@ class GroupLog:
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
         """Return the next rows of these topics, and the cursor behind them."""
+        raise NotImplementedError
+
+    def cursor_within(self, before: str, behind: str, position: int) -> str:
+        """Return the cursor behind one of the rows that ``read()`` has returned.
+
+        ``before`` is the cursor that was read from, ``behind`` the one that came back.
+        """
         raise NotImplementedError
 
     def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:

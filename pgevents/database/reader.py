@@ -3,7 +3,7 @@
 import os
 import random
 import socket
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 
 from ..events.logrow import LogRow
 
@@ -27,6 +27,10 @@ class Reader:
 
     #: Who we are, for the leases of groups: host, process and a number.
     owner: str
+
+    #: Called when something may have been committed that is not in the log: streams have a
+    #: table of their own, and the same bell.
+    stirred: Callable[[], None] = staticmethod(lambda: None)
 
     #: Until when (``time.monotonic()``) the next ``open()`` may wait for a lock of the database.
     deadline: Optional[float] = None

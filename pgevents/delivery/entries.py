@@ -1,20 +1,28 @@
-"""What a row of the log is to a listener: a change of a table, or a message."""
+"""What a row of the log is to a listener: a change of a table, a message, an event."""
 
 from typing import List, Optional
 
 from ..channels.message import Message
 from ..events.entry import Entry
 from ..events.event import Event
-from ..events.logrow import LogRow, is_message
+from ..events.logrow import LogRow, is_message, is_stored
 from ..payloads.text import Codec
+from ..streams.stored import Stored
+from ..streams.types import Types
 from .topics import Topics
 
 
 class Entries:
-    """Makes events and messages of rows; ``decoder`` makes payloads of what JSON gives."""
+    """Makes events and messages of rows; ``decoder`` makes payloads of what JSON gives.
 
-    def __init__(self, topics: Topics, decoder: Optional[Codec] = None) -> None:
+    ``types`` makes what was appended of streams' events.
+    """
+
+    def __init__(
+        self, topics: Topics, decoder: Optional[Codec] = None, types: Optional[Types] = None
+    ) -> None:
         self._topics = topics
+        self._types = types or Types()
         self._decoder = decoder
 
     def of_all(self, rows: List[LogRow]) -> List[Entry]:
@@ -34,4 +42,6 @@ class Entries:
         """Return the entry of a row."""
         if is_message(row):
             return Message(row, attempt, redelivered, self._decoder)
+        if is_stored(row):
+            return Stored(row, self._types, attempt, redelivered)
         return Event(row, self._topics.shape_of(row), attempt, redelivered)

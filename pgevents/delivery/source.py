@@ -40,6 +40,9 @@ class Host(Protocol):
     def check_capture(self) -> None:
         """Let another thread look whether tables were altered."""
 
+    def wake_streams(self) -> None:
+        """Let the threads of groups that read streams look."""
+
 
 class Source(Worker):
     """Reads a log for ever, through lost connections, and puts its events on the queue.
@@ -67,6 +70,7 @@ class Source(Worker):
         self._intake = intake
         self._queue = queue
         self._host = host
+        reader.stirred = host.wake_streams
         self._reporter = reporter
         self._behind_after = behind_after
         self._start_by = start_by

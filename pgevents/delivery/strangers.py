@@ -5,7 +5,7 @@ During an upgrade a newer release may already write to the log.
 
 from typing import List, Optional
 
-from ..events.logrow import MESSAGE, OPERATION, TOPIC, LogRow
+from ..events.logrow import MESSAGE, OPERATION, STORED, STREAM, TOPIC, LogRow
 from ..listening.target import OPERATIONS
 from ..warnings import Warnings
 
@@ -42,6 +42,8 @@ class Strangers:
 
 def _strange(topic: str, operation: str) -> Optional[str]:
     """Return what is unknown of a row."""
+    if operation == STORED and topic.startswith(STREAM):
+        return None
     if operation not in KNOWN:
         return f"the operation {str(operation)[:LONGEST]!r}"
     # A table's is "public.orders"; a message has the operation of a backfill.

@@ -12,6 +12,8 @@ from ..errors import PgEventsError
 from ..events.logrow import TOPIC, LogRow
 from ..events.values import Shape
 from ..listening.target import Target
+from ..streams.selection import is_selection
+from ..streams.selection import keys_of as selections_of
 
 REFRESH = 5.0  # seconds, at least, between two looks at a table whose rows do not fit
 FORMER = 5  # shapes that are kept of a table that is altered again and again
@@ -59,6 +61,8 @@ class Topics:
         """Return what listeners may have called the table; of a channel, the patterns for it."""
         if is_topic(topic):
             return keys_of(topic)
+        if is_selection(topic):
+            return selections_of(topic)
         return self._keys.get(topic, (topic,))
 
     def topics_of(self, target: Target) -> List[str]:

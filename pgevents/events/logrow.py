@@ -23,10 +23,19 @@ CONTEXT = 7  # what the writer has said of itself, or None
 #: What the topic of a message begins with.
 MESSAGE = "channel:"
 
+#: What the topic of a stream's event begins with; such a row is of the table of events.
+STREAM = "stream:"
+STORED = "event"  # its operation
+
 
 def is_message(row: LogRow) -> bool:
     """Tell whether a row is a message of the application's own: see channels/."""
     return bool(row[OPERATION] == "read" and row[TOPIC].startswith(MESSAGE))
+
+
+def is_stored(row: LogRow) -> bool:
+    """Tell whether a row is an event of a stream: see streams/."""
+    return bool(row[OPERATION] == STORED)
 
 
 def is_backfilled(row: LogRow) -> bool:

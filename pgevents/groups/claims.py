@@ -51,7 +51,7 @@ class Claims:
         first without locking anything: a lock is a write. Raises ``Superseded``
         when another process has defined the group otherwise.
         """
-        if standing_by or self._log.one_writer:
+        if standing_by or self._log.looks_first:
             nothing = self._look(name, definition, owner, topics, options)
             if nothing is not None:
                 return nothing
@@ -137,7 +137,7 @@ class Claims:
             held = self._leases.held(connection, name, owner)
             if row.paused or options.ordered and held:
                 return Claim(None, held)
-            if not self._log.one_writer or held == 0.0 and self._any_due(connection, name, owner):
+            if not self._log.looks_first or held == 0.0 and self._any_due(connection, name, owner):
                 return None
             if options.ordered and held is not None:
                 return Claim(None, held)

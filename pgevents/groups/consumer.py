@@ -23,6 +23,7 @@ from ..listening.registry import Registry
 from ..metrics import GroupMetrics
 from ..reporter import Reporter
 from ..retry import Backoff
+from ..streams.selection import is_selection
 from ..threads import Worker
 from .calls import Calls, Ended, guard
 from .definition import difference
@@ -137,11 +138,24 @@ class Consumer(Worker):
         found = self._ledger.groups.described(self.group)
         if found is None or found["paused"]:
             return 0
+        self.hasten()
+        return self._ledger.lag(self.group, self._topics, last)[0]
+
+    def hasten(self) -> None:
+        """Acknowledge soon what is handled, and was not acknowledged to write seldom."""
         standing = self._standing
         if standing is not None:
             standing.hasten()
             self.wake()
-        return self._ledger.lag(self.group, self._topics, last)[0]
+
+    def last(self) -> int:
+        """Return the position of the newest event that is committed, of all that it may read."""
+        return self._ledger.last()
+
+    @property
+    def reads_streams(self) -> bool:
+        """Whether it reads the events of streams, and not the log."""
+        return any(map(is_selection, self._topics))
 
     def wake(self) -> None:
         self._woken.set()

@@ -4,7 +4,7 @@ import datetime
 import json
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import Table, and_, delete, func, insert, select
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import GroupLog
@@ -41,6 +41,7 @@ class DeadLetters:
         self,
         tables: Tables,
         log: GroupLog,
+        rows: Table,
         groups: GroupRows,
         put: Callable[[Connection, str, List[int]], None],
     ) -> None:
@@ -48,7 +49,7 @@ class DeadLetters:
         self._groups = groups
         self._put = put  # lets events be handled again, from their first attempt on
         self._dead = tables.dead
-        self._rows = tables.log
+        self._rows = rows  # that the group reads: the log, or the events of streams
 
     def all(self, name: str, older_than: float = 0.0) -> List[Dict[str, Any]]:
         """Return what a group has given up so many seconds ago, or before, oldest first."""
@@ -109,6 +110,12 @@ class DeadLetters:
             )
         ).inserted_primary_key
         return int(key[0])
+
+    def has(self, connection: Connection, name: str, position: int) -> bool:
+        """Tell whether a group has given an event up."""
+        dead = self._dead
+        mine = and_(dead.c.group_name == name, dead.c.seq == position)
+        return connection.execute(select(dead.c.id).where(mine)).first() is not None
 
     def delete(self, connection: Connection, name: str) -> None:
         """Delete all of a group."""

@@ -7,8 +7,9 @@ from ..channels.message import without_payload
 from ..database.grouplog import plain_row
 from ..delivery.topics import Topics
 from ..events.event import without_values
-from ..events.logrow import LogRow, is_message
+from ..events.logrow import LogRow, is_message, is_stored
 from ..retry import Backoff
+from ..streams.stored import without_data
 
 
 class Failure(NamedTuple):
@@ -54,6 +55,8 @@ class Failures:
             return None
         if is_message(row):
             return without_payload(row)
+        if is_stored(row):
+            return without_data(row)
         return without_values(row, self._known.shape_of(plain_row(row, self._group)).key)
 
 

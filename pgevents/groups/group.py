@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .. import checks
@@ -11,14 +12,18 @@ from ..events.entry import Entry
 from .dead_letters import DeadLetter
 from .ledger import Ledger
 
+WAIT_PAUSE = 0.01  # seconds between two looks of wait()
+
 
 class Books(NamedTuple):
     """What a Group needs of its hub."""
 
     ledger: Callable[[], Ledger]
+    ledger_of: Callable[[str], Ledger]  # that fits what the group reads
     event: Callable[[str, List[Any], int], Entry]  # of a group's row that was kept as JSON
     wake: Callable[[], None]  # lets the threads of all groups look
     drop: Callable[[str], None]
+    hasten: Callable[[str], None]  # lets a group acknowledge what it has handled
 
 
 class Group:
@@ -34,7 +39,7 @@ class Group:
 
     def lag(self) -> Tuple[int, float]:
         """Return how many events wait, and how many seconds the oldest has waited."""
-        return self._books.ledger().lag(self.name, self._topics())
+        return self._books.ledger_of(self.name).lag(self.name, self._topics())
 
     def info(self) -> Dict[str, Any]:
         """Return how the group is defined, as a dict: ordered, topics, batch_size, paused, …
@@ -69,6 +74,25 @@ class Group:
         owners = self._books.ledger().owners(self.name)
         return sorted({owner.rpartition(":")[0] for owner in owners})
 
+    def wait(self, event: Union[int, Entry], timeout: float = 10.0) -> bool:
+        """Wait until the group has handled an event, to read what it has written; tell whether.
+
+        ``event`` is an event, a message, or its position. One that is not committed yet is
+        waited for, too; one that the group does not listen to counts as handled. Raises
+        UsageError where the group has given it up.
+        """
+        position = event.position if isinstance(event, Entry) else event
+        if type(position) is not int or not 0 < position <= LAST:
+            raise UsageError(f"wait for {event!r}: give an event, or its position")
+        deadline = time.monotonic() + checks.seconds("timeout", timeout)
+        ledger, topics = self._books.ledger_of(self.name), self._topics()
+        while ledger.waits(self.name, topics, position):
+            if time.monotonic() > deadline:
+                return False
+            self._books.hasten(self.name)
+            time.sleep(WAIT_PAUSE)
+        return True
+
     def pause(self) -> None:
         """Let no process claim anything more, until ``resume()``."""
         self._books.ledger().groups.pause(self.name, True)
@@ -90,9 +114,9 @@ class Group:
         if isinstance(to, datetime.datetime):
             if to.tzinfo is None:
                 raise UsageError(f"rewind to {to!r}: a time needs a time zone")
-            self._books.ledger().rewind(self.name, to.timestamp())
+            self._books.ledger_of(self.name).rewind(self.name, to.timestamp())
         elif to in ("beginning", "now") or (type(to) is int and 0 <= to <= LAST):
-            self._books.ledger().rewind(self.name, to)
+            self._books.ledger_of(self.name).rewind(self.name, to)
         else:
             raise UsageError(
                 f'rewind to {to!r}: give "beginning", "now", a datetime, a position or an event'
@@ -123,7 +147,7 @@ class Group:
         Those whose event is not in the log any more stay where they are.
         """
         ids = _ids("retry", letters)
-        count = self._books.ledger().dead.retry(self.name, ids or None)
+        count = self._books.ledger_of(self.name).dead.retry(self.name, ids or None)
         self._books.wake()
         return count
 

@@ -35,6 +35,7 @@ from ..listening.registry import Registry
 from ..listening.target import OPERATIONS, operation_of
 from ..metrics import GroupMetrics
 from ..reporter import Reporter
+from ..streams.selection import is_selection
 from ..threads import Worker
 from .consumer import Consumer
 from .group import Books, Group
@@ -72,11 +73,14 @@ class Groups:
         self._entries = entries
         self._reporter = reporter
         self._strangers = strangers
-        self._books = Books(self.ledger, self.event, self.wake, self.drop)
+        self._books = Books(
+            self.ledger, self._ledger_of, self.event, self.wake, self.drop, self._hasten
+        )
         self._options: Dict[str, Options] = {}
         self._metrics: Dict[str, GroupMetrics] = {}  # also of those that run no more
         self._log: Optional[GroupLog] = None
         self._ledger: Optional[Ledger] = None
+        self._streams: Optional[Ledger] = None  # of groups that read the events of streams
         self._consumers: Dict[str, Consumer] = {}
         self._unfinished: Dict[str, Consumer] = {}  # stop() has not waited for their listeners
         self._renewer: Optional[Renewer] = None
@@ -120,8 +124,32 @@ class Groups:
         with self._lock:
             if self._ledger is None:
                 self._log = self._backend.group_log()
-                self._ledger = Ledger(self._backend.tables, self._log)
+                tables = self._backend.tables
+                self._ledger = Ledger(tables, self._log)
+                self._streams = Ledger(tables, self._log.streams(), tables.events)
             return self._ledger
+
+    def streams(self) -> Ledger:
+        """Return what is written down of the groups that read the events of streams."""
+        self.ledger()
+        streams = self._streams
+        assert streams is not None
+        return streams
+
+    def _ledger_for(self, topics: Iterable[str]) -> Ledger:
+        """Return the ledger of a group that listens to these topics."""
+        return self.streams() if any(map(is_selection, topics)) else self.ledger()
+
+    def _ledger_of(self, name: str) -> Ledger:
+        """Return the ledger of a group as it is defined in the database."""
+        found = self.ledger().groups.described(name)
+        return self._ledger_for(() if found is None else found["definition"]["topics"])
+
+    def _hasten(self, name: str) -> None:
+        """Let the thread of a group, if it runs here, acknowledge what it has handled."""
+        consumer = self._consumers.get(name)
+        if consumer is not None:
+            consumer.hasten()
 
     def event(self, name: str, row: List[Any], attempt: int) -> Entry:
         """Return the event of a group's log row that was kept as JSON."""
@@ -158,7 +186,7 @@ class Groups:
 
     def _start(self, name: str, topics: Dict[str, List[str]], owner: str, life: object) -> None:
         options = self._options.setdefault(name, Options()).of(topics)
-        former, ledger = self._consumers.get(name), self.ledger()
+        former, ledger = self._consumers.get(name), self._ledger_for(topics)
         if former is not None and not former.stopping:
             if former.definition == options.definition(topics):
                 if ledger.groups.described(name) is None:  # somebody dropped the log
@@ -247,6 +275,12 @@ class Groups:
         for consumer in list(self._consumers.values()):
             consumer.wake()
 
+    def wake_streams(self) -> None:
+        """Something may have been appended to a stream: let those threads look."""
+        for consumer in list(self._consumers.values()):
+            if consumer.reads_streams:
+                consumer.wake()
+
     def drain(self, deadline: float) -> bool:
         """Wait until the groups that run here have handled what is committed now.
 
@@ -257,9 +291,9 @@ class Groups:
             raise UsageError("a listener cannot drain() its own hub: it would wait for itself")
         if not consumers:
             return True
-        last = self.ledger().last()
+        lasts = [consumer.last() for consumer in consumers]
         self.wake()
-        for consumer in consumers:
+        for consumer, last in zip(consumers, lasts):
             while consumer.behind(last):
                 if time.monotonic() > deadline:
                     return False
@@ -286,7 +320,7 @@ class Groups:
         if renewer is not None:
             renewer.stop()
             renewer.join(deadline)
-        log, self._log, self._ledger = self._log, None, None
+        log, self._log, self._ledger, self._streams = self._log, None, None, None
         if log is not None:
             log.dispose()
         return ended
@@ -295,7 +329,7 @@ class Groups:
         """In a child: the threads and connections are the parent's."""
         self._lock, self._turns = threading.Lock(), threading.RLock()
         self._life = None
-        log, self._log, self._ledger = self._log, None, None
+        log, self._log, self._ledger, self._streams = self._log, None, None, None
         self._consumers = {}
         self._unfinished = {}
         self._renewer = None
@@ -344,7 +378,9 @@ class Groups:
         return listener.topics
 
     def _captured(self, topics: Dict[str, List[str]]) -> List[Captured]:
-        return self._backend.captured([topic for topic in topics if not is_topic(topic)])
+        return self._backend.captured(
+            [topic for topic in topics if not (is_topic(topic) or is_selection(topic))]
+        )
 
     def _wanted(self) -> Dict[str, Dict[str, List[str]]]:
         """Return group → topic → operations, from the listeners there are and do not leave."""
@@ -359,5 +395,5 @@ class Groups:
             topics = wanted.setdefault(listener.group, {})
             for topic in self._topics_of(listener):
                 merged = {*topics.get(topic, ()), *operations}
-                topics[topic] = [one for one in (*OPERATIONS, "message") if one in merged]
+                topics[topic] = [one for one in (*OPERATIONS, "message", "event") if one in merged]
         return wanted

@@ -13,10 +13,11 @@ Here stands what changes several of them in one transaction; claims stand in ``c
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from sqlalchemy import and_, func, not_, select
+from sqlalchemy import Table, and_, func, not_, select
 from sqlalchemy.engine import Connection
 
 from ..database.grouplog import LAST, GroupLog
+from ..errors import UsageError
 from ..events.logrow import MESSAGE, POSITION, LogRow
 from ..tables import Tables
 from .claims import Claims, all_topics
@@ -34,13 +35,13 @@ from .work import Work, named, names, positions
 class Ledger:
     """The books of one log's groups. Each call is a transaction, unless it is given one."""
 
-    def __init__(self, tables: Tables, log: GroupLog) -> None:
+    def __init__(self, tables: Tables, log: GroupLog, rows: Optional[Table] = None) -> None:
+        self._rows = tables.log if rows is None else rows  # that ``log`` reads
         self.log = log
         self.groups = GroupRows(tables, log)
         self.leases = LeaseRows(tables, log)
-        self.dead = DeadLetters(tables, log, self.groups, self.leases.put)
+        self.dead = DeadLetters(tables, log, self._rows, self.groups, self.leases.put)
         self.claims = Claims(log, self.groups, self.leases)
-        self._rows = tables.log
 
     # Groups.
 
@@ -109,6 +110,28 @@ class Ledger:
             if seqs:
                 age = max(age, self.log.age(connection, min(seqs)))
             return waiting + len(seqs), max(0.0, age)  # the clock may have been set back
+
+    def waits(self, name: str, topics: List[str], position: int) -> bool:
+        """Tell whether a group has not handled an event yet, which may not be committed, either.
+
+        Raises UsageError where it has given the event up.
+        """
+        with self.log.reading() as connection:
+            cursor = self.groups.row(connection, name).cursor
+            if not self.log.rows(connection, [position]):
+                return True
+            if position in self.leases.taken(connection, name):
+                return True
+            if self.dead.has(connection, name, position):
+                raise UsageError(
+                    f"the group {name!r} has given up the event {position}: see its dead letters"
+                )
+            wanted = all_topics(name, topics)
+            upto, before = (
+                self.log.lag(connection, cursor, wanted, last)[0]
+                for last in (position, position - 1)
+            )
+            return upto > before
 
     def last(self) -> int:
         """Return the number of the newest row of the log that is committed."""

@@ -8,6 +8,7 @@ from .. import checks
 from ..channels.names import is_topic
 from ..errors import UsageError
 from ..retry import Backoff
+from ..streams.selection import is_selection
 
 BATCH_SIZE = 500  # events that are claimed together
 LEASE = 10.0  # seconds without a renewal until another process takes over
@@ -27,10 +28,10 @@ class Options:
         lease: float = LEASE,
         max_attempts: int = MAX_ATTEMPTS,
         backoff: Tuple[float, float] = (FIRST_WAIT, LONGEST_WAIT),
-        start: str = "now",
+        start: Optional[str] = None,
         keep_rows: bool = True,
     ) -> None:
-        if start not in STARTS:
+        if start is not None and start not in STARTS:
             raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
         for name, value in (("ordered", ordered is None or ordered), ("keep_rows", keep_rows)):
             if not isinstance(value, bool):
@@ -42,7 +43,8 @@ class Options:
         self.lease = checks.seconds("lease", lease, 1.0)
         self.max_attempts = checks.whole("max_attempts", max_attempts)
         self.backoff = Backoff(*(checks.seconds("backoff", wait) for wait in backoff))
-        self.start = start
+        self.start = start or "now"
+        self._start_given = start is not None
         self.keep_rows = keep_rows
 
     @property
@@ -51,11 +53,19 @@ class Options:
         return self._ordered is not False
 
     def of(self, topics: Iterable[str]) -> "Options":
-        """Return the options for a group of these topics: of channels alone it is not ordered."""
-        if self._ordered is not None or not all(map(is_topic, topics)):
-            return self
+        """Return the options for a group of these topics.
+
+        Of channels alone it is not ordered; of streams it begins at their beginning. Raises
+        UsageError for a group of streams and of something else.
+        """
+        topics = list(topics)
         own = copy.copy(self)
-        own._ordered = False
+        if any(map(is_selection, topics)):
+            _check_selections(topics, own.start)
+            if not own._start_given:
+                own.start = "beginning"
+        elif own._ordered is None and all(map(is_topic, topics)):
+            own._ordered = False
         return own
 
     def definition(self, topics: Dict[str, List[str]]) -> str:
@@ -79,3 +89,13 @@ class Options:
                 "keep_rows": self.keep_rows,
             }
         )
+
+
+def _check_selections(topics: List[str], start: str) -> None:
+    others = [topic for topic in topics if not is_selection(topic)]
+    if others:
+        raise UsageError(
+            f"a group reads streams, or the log, not both: give {others[0]} a group of its own"
+        )
+    if start == "backfill":
+        raise UsageError('start="backfill" is for tables: streams are kept from the "beginning"')

@@ -31,7 +31,7 @@ from .target import ANY, MOMENTS, as_target, moments_of
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The moments of changes, and that of a message.
-ALL_MOMENTS = (*MOMENTS, "message")
+ALL_MOMENTS = (*MOMENTS, "message", "event")
 
 
 class Registry:

@@ -26,6 +26,7 @@ In reading order; each imports only what stands above it:
     log            reading the log; how the reader sleeps
     grouplog       the log as groups read it
     outbox         publishing, by a function
+    store          streams of events: an append is one statement
     retention      old log rows go
     postgresql     PostgreSQL, as a hub sees it
 """

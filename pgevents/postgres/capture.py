@@ -395,20 +395,23 @@ class Capture:
         return [str(statement.compile(dialect=dialect)).strip() for statement in statements]
 
     def _log_sql(self) -> List[str]:
-        log = self.tables.name("log")
         bell = "on" if self.bell in (None, True) else "off"
         return [
-            f"CREATE OR REPLACE TRIGGER pgevents_ring AFTER INSERT ON {log}"
-            f" FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.ring('{bell}');",
+            *(
+                f"CREATE OR REPLACE TRIGGER pgevents_ring AFTER INSERT ON {self.tables.name(table)}"
+                f" FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.{function}('{bell}');"
+                for table, function in (("log", "ring"), ("events", "ring_streams"))
+            ),
             f"COMMENT ON SCHEMA {self.schema} IS '{self._mark()}';",
         ]
 
     def _drop_log(self, cursor: Any, everything: bool) -> None:
         """Drop the log, but not, unless ``everything`` goes, what somebody still needs."""
-        # A group's place, and what waits for it, are worth more than a tidy schema.
+        # A group's place, what waits for it, and streams are worth more than a tidy schema.
         cursor.execute(
             f"SELECT EXISTS (SELECT FROM {self.tables.name('watch')} WHERE wish <> %s)"
-            f" OR EXISTS (SELECT FROM {self.tables.name('groups')})",
+            f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
+            f" OR EXISTS (SELECT FROM {self.tables.name('streams')})",
             (UNINSTALLED,),
         )
         if cursor.fetchone()[0] and not everything:
@@ -436,7 +439,8 @@ class Capture:
         name = quoted(role)
         log, watch = self.tables.name("log"), self.tables.name("watch")
         ours = ", ".join(
-            self.tables.name(table) for table in ("retention", "groups", "leases", "dead")
+            self.tables.name(table)
+            for table in ("retention", "groups", "leases", "dead", "streams", "events", "snapshots")
         )
         # A group's backfill inserts; heal() updates what a restored dump brought.
         return (

@@ -583,6 +583,29 @@ BEGIN
 END
 $$;
 
+--- block bell: log
+BEGIN
+    -- IF and not PERFORM, which would start the executor for each call. Each lock is
+    -- tried twice: a reader that tries WRITERS holds it for an instant only, and so
+    -- does a writer SLEEPERS. Taken and given back in one expression: a statement
+    -- that is cancelled ends between two lines, and the lock would stay with the session.
+    IF (pg_try_advisory_xact_lock_shared(<log>::int4, 1)
+        OR pg_try_advisory_xact_lock_shared(<log>::int4, 1))
+       AND (CASE WHEN pg_try_advisory_lock(<log>::int4, 2)
+                      OR pg_try_advisory_lock(<log>::int4, 2)
+                 THEN pg_advisory_unlock(<log>::int4, 2) ELSE false END) THEN
+        RETURN NULL;
+    ELSIF TG_ARGV[0] = 'on'
+          AND current_setting('pgevents.bell', true) IS DISTINCT FROM 'off'
+          -- A full queue would make COMMIT fail; readers look by themselves, too.
+          AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('pgevents_' || <log>, '');
+    END IF;
+    RETURN NULL;
+END
+$$;
+--- end
+
 -- Ring the bell, if somebody sleeps. pg_notify() makes commits queue for a
 -- lock of the whole cluster, so it is called only when a reader has announced,
 -- by holding lock 2 (SLEEPERS) in share mode, that it went to sleep. Lock 1
@@ -599,28 +622,16 @@ $$;
 -- Nobody waits: any role may hold these locks for as long as it likes. Who notifies
 -- needs neither, since all readers LISTEN.
 --
--- TG_RELID is the log's own oid, so each log has its own pair of locks.
+-- Locks and channel are known by the log's oid, so each log has its own. Streams have their
+-- events in a table beside it, and the same bell: one reader sleeps for both.
 CREATE OR REPLACE FUNCTION :"schema".ring() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    -- IF and not PERFORM, which would start the executor for each call. Each lock is
-    -- tried twice: a reader that tries WRITERS holds it for an instant only, and so
-    -- does a writer SLEEPERS. Taken and given back in one expression: a statement
-    -- that is cancelled ends between two lines, and the lock would stay with the session.
-    IF (pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1)
-        OR pg_try_advisory_xact_lock_shared(TG_RELID::int4, 1))
-       AND (CASE WHEN pg_try_advisory_lock(TG_RELID::int4, 2)
-                      OR pg_try_advisory_lock(TG_RELID::int4, 2)
-                 THEN pg_advisory_unlock(TG_RELID::int4, 2) ELSE false END) THEN
-        RETURN NULL;
-    ELSIF TG_ARGV[0] = 'on'
-          AND current_setting('pgevents.bell', true) IS DISTINCT FROM 'off'
-          -- A full queue would make COMMIT fail; readers look by themselves, too.
-          AND pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify('pgevents_' || TG_RELID, '');
-    END IF;
-    RETURN NULL;
-END
-$$;
+--- put bell: TG_RELID
+
+CREATE OR REPLACE FUNCTION :"schema".ring_streams() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+--- put bell: ':"schema".log'::regclass::oid

@@ -18,7 +18,8 @@ from ..database.grouplog import Captured, GroupLog, backfill_topic
 from ..database.notes import note_topics
 from ..database.relation import Relation
 from ..errors import Denied, Unavailable
-from ..events.logrow import POSITION, TOPIC, LogRow
+from ..events.logrow import POSITION, STORED, STREAM, TOPIC, LogRow
+from ..streams.selection import selections
 from ..tables import Tables
 from . import pages
 from .address import Address
@@ -80,18 +81,8 @@ class PostgresGroupLog(GroupLog):
         self._schema = tables.schema
         self._log = tables.name("log")
         self._notes = tables.name("retention")
-        log = self._log
-        self._fresh_sql = _FRESH.format(
-            fresh=all_fresh(log, pages.COLUMNS, _WANTED, "%(rows)s"),
-            too_large=pages.too_large("%(rows)s"),
-            columns=_COLUMNS,
-        )
-        self._first_sql = first_fresh(log)
-        self._behind_sql = _BEHIND.format(log=log, wanted=_WANTED, fresh=FRESH)
-        self._page_sql, self._backfill_sql = (
-            f"SELECT {_COLUMNS} FROM ({pages.page(log, condition, '%(rows)s')}) page ORDER BY seq"
-            for condition in (page_of(_WANTED), _IN_BACKFILL)
-        )
+        self._tables = tables
+        self._read_from(self._log, self._log, _WANTED)
         self._engine = engine(
             address,
             settings={"lock_timeout": str(LOCK_TIMEOUT)},
@@ -109,6 +100,25 @@ class PostgresGroupLog(GroupLog):
             pool_size=1,
             max_overflow=100,
         )
+
+    def _read_from(self, table: str, source: str, wanted: str) -> None:
+        """Make the SQL that reads a table: ``source`` gives its rows the log's columns."""
+        self._table, self._source = table, source
+        self._fresh_sql = _FRESH.format(
+            fresh=all_fresh(source, pages.COLUMNS, wanted, "%(rows)s"),
+            too_large=pages.too_large("%(rows)s"),
+            columns=_COLUMNS,
+        )
+        self._first_sql = first_fresh(table)
+        self._behind_sql = _BEHIND.format(log=source, wanted=wanted, fresh=FRESH)
+        self._page_sql, self._backfill_sql = (
+            f"SELECT {_COLUMNS} FROM ({pages.page(source, condition, '%(rows)s')}) page"
+            " ORDER BY seq"
+            for condition in (page_of(wanted), _IN_BACKFILL)
+        )
+
+    def streams(self) -> GroupLog:
+        return PostgresStreamLog(self)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -219,7 +229,7 @@ class PostgresGroupLog(GroupLog):
     def cursor_at(self, connection: Connection, seconds: float) -> str:
         first = self._one(
             connection,
-            f"SELECT min(seq) FROM {self._log} WHERE at >= to_timestamp(%(seconds)s)",
+            f"SELECT min(seq) FROM {self._table} WHERE at >= to_timestamp(%(seconds)s)",
             seconds=seconds,
         )
         if first is None:
@@ -229,10 +239,17 @@ class PostgresGroupLog(GroupLog):
     def cursor_before(self, connection: Connection, position: int) -> str:
         return Cursor(NOTHING, self._snapshot(connection), position - 1).text
 
+    def cursor_within(self, before: str, behind: str, position: int) -> str:
+        start, end = Cursor.parse(before), Cursor.parse(behind)
+        if end.upto is None:  # all that is visible now was read at once
+            start = start if start.upto is None else start.behind_pages()
+            end = start._replace(upto=end.since)
+        return end.behind(position).text
+
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        given = {**_given(topics), "rows": limit}
+        given = {**self._given(topics), "rows": limit}
         rows, behind = self._read(connection, Cursor.parse(cursor), given)
         self._look_at_marks(connection, topics if rows else ())
         return rows, behind.text
@@ -255,7 +272,7 @@ class PostgresGroupLog(GroupLog):
         return self._fresh(connection, cursor, given)
 
     def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
-        sql = f"SELECT {_COLUMNS} FROM {self._log} WHERE seq = ANY (%(positions)s) ORDER BY seq"
+        sql = f"SELECT {_COLUMNS} FROM {self._source} WHERE seq = ANY (%(positions)s) ORDER BY seq"
         rows = self._all(connection, sql, positions=list(positions))
         self._look_at_marks(connection, [row[TOPIC] for row in rows])
         return rows
@@ -279,16 +296,16 @@ class PostgresGroupLog(GroupLog):
     def lag(
         self, connection: Connection, cursor: str, topics: List[str], last: int
     ) -> Tuple[int, float]:
-        given = {**_given(topics), "last": last}
+        given = {**self._given(topics), "last": last}
         values = Cursor.parse(cursor).values
         count, age = self._all(connection, self._behind_sql, **values, **given)[0]
         return int(count), float(age)
 
     def last(self, connection: Connection) -> int:
-        return int(self._one(connection, f"SELECT max(seq) FROM {self._log}") or 0)
+        return int(self._one(connection, f"SELECT max(seq) FROM {self._table}") or 0)
 
     def age(self, connection: Connection, position: int) -> float:
-        sql = f"SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {self._log}"
+        sql = f"SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM {self._table}"
         sql += " WHERE seq = %(position)s"
         return float(self._one(connection, sql, position=position) or 0.0)
 
@@ -302,6 +319,11 @@ class PostgresGroupLog(GroupLog):
                 f" THEN NOT pg_advisory_unlock{lock} ELSE true END",
             )
         )
+
+    def _given(self, topics: List[str]) -> Dict[str, Any]:
+        """Return the values of _WANTED for a group's topics."""
+        exact, prefixes = split(topics)
+        return {"topics": exact + note_topics(exact), "prefixes": prefixes}
 
     def _row_sql(self, connection: Connection, relation: Any, **spec: Any) -> str:
         """Return SQL for the JSON of a row r, as the triggers make it: it must not fail, either."""
@@ -353,10 +375,43 @@ class PostgresGroupLog(GroupLog):
         return rows[0][0] if rows else None
 
 
-def _given(topics: List[str]) -> Dict[str, Any]:
-    """Return the values of _WANTED for a group's topics."""
-    exact, prefixes = split(topics)
-    return {"topics": exact + note_topics(exact), "prefixes": prefixes}
+#: The events of streams, with the columns of the log.
+_EVENTS = f"""(
+    SELECT seq, xid, at, '{STREAM}' || json_build_array(tenant, category, type)::text AS topic,
+           '{STORED}'::text AS operation,
+           json_build_object('stream', name, 'version', version, 'type_version', type_version,
+                             'metadata', metadata) AS old,
+           data AS new, context, tenant, category, type
+      FROM {{events}}) e"""
+
+#: Not EXISTS, which the planner would make a join of.
+_WANTED_EVENTS = """
+    (SELECT bool_or((w.tenant IS NULL OR w.tenant = e.tenant)
+                    AND (w.category IS NULL OR w.category = e.category)
+                    AND (w.type IS NULL OR w.type = e.type))
+       FROM unnest(%(tenants)s::text[], %(categories)s::text[], %(types)s::text[])
+            w (tenant, category, type))"""
+
+
+class PostgresStreamLog(PostgresGroupLog):
+    """The table of the streams' events, read as the log is; it is never cleaned."""
+
+    looks_first = True
+
+    def __init__(self, log: PostgresGroupLog) -> None:
+        self.__dict__.update(log.__dict__)  # the pool, and all that belongs to it
+        events = self._tables.name("events")
+        self._read_from(events, _EVENTS.format(events=events), _WANTED_EVENTS)
+
+    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
+        return None
+
+    def _given(self, topics: List[str]) -> Dict[str, Any]:
+        parts = list(zip(*selections(topics))) or [(), (), ()]
+        return dict(zip(("tenants", "categories", "types"), map(list, parts)))
+
+    def _look_at_marks(self, connection: Connection, topics: Iterable[str]) -> None:
+        """The events' types do not change as a table's columns do."""
 
 
 def _prepare(connection: Any, _: Any) -> None:

@@ -246,6 +246,7 @@ class LogReader(Reader):
             return
         if not self._bell:
             connection.sleep(min(timeout, self._poll_interval))
+            self.stirred()
             return
         waited = self._waited()
         # While somebody writes, do not even announce ourselves: all who begin
@@ -262,9 +263,12 @@ class LogReader(Reader):
         self._found = self._read_fresh(announced=True)
         if self._found or self._cursor is None or self._cursor.upto is not None:
             return
+        # The read above is of the log alone.
+        self.stirred()
         if alone:
             self._waiting_since = None
             connection.sleep(min(timeout, PROBE))
+            self.stirred()
             connection.notified()  # the read that follows sees what it was about
         elif waited < PATIENT_AFTER:
             # A writer that began before we were announced will not ring for us.

@@ -16,6 +16,7 @@ from ..database.outbox import Outbox
 from ..database.reader import Reader
 from ..database.relation import Relation
 from ..database.spec import Specs
+from ..database.store import EventStore
 from ..database.there import There
 from ..database.writers import refuse_autocommit, require_transaction
 from ..errors import DatabaseError, UsageError
@@ -32,6 +33,7 @@ from .grouplog import PostgresGroupLog
 from .log import LogReader
 from .outbox import PostgresOutbox
 from .snapshot import is_before
+from .store import PostgresStore
 from .translation import translated
 from .values import decoders, kinds
 
@@ -188,6 +190,9 @@ class PostgreSQL(Backend):
 
     def outbox(self) -> Outbox:
         return PostgresOutbox(self.tables)
+
+    def store(self) -> EventStore:
+        return PostgresStore(self.tables)
 
     def looks_the_same(self, engine: Any) -> bool:
         return self._address.is_of(engine)

@@ -11,7 +11,7 @@ whatever other transactions the note saw.
 
 import contextlib
 import time
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Sequence
 
 from ..database.grouplog import BACKFILL_SQL
 from ..events.logrow import MESSAGE
@@ -180,13 +180,18 @@ def heal(connection: Any, tables: Tables) -> int:
     so far would take all that is new for read: it goes on by the number of
     the row that it had last. Raises psycopg2's error without the right.
     """
-    log, notes, groups = (tables.name(table) for table in ("log", "retention", "groups"))
+    log, notes, groups, events = map(tables.name, ("log", "retention", "groups", "events"))
     now = "pg_snapshot_xmax(pg_current_snapshot())"
     row = f"xid >= {now}"
     note = f"pg_snapshot_xmax(upto::pg_snapshot) > {now}"
     foreign = " OR ".join(
         f"EXISTS (SELECT FROM {table} WHERE {condition})"
-        for table, condition in ((log, row), (notes, note), (groups, has_passed(now)))
+        for table, condition in (
+            (log, row),
+            (events, row),
+            (notes, note),
+            (groups, has_passed(now)),
+        )
     )
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {foreign}")
@@ -197,7 +202,8 @@ def heal(connection: Any, tables: Tables) -> int:
             # One process heals, while no group claims; then look again.
             cursor.execute(f"SELECT FROM {groups} FOR UPDATE")
             cursor.execute(f"SELECT {foreign}")
-            healed = _heal(cursor, log, notes, groups, row) if cursor.fetchone()[0] else 0
+            found = cursor.fetchone()[0]
+            healed = _heal(cursor, (log, events), notes, groups, row) if found else 0
             cursor.execute("COMMIT")
         except BaseException:
             cursor.execute("ROLLBACK")
@@ -205,10 +211,12 @@ def heal(connection: Any, tables: Tables) -> int:
         return healed
 
 
-def _heal(cursor: Any, log: str, notes: str, groups: str, foreign: str) -> int:
+def _heal(cursor: Any, tables: Sequence[str], notes: str, groups: str, foreign: str) -> int:
     cursor.execute(f"DELETE FROM {notes}")
-    cursor.execute(f"UPDATE {log} SET xid = '1' WHERE {foreign}")
-    rows = int(cursor.rowcount)
+    rows = 0
+    for table in tables:
+        cursor.execute(f"UPDATE {table} SET xid = '1' WHERE {foreign}")
+        rows += int(cursor.rowcount)
     # All groups: to one that is not so far the rows healed just now would seem read.
     cursor.execute(f"UPDATE {groups} SET cursor = {BY_POSITION}")
     return rows + int(cursor.rowcount)

@@ -32,6 +32,7 @@ TRIGGERS = [
     "capture_truncate",
     "partition_truncated",
     "ring",
+    "ring_streams",
 ]
 #: … and those that they call, and some of them a backfill, too.
 HELPERS = ["native", "columns", "types_sql", "careful", "rare", "row_sql", "small_sql", "cut"]
@@ -131,9 +132,11 @@ SELECT 'trigger', format('the trigger %I on the table %s is not one of ours', tg
        JOIN pg_trigger t ON classid = 'pg_trigger'::regclass AND t.oid = objid
  WHERE NOT tgisinternal
    -- 4: after each INSERT statement. Who has TRIGGER may give ours a condition, too.
-   AND NOT (tgname = 'pgevents_ring' AND relname = 'log' AND tgtype = 4 AND tgqual IS NULL
+   AND NOT (tgname = 'pgevents_ring' AND tgtype = 4 AND tgqual IS NULL
             AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
-                         WHERE p.oid = tgfoid AND nspname = '{schema}' AND proname = 'ring'))
+                         WHERE p.oid = tgfoid AND nspname = '{schema}'
+                          AND (relname, proname)
+                              IN (('log', 'ring'), ('events', 'ring_streams'))))
 """
 
 _ME = "(SELECT r.oid FROM pg_roles r WHERE rolname = current_user)"

@@ -16,6 +16,7 @@ In reading order; each imports only what stands above it:
     log            reading the log, by polling
     grouplog       the log as groups read it
     outbox         publishing, by an INSERT
+    store          streams of events: an append begins with a write
     retention      old log rows go
     sqlite         SQLite, as a hub sees it
 """

@@ -157,10 +157,11 @@ class Capture:
                     for operation in settle(there, there.tables[topic], staying):
                         self._apply(connection, operation)
             self._take_leftovers(connection)
-            # A group's place, and what waits for it, are worth more than a tidy file.
+            # A group's place, what waits for it, and streams are worth more than a tidy file.
             needed = connection.execute(
                 f"SELECT EXISTS (SELECT 1 FROM {watch} WHERE wish <> ?)"
-                f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})",
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})"
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('streams')})",
                 (UNINSTALLED,),
             ).fetchone()[0]
             if everything or not needed:

@@ -18,7 +18,8 @@ from sqlalchemy.pool import QueuePool
 from ..channels.names import split
 from ..database.grouplog import Captured, GroupLog, Result, backfill_topic
 from ..errors import Unavailable
-from ..events.logrow import POSITION, LogRow
+from ..events.logrow import POSITION, STORED, STREAM, LogRow
+from ..streams.selection import selections
 from ..tables import Tables
 from ..threads import Gate
 from ..warnings import Warnings
@@ -42,13 +43,14 @@ class SqliteGroupLog(GroupLog):
     """The log of one file, on a pool of our own."""
 
     now = literal_column(_SECONDS.format("'now'"))
-    one_writer = True
+    one_writer = looks_first = True
 
     def __init__(
         self, path: str, tables: Tables, gate: Gate, warnings: Warnings, marks: Marks
     ) -> None:
         self._marks = marks
-        self._log = tables.name("log")
+        self._log = self._table = self._source = tables.name("log")
+        self._tables = tables
         self._notes = tables.name("retention")
         self._gate = gate
         self._path = path
@@ -68,6 +70,9 @@ class SqliteGroupLog(GroupLog):
 
     def place(self) -> Any:
         return identity(self._path)
+
+    def streams(self) -> GroupLog:
+        return SqliteStreamLog(self)
 
     def transaction(self) -> ContextManager[Connection]:
         # Others may read meanwhile: a listener may take its time.
@@ -135,18 +140,21 @@ class SqliteGroupLog(GroupLog):
         # As the log writes times, with milliseconds: julianday() is less exact.
         time = datetime.datetime.fromtimestamp(round(seconds, 3), datetime.timezone.utc)
         text = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        first = self._one(connection, f"SELECT min(seq) FROM {self._log} WHERE at >= ?", text)
+        first = self._one(connection, f"SELECT min(seq) FROM {self._table} WHERE at >= ?", text)
         return str(self.last(connection) if first is None else first - 1)
 
     def cursor_before(self, connection: Connection, position: int) -> str:
         return str(min(position - 1, self.last(connection)))
 
+    def cursor_within(self, before: str, behind: str, position: int) -> str:
+        return str(position)
+
     def read(
         self, connection: Connection, cursor: str, topics: List[str], limit: int
     ) -> Tuple[List[LogRow], str]:
-        wanted, values = _wanted(topics)
+        wanted, values = self._wanted(topics)
         found = connection.exec_driver_sql(
-            f"SELECT {COLUMNS} FROM {self._log} WHERE seq > ? AND {wanted} ORDER BY seq LIMIT ?",
+            f"SELECT {COLUMNS} FROM {self._source} WHERE seq > ? AND {wanted} ORDER BY seq LIMIT ?",
             (int(cursor), *values, limit),
         )
         rows, _ = first_page(found)
@@ -160,7 +168,7 @@ class SqliteGroupLog(GroupLog):
 
     def rows(self, connection: Connection, positions: List[int]) -> List[LogRow]:
         found = connection.exec_driver_sql(
-            f"SELECT {COLUMNS} FROM {self._log}"
+            f"SELECT {COLUMNS} FROM {self._source}"
             " WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
             (json.dumps(list(positions)),),
         )
@@ -180,10 +188,10 @@ class SqliteGroupLog(GroupLog):
     def lag(
         self, connection: Connection, cursor: str, topics: List[str], last: int
     ) -> Tuple[int, float]:
-        wanted, values = _wanted(topics)
+        wanted, values = self._wanted(topics)
         now, at = _SECONDS.format("'now'"), _SECONDS.format("min(at)")
         row = connection.exec_driver_sql(
-            f"SELECT count(*), coalesce({now} - {at}, 0.0) FROM {self._log}"
+            f"SELECT count(*), coalesce({now} - {at}, 0.0) FROM {self._source}"
             f" WHERE seq > ? AND seq <= ? AND {wanted}",
             (int(cursor), last, *values),
         ).fetchone()
@@ -192,7 +200,7 @@ class SqliteGroupLog(GroupLog):
 
     def age(self, connection: Connection, position: int) -> float:
         now, at = _SECONDS.format("'now'"), _SECONDS.format("at")
-        sql = f"SELECT {now} - {at} FROM {self._log} WHERE seq = ?"
+        sql = f"SELECT {now} - {at} FROM {self._table} WHERE seq = ?"
         return float(self._one(connection, sql, position) or 0.0)
 
     def alive(self, connection: Connection, owner: str) -> bool:
@@ -208,20 +216,52 @@ class SqliteGroupLog(GroupLog):
         return not _ended(pid)
 
     def last(self, connection: Connection) -> int:
-        return int(self._one(connection, f"SELECT coalesce(max(seq), 0) FROM {self._log}"))
+        return int(self._one(connection, f"SELECT coalesce(max(seq), 0) FROM {self._table}"))
+
+    def _wanted(self, topics: List[str]) -> Tuple[str, List[str]]:
+        """Return SQL that is true for a row of these topics and patterns, and its values."""
+        exact, prefixes = split(topics)
+        parts = [f"topic IN ({', '.join('?' * len(exact))})"] if exact else []
+        parts += ["substr(topic, 1, length(?)) = ?"] * len(prefixes)
+        values = exact + [one for prefix in prefixes for one in (prefix, prefix)]
+        return f"({' OR '.join(parts)})" if parts else "0", values
 
     def _one(self, connection: Connection, sql: str, *values: Any) -> Any:
         row = connection.exec_driver_sql(sql, values).fetchone()
         return None if row is None else row[0]
 
 
-def _wanted(topics: List[str]) -> Tuple[str, List[str]]:
-    """Return SQL that is true for a row of these topics and patterns, and its values."""
-    exact, prefixes = split(topics)
-    parts = [f"topic IN ({', '.join('?' * len(exact))})"] if exact else []
-    parts += ["substr(topic, 1, length(?)) = ?"] * len(prefixes)
-    values = exact + [one for prefix in prefixes for one in (prefix, prefix)]
-    return f"({' OR '.join(parts)})" if parts else "0", values
+#: The events of streams, with the columns of the log.
+_EVENTS = f"""(
+    SELECT seq, at, '{STREAM}' || json_array(tenant, category, type) AS topic,
+           '{STORED}' AS operation,
+           json_object('stream', name, 'version', version, 'type_version', type_version,
+                       'metadata', json(metadata)) AS old,
+           data AS new, context, tenant, category, type
+      FROM {{events}})"""
+
+
+class SqliteStreamLog(SqliteGroupLog):
+    """The table of the streams' events, read as the log is; it is never cleaned."""
+
+    def __init__(self, log: SqliteGroupLog) -> None:
+        self.__dict__.update(log.__dict__)  # the pool, and all that belongs to it
+        self._table = self._tables.name("events")
+        self._source = _EVENTS.format(events=self._table)
+
+    def missed(self, connection: Connection, cursor: str) -> Optional[str]:
+        return None
+
+    def _wanted(self, topics: List[str]) -> Tuple[str, List[str]]:
+        parts, values = [], []
+        for selection in selections(topics):
+            given = [(name, one) for name, one in selection._asdict().items() if one is not None]
+            parts.append(" AND ".join(f"{name} = ?" for name, _ in given) or "1")
+            values += [one for _, one in given]
+        return f"({' OR '.join(f'({part})' for part in parts)})" if parts else "0", values
+
+    def _look_at_marks(self, connection: Connection, rows: List[LogRow]) -> None:
+        """The events' types do not change as a table's columns do."""
 
 
 def _ended(pid: str) -> bool:

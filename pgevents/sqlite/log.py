@@ -243,7 +243,10 @@ class LogReader(Reader):
 
     def _read_page(self, connection: sqlite3.Connection) -> List[LogRow]:
         # The version first: what is committed while we read shows next time.
+        former = self._version
         self._version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if self._version != former:
+            self.stirred()
         connection.execute("BEGIN")  # one view of the file for all that follows
         cleaned = connection.execute(self._cleaned).fetchone()[0]
         rows, full = first_page(connection.execute(self._select, (self._cursor,)))

@@ -15,6 +15,7 @@ from ..database.outbox import Outbox
 from ..database.reader import Reader
 from ..database.relation import Relation
 from ..database.spec import Specs
+from ..database.store import EventStore
 from ..database.there import There
 from ..database.writers import connection_of, refuse_autocommit, require_transaction
 from ..errors import UsageError
@@ -31,6 +32,7 @@ from .grouplog import SqliteGroupLog
 from .log import LogReader
 from .marks import Marks
 from .outbox import SqliteOutbox
+from .store import SqliteStore
 from .values import decoders, decoders_by_name, kinds, parse
 
 
@@ -129,6 +131,9 @@ class SQLite(Backend):
 
     def outbox(self) -> Outbox:
         return SqliteOutbox(self.tables)
+
+    def store(self) -> EventStore:
+        return SqliteStore(self.tables)
 
     def looks_the_same(self, engine: Any) -> bool:
         try:
