@@ -58,6 +58,23 @@ def test_the_listening_connection_is_read_while_the_catalog_does_not_answer(
     assert items(heard.take(1)) == ["milk"]
 
 
+def test_rows_are_read_by_what_is_known_while_the_catalog_cannot_be_asked(
+    postgres, proxy, registry, heard
+):
+    postgres.execute("CREATE TABLE orders (id serial PRIMARY KEY, item text)")
+    registry.listen("orders", "after_insert", heard)
+    with Hub(postgres.through(proxy), registry) as hub:
+        proxy.refuse()
+        postgres.execute("ALTER TABLE orders ADD price numeric")
+        postgres.execute("INSERT INTO orders (item, price) VALUES ('milk', 1)")
+        event = heard.next()
+        connected = hub.status()["connects"]
+        proxy.accept()
+
+    assert (event.key, event.new["item"], event.new["price"]) == (1, "milk", 1)
+    assert connected == 1
+
+
 def test_a_stop_does_not_wait_for_a_catalog_that_does_not_answer(held):
     begun = time.monotonic()
 
