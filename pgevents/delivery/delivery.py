@@ -87,7 +87,7 @@ class Delivery:
             delivered += self._deliver(event, batches)
             handled += 1
         for listener, batch in batches.items():
-            if not self._spent(listener):
+            if not (listener.once and self._spent(listener)):
                 delivered += self._call(listener, batch, batch)
         # Once for all: the lock of the counters takes longer than a call.
         self._metrics.add("delivered", delivered)
@@ -102,7 +102,9 @@ class Delivery:
                 for one in listener.calls():
                     if one.batch:
                         self._collect(one, event, batches)
-                    elif self._wanted(one, event) and not self._spent(one):
+                    elif (not one.picks or self._wanted(one, event)) and not (
+                        one.once and self._spent(one)
+                    ):
                         returned += self._call(one, event, [event])
         except Exception:
             # Our own mistake, or a row that nobody foresaw: the events behind it go on.
@@ -115,7 +117,7 @@ class Delivery:
     def _collect(
         self, listener: Listener, event: Entry, batches: Dict[Listener, List[Entry]]
     ) -> None:
-        if self._wanted(listener, event):
+        if not listener.picks or self._wanted(listener, event):
             batches.setdefault(listener, []).append(event)
 
     def _wanted(self, listener: Listener, event: Entry) -> bool:
@@ -127,7 +129,7 @@ class Delivery:
             return False
 
     def _spent(self, listener: Listener) -> bool:
-        return listener.once and not self._registry.spend(listener)
+        return not self._registry.spend(listener)
 
     def _call(
         self, listener: Listener, argument: Union[Entry, List[Entry]], events: List[Entry]

@@ -5,7 +5,7 @@ from typing import List, Optional
 from ..channels.message import Message
 from ..events.entry import Entry
 from ..events.event import Event
-from ..events.logrow import LogRow, is_message, is_stored
+from ..events.logrow import OPERATION, STORED, LogRow, is_message
 from ..payloads.text import Codec
 from ..streams.stored import Stored
 from ..streams.types import Types
@@ -30,7 +30,7 @@ class Entries:
 
         What was unknown of their tables has been looked up.
         """
-        if not any(map(is_message, rows)):
+        if "read" not in {row[OPERATION] for row in rows}:  # no message among them
             return list(map(Event, rows, self._topics.shapes_of(rows)))
         shapes = iter(self._topics.shapes_of([row for row in rows if not is_message(row)]))
         return [
@@ -40,8 +40,9 @@ class Entries:
 
     def of(self, row: LogRow, attempt: int = 1, redelivered: bool = False) -> Entry:
         """Return the entry of a row."""
-        if is_message(row):
+        operation = row[OPERATION]
+        if operation == "read" and is_message(row):
             return Message(row, attempt, redelivered, self._decoder)
-        if is_stored(row):
+        if operation == STORED:
             return Stored(row, self._types, attempt, redelivered)
         return Event(row, self._topics.shape_of(row), attempt, redelivered)

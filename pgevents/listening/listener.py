@@ -17,6 +17,8 @@ class Listener:
     target: Optional[Target] = None
     #: The topics, where they are known without a look into the database.
     topics: Tuple[str, ...] = ()
+    #: Whether ``wants()`` has something to decide.
+    picks = False
     #: Whether ``prepared()`` has something to do.
     prepares = False
 

@@ -42,6 +42,7 @@ class TableListener(Listener):
             self.where = dict(values_by_column(self.target, where))
         super().__init__(fn, batch, once, group, transactional)
         self._mentioned = self.column_names()
+        self.picks = bool(self._mentioned) or where is not None
 
     @property
     def senders(self) -> Tuple[Any, ...]:
