@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import sys
 import uuid
 
 from django.core.management import call_command
@@ -225,6 +226,23 @@ def addresses():
             continue
         found = url.database if url.drivername == "sqlite" else Address(url).parameters()
         print(json.dumps([alias, found]))
+
+
+def commands():
+    """Run the verbs of ``manage.py pgevents``, with a line between what they print."""
+    call_command("migrate", verbosity=0)
+    try:
+        call_command("pgevents", "status", "--database", "default", "--json")
+    except SystemExit as ended:
+        assert not ended.code
+    for words in (
+        ("pgevents", "uninstall"),
+        ("check", "--database", "default"),
+        ("pgevents", "install"),
+        ("check", "--database", "default"),
+    ):
+        print("--", flush=True)
+        call_command(*words, stderr=sys.stdout)
 
 
 def no_database():

@@ -9,7 +9,7 @@ import os
 import sys
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import JsonResponse
 from django.urls import path
 
 
@@ -17,10 +17,22 @@ def order(request):
     """Insert an order."""
     from .shop.models import Order
 
-    return HttpResponse(str(Order.objects.create(note=request.path).pk))
+    return JsonResponse(Order.objects.create(note=request.path).pk, safe=False)
 
 
-urlpatterns = [path("order", order)]
+def heard(request):
+    """Which process this is, what its hub does, and how many orders it has received."""
+    from pgevents.contrib import django as contrib
+
+    from .shop.events import heard as received
+
+    status = contrib.hub().status()
+    return JsonResponse(
+        {"pid": os.getpid(), "state": status["state"], "heard": len(received.events)}
+    )
+
+
+urlpatterns = [path("order", order), path("heard", heard)]
 
 
 def configure():
@@ -36,6 +48,14 @@ def configure():
         DEBUG=False,
         SECRET_KEY="no secret",
     )
+
+
+def application():
+    """Return the site for a WSGI server: ``tests.contrib.djangosite:application()``."""
+    from django.core.wsgi import get_wsgi_application
+
+    configure()
+    return get_wsgi_application()
 
 
 def main():

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from sqlalchemy.engine import URL
 
@@ -18,7 +19,10 @@ def url_of(alias: str) -> URL:
     """
     connection = connections[alias]
     if connection.vendor == "postgresql":
-        return _postgresql(connection)
+        try:
+            return _postgresql(connection)
+        except ImproperlyConfigured as error:
+            raise UsageError(f"DATABASES[{alias!r}]: {error}") from error
     if connection.vendor == "sqlite":
         return _sqlite(connection)
     raise UsageError(

@@ -86,11 +86,15 @@ class Command(BaseCommand):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         databases.start()
-        self.stdout.write(f"listening: {', '.join(Config().databases)}")
-        self.stdout.flush()
+        connecting = list(Config().databases)
         try:
-            while not ended.wait(LOOK):
+            while not ended.wait(LOOK if not connecting else 0):
                 _raise_what_ended_one()
+                for alias in connecting[:]:
+                    if databases.hub(alias).wait_ready(LOOK):
+                        connecting.remove(alias)
+                        self.stdout.write(f"listening: {alias}")
+                        self.stdout.flush()
         finally:
             databases.stop()
 
