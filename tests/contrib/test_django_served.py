@@ -15,8 +15,9 @@ from tests.waiting import wait_for
 
 STOP = 20  # seconds in which a server has to end
 
-PRELOADED = "gunicorn --preload -w 2 --bind 127.0.0.1:{} tests.contrib.djangosite:application()"
-RELOADED = "tests.contrib.djangosite manage runserver 127.0.0.1:{}"
+SITE = ["-m", "tests.contrib.djangosite"]
+PRELOADED = "-m gunicorn --preload -w 2 --bind 127.0.0.1:{} tests.contrib.djangosite:application()"
+RELOADED = "tests/contrib/djangosite.py manage runserver 127.0.0.1:{}"
 
 
 INSERT = """
@@ -36,7 +37,7 @@ class Served:
 
     def __init__(self, words, given):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -114,7 +115,7 @@ def test_a_process_that_only_listens_finishes_at_term_and_ends_well(database):
     given = {"SITE_DATABASES": json.dumps(databases(database)), "SITE_GROUP": "1"}
     site(database, "manage", "migrate", "-v0", **given)
 
-    with Served(["tests.contrib.djangosite", "manage", "pgevents", "run"], given) as running:
+    with Served([*SITE, "manage", "pgevents", "run"], given) as running:
         line = running.process.stdout.readline()
         database.execute(INSERT)
         wait_for(lambda: database.execute("SELECT 1 FROM shop_customer"))
