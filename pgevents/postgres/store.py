@@ -34,14 +34,16 @@ _NEXT = """UPDATE {streams} SET version = version + :count
 _APPEND = """
 WITH head AS ({head}
 ), given AS (
-    SELECT * FROM unnest(CAST(:types AS pg_catalog.text[]), CAST(:versions AS pg_catalog.int4[]),
-                         CAST(:data AS pg_catalog.text[]), CAST(:metadata AS pg_catalog.text[]))
+    SELECT * FROM ROWS FROM (pg_catalog.unnest(CAST(:types AS pg_catalog.text[])),
+                             pg_catalog.unnest(CAST(:versions AS pg_catalog.int4[])),
+                             pg_catalog.unnest(CAST(:data AS pg_catalog.text[])),
+                             pg_catalog.unnest(CAST(:metadata AS pg_catalog.text[])))
          WITH ORDINALITY g (type, type_version, data, metadata, place)
 )
 INSERT INTO {events} (tenant, category, name, version, type, type_version, data, metadata, context)
 SELECT :tenant, :category, :name, head.version - :count + place, type, type_version,
        CAST(data AS pg_catalog.json), CAST(metadata AS pg_catalog.json),
-       nullif("left"(current_setting('pgevents.context', true), 16384), '')
+       nullif(pg_catalog.left(pg_catalog.current_setting('pgevents.context', true), 16384), '')
   FROM head, given ORDER BY place
 RETURNING seq, CAST(xid AS pg_catalog.text), at, version, context
 """

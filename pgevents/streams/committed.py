@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
@@ -69,8 +69,10 @@ class Pending:
 
         return committing
 
-    def _savepoint(self, connection: Connection, name: str) -> None:
-        self._marks[name] = len(self.calls)
+    def _savepoint(self, connection: Connection, name: Optional[str]) -> None:
+        # SQLAlchemy chooses the name when it has told us: the next one that it counts.
+        number = getattr(connection, "_Connection__savepoint_seq", 0) + 1
+        self._marks[name or f"sa_savepoint_{number}"] = len(self.calls)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:
         # One that is not known is older than all that waits.

@@ -1,6 +1,7 @@
 """An append: checked before the database is asked, written, told to the listeners."""
 
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+import contextlib
+from typing import Any, Callable, ContextManager, List, Mapping, Optional, Tuple
 
 from sqlalchemy.engine import Connection
 
@@ -70,7 +71,7 @@ class Appender:
             return log.write(lambda own: self._put(own, key, expected, written))
         # Not write(), which may begin again: listeners do what they like.
         with log.transaction() as connection:
-            return self._append_in(connection, key, expected, written)
+            return self._append_in(connection, key, expected, written, log.lent(connection))
 
     def _append_in(
         self,
@@ -78,12 +79,15 @@ class Appender:
         key: StreamKey,
         expected: Optional[int],
         written: List[WrittenEvent],
+        lent: ContextManager[None] = contextlib.nullcontext(),
     ) -> List[Stored]:
         stored = self._put(connection, key, expected, written)
         calls = self._listeners.calls_after(stored)
         if calls:
             self._committed.after_commit(connection, calls)
-        self._listeners.call_within(stored, connection)
+        if self._listeners.within:
+            with lent:  # as the application has its own connections
+                self._listeners.call_within(stored, connection)
         return stored
 
     def _put(
