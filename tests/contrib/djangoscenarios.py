@@ -2,12 +2,13 @@
 
 import datetime
 import decimal
+import json
 import sys
 import uuid
 
 from django.core.management import call_command
 from django.core.signals import request_started
-from django.db import connection, migrations, models, transaction
+from django.db import connection, connections, migrations, models, transaction
 from django.db.migrations.state import ProjectState
 
 import pgevents
@@ -107,6 +108,79 @@ def kinds_of_models():
             assert "Order has id, customer" in str(error), error
         else:
             raise AssertionError(wrong)
+    contrib.stop()
+
+
+def fields_of_postgresql():
+    """Values of django.contrib.postgres's fields are those of the instance, too."""
+    from django.contrib.postgres import fields
+    from django.core.serializers.json import DjangoJSONEncoder
+
+    class Decoder(json.JSONDecoder):
+        def decode(self, text):
+            return {"decoded": super().decode(text)}
+
+    class Room(models.Model):
+        days = fields.ArrayField(models.DateField())
+        prices = fields.ArrayField(fields.ArrayField(models.DecimalField(None, None, 6, 2)))
+        times = fields.ArrayField(models.DateTimeField())
+        span = fields.DateTimeRangeField()
+        beds = fields.IntegerRangeField()
+        none = fields.IntegerRangeField()
+        own = models.JSONField(decoder=Decoder, encoder=DjangoJSONEncoder)
+        text = models.JSONField(default=str)
+
+        class Meta:
+            app_label = "shop"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Room)
+    rooms = pgevents.testing.Recorder()
+    contrib.listen(Room, "after_insert", rooms)
+    started()
+    kind = Room._meta.get_field("span").range_type
+    number = Room._meta.get_field("beds").range_type
+    when = datetime.datetime(2026, 5, 6, 7, 8)
+    if _uses_zones():
+        when = when.replace(tzinfo=datetime.timezone.utc)
+    Room.objects.create(
+        days=[datetime.date(2026, 1, 2)],
+        prices=[[decimal.Decimal("1.10"), None]],
+        times=[when],
+        span=kind(when, None, "[)"),
+        beds=number(1, 5),
+        none=number(empty=True),
+        own={"a": 1},
+        text="a text",
+    )
+    event, fresh = rooms.next(), Room.objects.get()
+    for field in Room._meta.concrete_fields:
+        got, wanted = event.new[field.column], getattr(fresh, field.attname)
+        assert got == wanted and type(got) is type(wanted), (field.name, got, wanted)
+    contrib.stop()
+
+
+def two_databases():
+    """A hub for each, with listeners, messages and instances of its own."""
+    stocked = pgevents.testing.Recorder()
+    told = pgevents.testing.Recorder()
+    contrib.listen(Order, "after_insert", stocked, using="stock")
+    contrib.subscribe("stock", using="stock")(told)
+    call_command("migrate", database="stock", verbosity=0)
+    started()
+    order = Order.objects.using("stock").create()
+    event = stocked.next()
+    assert event.load() == order and event.load()._state.db == "stock"
+    with transaction.atomic(using="stock"), contrib.context("stock", user=7):
+        Order.objects.using("stock").create()
+        contrib.publish("stock", 1, using=connections["stock"])
+    assert stocked.next().context == {"user": 7} and told.next().payload == 1
+    Order.objects.create()
+    assert heard.next().load()._state.db == "default" and heard.rest() == []
+    try:
+        contrib.publish("stock", 1, using="no")
+    except UsageError as error:
+        assert "no hub for 'no'" in str(error)
     contrib.stop()
 
 
@@ -211,10 +285,6 @@ def first_request():
 
 def addresses():
     """Print where each alias leads, as psycopg2 takes it."""
-    import json
-
-    from django.db import connections
-
     from pgevents.contrib.django.address import url_of
     from pgevents.postgres.address import Address
 

@@ -60,6 +60,23 @@ def test_models_fields_and_instances_of_every_kind_name_tables_columns_and_value
     site(database, "kinds_of_models")
 
 
+@pytest.mark.parametrize("zones", ["1", "0"], ids=["USE_TZ", "naive"])
+def test_values_of_arrays_ranges_and_documents_are_those_of_the_instance(postgres, zones):
+    site(postgres, "fields_of_postgresql", SITE_USE_TZ=zones)
+
+
+def test_each_database_has_a_hub_with_listeners_of_its_own(sqlite, tmp_path):
+    given = databases(sqlite)
+    given["stock"] = {**given["default"], "NAME": str(tmp_path / "stock.db")}
+
+    site(
+        sqlite,
+        "two_databases",
+        SITE_DATABASES=json.dumps(given),
+        SITE_PGEVENTS=json.dumps({"DATABASES": ["default", "stock"]}),
+    )
+
+
 def test_messages_context_and_capture_belong_to_the_transaction_of_django(database):
     site(database, "in_transactions")
 

@@ -94,7 +94,7 @@ def database(using: Optional[str] = None) -> Database:
         raise UsageError(f'no hub for {alias!r}: PGEVENTS["DATABASES"] names {", ".join(aliases)}')
     if alias not in _databases:
         registry = default_registry if alias == aliases[0] else Registry()
-        _databases[alias] = Database(alias, registry)
+        _databases.setdefault(alias, Database(alias, registry))  # another thread may be here
     return _databases[alias]
 
 

@@ -75,7 +75,7 @@ def _as_from_the_driver(field: Any) -> Optional[Step]:
     if isinstance(field, DateTimeField) and not settings.USE_TZ:
         return _on_the_wall
     if hasattr(field, "range_type"):
-        return _range(field.range_type)
+        return _range(field.range_type, _as_from_the_driver(field.base_field))
     if hasattr(field, "base_field"):  # an array
         return _each(_as_from_the_driver(field.base_field))
     return None
@@ -88,19 +88,17 @@ def _on_the_wall(value: Any) -> Any:
     return timezone.make_naive(value, timezone.get_default_timezone())
 
 
-def _range(kind: Any) -> Step:
+def _range(kind: Any, step: Optional[Step]) -> Step:
     """Return what makes the range of the driver that Django uses of psycopg2's."""
 
+    def bound(value: Any) -> Any:
+        return value if value is None or step is None else step(value)
+
     def make(value: Any) -> Any:
-        if isinstance(value, kind):
-            return value
         if value.isempty:
             return kind(empty=True)
-        return kind(
-            value.lower,
-            value.upper,
-            ("[" if value.lower_inc else "(") + ("]" if value.upper_inc else ")"),
-        )
+        signs = ("[" if value.lower_inc else "(") + ("]" if value.upper_inc else ")")
+        return kind(bound(value.lower), bound(value.upper), signs)
 
     return make
 
