@@ -15,7 +15,7 @@ from . import command
 
 ROOT = pathlib.Path(__file__).parent.parent
 HOWTO = sorted(ROOT.glob("docs/howto/*.md"))
-SNIPPET = re.compile(r"(^<!-- not run: .+ -->\n)?^```python\n(.*?)^```", re.M | re.S)
+SNIPPET = re.compile(r"(^<!-- not run: [^\n]+ -->\n)?^```python\n(.*?)^```", re.M | re.S)
 TIMEOUT = 60  # seconds in which the Python of a page has to end
 
 MODELS = """

@@ -1,11 +1,11 @@
 """Streams on PostgreSQL: rights, other isolation levels, restored dumps, uninstalling."""
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from pgevents import ConcurrencyError, Hub, Registry
+from pgevents import ConcurrencyError, Denied, Hub, Registry
 
 TIMEOUT = 20.0  # seconds
 FAR = 10**12  # a transaction's number that no test reaches
@@ -71,3 +71,30 @@ def test_uninstalling_keeps_streams_unless_everything_goes(postgres, hub):
     assert numbers(hub.streams.load("a")) == [1]
     hub.uninstall(everything=True)
     assert postgres.execute("SELECT to_regclass('pgevents.events')") == [(None,)]
+
+
+def test_a_role_with_the_printed_grants_appends_and_projects(postgres, hub):
+    name = postgres.server.create_user()
+    postgres.execute(hub.install(sql_only=True, role=name))
+    url = "postgresql://{}@{}".format(name, postgres.url.split("@")[-1])
+    found = []
+    with Hub(url, Registry(), install=False) as limited:
+        streams = limited.streams
+        streams.subscribe(group="g")(found.append)
+        (stored,) = streams.append("a", happened(1), expected_version=0)
+        streams.append("a", happened(2), expected_version=1)
+        streams.snapshot("a", 3, 2)
+        streams.redact(stored, happened(9))
+        assert numbers(streams.load("a")) == [9, 2]
+        assert limited.drain(TIMEOUT)
+        assert streams.delete("a") == 2
+    assert len(found) == 2
+    postgres.execute("DROP OWNED BY {}".format(name))
+
+
+def test_a_role_without_the_rights_is_told_what_to_grant(postgres, hub):
+    name = postgres.server.create_user()
+    with Session(postgres.engine()) as session:
+        session.execute(text("SET ROLE {}".format(name)))
+        with pytest.raises(Denied, match="pgevents sql URL --role"):
+            hub.streams.append("a", happened(1), bind=session)
