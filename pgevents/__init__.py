@@ -51,6 +51,7 @@ from .errors import (
     ConcurrencyError,
     DatabaseError,
     Denied,
+    LeaseLost,
     NotInstalled,
     PgEventsError,
     Unavailable,
@@ -59,8 +60,10 @@ from .errors import (
 )
 from .events.event import Event
 from .events.values import Row
+from .groups.box import Box
 from .groups.dead_letters import DeadLetter
 from .groups.group import Group
+from .groups.received import Received
 from .hub import Hub
 from .listening.registry import Registry, contains, listen, listens_for, remove
 from .listening.sqlalchemy_events import changes
@@ -74,6 +77,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "ANY",
+    "Box",
     "ChannelListener",
     "ConcurrencyError",
     "DatabaseError",
@@ -82,11 +86,13 @@ __all__ = [
     "Event",
     "Group",
     "Hub",
+    "LeaseLost",
     "Message",
     "NO_STREAM",
     "NotInstalled",
     "Outgoing",
     "PgEventsError",
+    "Received",
     "Registry",
     "Retry",
     "Row",

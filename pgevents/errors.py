@@ -3,6 +3,7 @@
     PgEventsError
     ├── UsageError          the call was wrong: an unknown moment, column, table … (a ValueError)
     ├── ConcurrencyError    a stream is not at the version that was expected
+    ├── LeaseLost           a message is somebody else's by now
     ├── NotInstalled        the log or a trigger is missing, and the hub may not install
     └── DatabaseError       the database refused, or did not answer
         ├── Unavailable     no connection, or it was lost: trying again may help
@@ -39,6 +40,10 @@ class ConcurrencyError(PgEventsError):
 
     def __reduce__(self) -> Any:
         return ConcurrencyError, (self.stream, self.expected, self.version)
+
+
+class LeaseLost(PgEventsError):
+    """A message is somebody else's by now: what was to be said of it does not count."""
 
 
 class NotInstalled(PgEventsError):

@@ -27,6 +27,7 @@ from .database.writers import connection_of, context_text
 from .delivery.around import Factory
 from .delivery.dispatcher import QUEUE_SIZE
 from .errors import UsageError
+from .groups.box import Box
 from .groups.group import Group
 from .life import START_TIMEOUT, Life
 from .listening.registry import Registry
@@ -351,6 +352,32 @@ class Hub:
         """Take back each ``subscribe()`` of a function. Raises UsageError if there is none."""
         if not self.registry.leave((MOMENT,), lambda listener: bool(listener.fn == fn)):
             raise UsageError(f"{fn!r} is subscribed to no channel")
+
+    def messages(
+        self,
+        *channels: str,
+        group: str,
+        batch_size: int = 20,
+        timeout: Optional[float] = None,
+        renew: bool = True,
+    ) -> Box:
+        """Return a group's messages of these channels, for a loop of your own::
+
+            with hub.messages("jobs.*", group="workers") as box:
+                for message in box:
+                    work(message.payload)
+                    message.ack()
+
+        Each waits for ``ack()`` or ``nack()``; see ``Received``. ``batch_size`` messages are
+        taken together. ``timeout``: seconds to wait for the next one until the loop ends; None:
+        until the hub stops. ``renew=False``: a message that is not acted upon within the group's
+        ``lease`` goes to somebody else, though this process lives; else while the box is open
+        nobody else gets it. The hub has to be started. The group is as ``subscribe(group=)``
+        makes it, and unordered. Raises UsageError.
+        """
+        return self._life.box(
+            group, channels, batch_size, timeout, renew, self._parts.publisher.connection_of
+        )
 
     def listen_to(self, channel: str, fn: Callable[[Message], Any]) -> ChannelListener:
         """Call ``fn(message)`` for each message of a channel until ``stop()`` of what is returned.

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, List, Optional, Set, Tuple
+from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from .capture.housekeeper import Housekeeper
 from .database.reader import Reader
@@ -20,6 +20,7 @@ from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
 from .delivery.source import Source, TooLate
 from .errors import Unavailable, UsageError
+from .groups.box import Box
 from .listening.listener import Listener
 from .parts import Parts
 from .threads import Worker
@@ -296,6 +297,13 @@ class Life:
         """Whether the hub receives what is committed now."""
         source = self.source
         return source is not None and source.connected
+
+    def box(self, group: str, channels: Sequence[str], *how: Any) -> Box:
+        """Return the messages of a group: see ``Hub.messages()``."""
+        if not channels:
+            raise UsageError('no channel given: name one, or a pattern such as "orders.*"')
+        source = self._running("messages()")
+        return self._groups.box(group, channels, source.reader.owner, *how)
 
     # Called by the registry.
 

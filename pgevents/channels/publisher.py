@@ -29,6 +29,12 @@ class Publisher:
         written = [self._writer.written(message) for message in as_messages(messages)]
         return self._put(written, bind) if written else []
 
+    def connection_of(self, bind: Any) -> Connection:
+        """Return the Connection to our database behind what the caller writes with."""
+        connection = connection_of(bind, self._backend, [])
+        require_commit(connection)
+        return connection
+
     def _put(self, messages: List[Written], bind: Any) -> List[str]:
         def put(connection: Connection) -> None:
             self._outbox.put(connection, messages)
@@ -36,7 +42,5 @@ class Publisher:
         if bind is None:
             self._outbox.send(self._log(), messages)
         else:
-            connection = connection_of(bind, self._backend, [])
-            require_commit(connection)
-            put(connection)
+            put(self.connection_of(bind))
         return [message.id for message in messages]

@@ -23,7 +23,7 @@ class Entries:
     ) -> None:
         self._topics = topics
         self._types = types or Types()
-        self._decoder = decoder
+        self.decoder = decoder
 
     def of_all(self, rows: List[LogRow]) -> List[Entry]:
         """Return the entries of these rows, in their order, as they are delivered at first.
@@ -34,7 +34,7 @@ class Entries:
             return list(map(Event, rows, self._topics.shapes_of(rows)))
         shapes = iter(self._topics.shapes_of([row for row in rows if not is_message(row)]))
         return [
-            Message(row, decoder=self._decoder) if is_message(row) else Event(row, next(shapes))
+            Message(row, decoder=self.decoder) if is_message(row) else Event(row, next(shapes))
             for row in rows
         ]
 
@@ -42,7 +42,7 @@ class Entries:
         """Return the entry of a row."""
         operation = row[OPERATION]
         if operation == "read" and is_message(row):
-            return Message(row, attempt, redelivered, self._decoder)
+            return Message(row, attempt, redelivered, self.decoder)
         if operation == STORED:
             return Stored(row, self._types, attempt, redelivered)
         return Event(row, self._topics.shape_of(row), attempt, redelivered)

@@ -23,5 +23,7 @@ In reading order; each imports only what stands above it:
     consumer       the thread in which a group's listeners are called
     renewer        the thread that keeps leases meanwhile
     group          a group, as an application looks after it
+    box            what a loop of the application's own takes of a group
+    received       a message in its hands
     groups         all groups of a hub, and their threads
 """

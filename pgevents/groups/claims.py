@@ -52,12 +52,35 @@ class Claims:
         when another process has defined the group otherwise.
         """
         if standing_by or self._log.looks_first:
-            nothing = self._look(name, definition, owner, topics, options)
+            nothing = self._look(name, definition, owner, topics, options, owner)
             if nothing is not None:
                 return nothing
         return self._log.write(
-            lambda connection: self._claim(connection, name, definition, owner, topics, options)
+            lambda connection: self._claim(
+                connection, name, definition, owner, topics, options, owner
+            )
         )
+
+    def claim_each(
+        self, name: str, definition: str, owner: str, topics: List[str], options: Options
+    ) -> Tuple[List[Work], Optional[float]]:
+        """Take what is due, or else the next batch, with a lease for each event.
+
+        Return the leases, and ``held`` as of a ``Claim``. Whoever asks may hold others.
+        """
+        nobody = ""  # whose leases nobody has taken
+
+        def claim(connection: Connection) -> Tuple[List[Work], Optional[float]]:
+            found = self._claim(connection, name, definition, owner, topics, options, nobody)
+            if found.work is None:
+                return [], found.held
+            return self._split(connection, name, found.work, options), found.held
+
+        if self._log.one_writer:
+            nothing = self._look(name, definition, owner, topics, options, nobody)
+            if nothing is not None:
+                return [], nothing.held
+        return self._log.write(claim)
 
     def follow(
         self, name: str, definition: str, standing: Standing, topics: List[str], options: Options
@@ -99,16 +122,20 @@ class Claims:
         owner: str,
         topics: List[str],
         options: Options,
+        asker: str,
     ) -> Claim:
-        """Take what is due, or else the next batch, and write that down."""
+        """Take what is due, or else the next batch, and write that down.
+
+        ``asker`` holds nothing: what is written as his was taken in a claim without an answer.
+        """
         self._log.prepare_claim(connection)
         row = self._groups.defined(connection, name, definition, lock=True)
         # The lock first, then a new statement: another may have claimed meanwhile.
-        held = self._leases.held(connection, name, owner)
+        held = self._leases.held(connection, name, asker)
         if row.paused:
             return Claim(None, held)
         if held == 0.0:
-            work = self._take_due(connection, name, row, owner, topics, options)
+            work = self._take_due(connection, name, row, owner, topics, options, asker)
             if work is not None:
                 return Claim(work, held)
         if options.ordered and held is not None:
@@ -128,16 +155,22 @@ class Claims:
         return Claim(work, held, progress)
 
     def _look(
-        self, name: str, definition: str, owner: str, topics: List[str], options: Options
+        self,
+        name: str,
+        definition: str,
+        owner: str,
+        topics: List[str],
+        options: Options,
+        asker: str,
     ) -> Optional[Claim]:
         """Return what a claim comes to that has nothing to write; None where it may have."""
         with self._log.reading() as connection:
             self._log.prepare_claim(connection)
             row = self._groups.defined(connection, name, definition)
-            held = self._leases.held(connection, name, owner)
+            held = self._leases.held(connection, name, asker)
             if row.paused or options.ordered and held:
                 return Claim(None, held)
-            if not self._log.looks_first or held == 0.0 and self._any_due(connection, name, owner):
+            if not self._log.looks_first or held == 0.0 and self._any_due(connection, name, asker):
                 return None
             if options.ordered and held is not None:
                 return Claim(None, held)
@@ -163,19 +196,20 @@ class Claims:
         owner: str,
         topics: List[str],
         options: Options,
+        asker: str,
     ) -> Optional[Work]:
         """Take over a lease whose time is over, or whose owner is dead."""
         leases = self._leases
         for lease, seqs, attempt, again, former, over, set_back in leases.ripe(
-            connection, name, owner
+            connection, name, asker
         ):
-            if not over and former != owner and self._log.alive(connection, former):
+            if not over and former != asker and self._log.alive(connection, former):
                 if set_back:
                     # It renews it at once if it can; else its time begins now.
                     leases.renew(connection, lease, None, options.lease)
                 continue
             numbers, is_open = named(seqs)
-            if former == owner:  # nobody died
+            if former == asker:  # nobody died
                 again = True
             elif former is not None:
                 # Who had it died of its first event, perhaps, if that was the only
@@ -200,6 +234,16 @@ class Claims:
             )
             return Work(lease, owner, found, attempt, again or attempt > 1, place=self._log.place())
         return None
+
+    def _split(self, connection: Connection, name: str, work: Work, options: Options) -> List[Work]:
+        """Put a lease for each of its events in the place of a lease."""
+        self._leases.end(connection, work.lease, work.owner)
+        each = [
+            work._replace(rows=[row], attempt=work.attempt if row is work.rows[0] else 1)
+            for row in work.rows
+        ]
+        ids = self._leases.begin_each(connection, name, each, options.lease)
+        return [one._replace(lease=id) for one, id in zip(each, ids)]
 
     def _may_follow(
         self, connection: Connection, name: str, definition: str, row: GroupRow

@@ -14,14 +14,17 @@ behind the cursor, write the lease, move the cursor. That lock is never held
 while a listener runs. The model is that of a Redis stream's consumer group.
 """
 
+import copy
 import logging
 import threading
 import time
 import weakref
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from sqlalchemy.engine import Connection
 
 from .. import checks
-from ..channels.names import is_topic
+from ..channels.names import channel_pattern, is_topic, topic_of
 from ..database.backend import Backend
 from ..database.grouplog import Captured, GroupLog, plain_row
 from ..delivery.around import Around
@@ -30,6 +33,7 @@ from ..delivery.strangers import Strangers
 from ..delivery.topics import Topics
 from ..errors import DatabaseError, UsageError
 from ..events.entry import Entry
+from ..events.logrow import LogRow
 from ..listening.listener import Listener
 from ..listening.registry import Registry
 from ..listening.target import OPERATIONS, operation_of
@@ -37,12 +41,16 @@ from ..metrics import GroupMetrics
 from ..reporter import Reporter
 from ..streams.selection import is_selection
 from ..threads import Worker
+from .box import Box, Held
+from .box import Parts as BoxParts
 from .consumer import Consumer
+from .failure import Failures
 from .group import Books, Group
-from .lease import Lease
 from .ledger import Ledger
 from .options import NAMES, Options
-from .renewer import Renewer
+from .received import Received
+from .renewer import Kept, Renewer
+from .reports import Reports
 
 logger = logging.getLogger("pgevents")
 
@@ -83,6 +91,7 @@ class Groups:
         self._streams: Optional[Ledger] = None  # of groups that read the events of streams
         self._consumers: Dict[str, Consumer] = {}
         self._unfinished: Dict[str, Consumer] = {}  # stop() has not waited for their listeners
+        self._boxes: List[Box] = []  # that loops of the application's own read
         self._renewer: Optional[Renewer] = None
         self._life: Optional[object] = None  # from open() to close(): outside, no thread begins
         self._leaving: "weakref.WeakKeyDictionary[Listener, Set[str]]"
@@ -227,19 +236,84 @@ class Groups:
             self._unfinished.pop(consumer.group, None)
             self._consumers[consumer.group] = consumer
             consumer.start()
-            if self._renewer is None:
-                self._renewer = Renewer(self._leases)
-                self._renewer.start()
+            self._begin_renewing()
+
+    def _begin_renewing(self) -> None:
+        if self._renewer is None:
+            self._renewer = Renewer(self._leases)
+            self._renewer.start()
+
+    def box(
+        self,
+        name: str,
+        patterns: Sequence[str],
+        owner: str,
+        batch_size: int,
+        timeout: Optional[float],
+        renew: bool,
+        connection_of: Callable[[Any], Connection],
+    ) -> Box:
+        """Return the messages of a group, for a loop of the application's own.
+
+        Raises UsageError where listeners here serve the group, or it is ordered.
+        """
+        checks.name("group", name)
+        topics = {topic_of(channel_pattern(one)): ["message"] for one in patterns}
+        options = copy.copy(self._options.setdefault(name, Options()).of(topics))
+        options.batch_size = checks.whole("batch_size", batch_size)
+        if name in self._wanted():
+            raise UsageError(f"the group {name!r} has listeners here, which receive its messages")
+        if options.ordered:
+            raise UsageError(
+                f"the group {name!r} is ordered: one that hands out its messages one by one is not"
+            )
+        ledger, metrics = self.ledger(), self._metrics.setdefault(name, GroupMetrics())
+        definition = options.definition(topics)
+        ledger.groups.define(
+            name, options.start, list, definition=definition, options=options.own(), owner=owner
+        )
+
+        def event(row: LogRow, attempt: int, redelivered: bool) -> Entry:
+            return self._entries.of(plain_row(row, name), attempt, redelivered)
+
+        def message(box: Box, held: Held, row: LogRow, redelivered: bool) -> Received:
+            return Received(box, held, row, redelivered, self._entries.decoder)
+
+        parts = BoxParts(
+            name,
+            sorted(topics),
+            definition,
+            options,
+            owner,
+            ledger,
+            Failures(name, options.max_attempts, options.backoff, options.keep_rows, self._known),
+            Reports(name, event, self._reporter, metrics),
+            metrics,
+            message,
+            connection_of,
+            self._forget_box,
+        )
+        box = Box(parts, timeout, renew)
+        with self._lock:
+            if self._life is None:
+                raise UsageError("messages() needs a hub that is started")
+            self._boxes.append(box)
+            self._begin_renewing()
+        return box
+
+    def _forget_box(self, box: Box) -> None:
+        with self._lock:
+            self._boxes = [one for one in self._boxes if one is not box]
 
     def _running(self) -> List[Consumer]:
         """Return the threads of all groups; those, too, whose last listener has not returned."""
         consumers = list(self._consumers.values())
         return consumers + [former for consumer in consumers for former in consumer.formers]
 
-    def _leases(self) -> List[Lease]:
+    def _leases(self) -> List[Kept]:
         """Return the leases whose rows are handled now."""
         leases = (consumer.lease for consumer in self._running())
-        return [lease for lease in leases if lease is not None]
+        return [*(lease for lease in leases if lease is not None), *self._boxes]
 
     def leave(self, leaving: Set[Listener], moments: Tuple[str, ...]) -> None:
         """End the threads of groups that are others without these listeners.
@@ -274,6 +348,8 @@ class Groups:
         """Something happened: let the threads look."""
         for consumer in list(self._consumers.values()):
             consumer.wake()
+        for box in self._boxes:
+            box.wake()
 
     def wake_streams(self) -> None:
         """Something may have been appended to a stream: let those threads look."""
@@ -309,9 +385,11 @@ class Groups:
             consumers = self._running()
             last, self._consumers = self._consumers, {}
             renewer, self._renewer = self._renewer, None
+            boxes = list(self._boxes)
         for consumer in consumers:
             consumer.stop()
-        ended = all([consumer.join(deadline) for consumer in consumers])
+        ended = all([box.stop(deadline) for box in boxes])
+        ended = all([consumer.join(deadline) for consumer in consumers]) and ended
         with self._lock:
             self._unfinished.update(last)
             for name, consumer in list(self._unfinished.items()):
@@ -332,6 +410,7 @@ class Groups:
         log, self._log, self._ledger, self._streams = self._log, None, None, None
         self._consumers = {}
         self._unfinished = {}
+        self._boxes = []
         self._renewer = None
         self._metrics = {}
         if log is not None:
@@ -358,7 +437,7 @@ class Groups:
         ``error`` is why it cannot work, while it cannot.
         ``backfill`` is how far it was when this process took something last.
         """
-        found = {}
+        found: Dict[str, Dict[str, Any]] = {}
         for name, consumer in list(self._consumers.items()):
             lease, backfill = consumer.lease, consumer.backfill
             found[name] = {
@@ -367,6 +446,15 @@ class Groups:
                 "error": consumer.trouble,
                 "backfill": backfill._asdict() if backfill.total else None,
                 **consumer.metrics.as_dict(),
+            }
+        for box in self._boxes:
+            taken = found[box.group]["taken"] if box.group in found else 0
+            found[box.group] = {
+                "taken": taken + box.taken,
+                "standing_by": None,
+                "error": None,
+                "backfill": None,
+                **self._metrics[box.group].as_dict(),
             }
         return found
 

@@ -1,6 +1,6 @@
 """The table of leases: what processes have taken, and what waits for its time."""
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Set, cast
 
 from sqlalchemy import (
     Float,
@@ -33,6 +33,7 @@ class LeaseRows:
 
     def __init__(self, tables: Tables, log: GroupLog) -> None:
         self._leases = leases = tables.leases
+        self._one_writer = log.one_writer
         self._now = now = log.now
         # The statements of a batch are made once: making them takes longer than running them.
         group: Any = bindparam("group")
@@ -155,6 +156,52 @@ class LeaseRows:
         given = {"group": name, "numbers": names(numbers), "by": owner, "seconds": seconds}
         key: Any = connection.execute(self._begin, given).inserted_primary_key
         return int(key[0])
+
+    def begin_each(
+        self, connection: Connection, name: str, works: Sequence[Work], seconds: float
+    ) -> List[int]:
+        """Write a lease for each of these; return their ids, in order."""
+        values = [
+            {
+                "group_name": name,
+                "seqs": names(positions(work.rows)),
+                "attempt": work.attempt,
+                "again": work.again,
+                "owner": work.owner,
+                "renewed": self._now,
+                "due": self._now + seconds,
+            }
+            for work in works
+        ]
+        if not works:
+            return []
+        if self._one_writer:  # there each statement is a call, and no trip to a server
+            made = [connection.execute(insert(self._leases).values(one)) for one in values]
+            return [int(cast(Any, one.inserted_primary_key)[0]) for one in made]
+        found = connection.execute(insert(self._leases).values(values).returning(self._leases.c.id))
+        return [int(row[0]) for row in found]
+
+    def keep(self, connection: Connection, works: Sequence[Work], seconds: float) -> Set[int]:
+        """Let leases last for so many seconds at least; return which are still their owner's.
+
+        Those that a transaction is about to end stay as they are.
+        """
+        leases = self._leases
+        ours = and_(
+            leases.c.id.in_([work.lease for work in works]),
+            leases.c.owner.in_({work.owner for work in works}),
+        )
+        found = {row[0] for row in connection.execute(select(leases.c.id).where(ours))}
+        free = select(leases.c.id).where(ours).with_for_update(skip_locked=True)
+        ids = [row[0] for row in connection.execute(free)]
+        due = self._now + seconds
+        if ids:
+            connection.execute(
+                update(leases)
+                .where(leases.c.id.in_(ids))
+                .values(renewed=self._now, due=case((leases.c.due > due, leases.c.due), else_=due))
+            )
+        return found
 
     def name_next(self, connection: Connection, work: Work, seconds: float) -> bool:
         """Let a lease name these rows and what follows; tell whether it was still ours."""

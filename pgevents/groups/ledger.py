@@ -11,7 +11,7 @@ takes nothing too early.
 Here stands what changes several of them in one transaction; claims stand in ``claims``.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from sqlalchemy import Table, and_, func, not_, select
 from sqlalchemy.engine import Connection
@@ -179,6 +179,16 @@ class Ledger:
             return self._name_left(connection, name, work, seconds, left, attempt)
 
         return self.log.write(renew)
+
+    def keep(self, works: List[Work], seconds: float) -> Set[int]:
+        """Keep leases for ``seconds`` at least; return the numbers of those that are still ours."""
+
+        def keep(connection: Connection) -> Set[int]:
+            place = self.log.place()
+            ours = [work for work in works if work.place == place]
+            return self.leases.keep(connection, ours, seconds) if ours else set()
+
+        return self.log.write(keep)
 
     def settle(
         self,

@@ -2,19 +2,32 @@
 
 import logging
 import threading
-from typing import Callable, List
+from typing import Any, Callable, Protocol, Sequence
 
 from ..errors import DatabaseError
 from ..threads import Worker
-from .lease import RENEWAL, Lease
+from .lease import RENEWAL
 
 logger = logging.getLogger("pgevents")
+
+
+class Kept(Protocol):
+    """What is renewed: the lease of a group's thread, or those of a box."""
+
+    group: str
+
+    @property
+    def renewal(self) -> float:
+        """In how many seconds it has to be renewed; now, if that is not above 0."""
+
+    def renew(self) -> Any:
+        """Renew it. Raises a DatabaseError."""
 
 
 class Renewer(Worker):
     """Renews the leases that the groups of a hub hold, each when it is time."""
 
-    def __init__(self, leases: Callable[[], List[Lease]]) -> None:
+    def __init__(self, leases: Callable[[], Sequence[Kept]]) -> None:
         super().__init__("pgevents-renewer")
         self._leases = leases
         self._woken = threading.Event()
@@ -27,7 +40,7 @@ class Renewer(Worker):
         while not self._woken.wait(wait):
             wait = min([RENEWAL, *(self._renew(lease) for lease in self._leases())])
 
-    def _renew(self, lease: Lease) -> float:
+    def _renew(self, lease: Kept) -> float:
         """Renew a lease if it is time; return in how many seconds to look again."""
         left = lease.renewal
         if left > 0:
