@@ -91,11 +91,10 @@ def test_the_hub_starts_with_the_first_request_and_receives_what_it_writes(datab
 
 def test_the_tests_of_a_project_run_with_triggers_and_leave_no_connection(database, tmp_path):
     test = {"NAME": str(tmp_path / "tests.db")} if database.kind == "sqlite" else {}
-    given = json.dumps(databases(database, TEST=test))
+    given = json.dumps(databases(database, TEST=test, CONN_MAX_AGE=None))
 
-    printed = site(
-        database, "manage", "test", "--noinput", "tests.contrib.shop", SITE_DATABASES=given
-    )
+    words = ("manage", "test", "--noinput", "tests.contrib.shop")
+    printed = site(database, *words, SITE_DATABASES=given, SITE_GROUP="1")
 
     assert "Ran 5 tests" in printed
 

@@ -4,10 +4,22 @@ import contextlib
 import logging
 import os
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from django.core import mail
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from ...channels.subscription import MOMENT, Subscription
 from ...delivery.around import Factory
@@ -41,6 +53,7 @@ class Database:
         self._prepare: List[Callable[[Hub], Any]] = []  # what each new hub is told
         self._hub: Optional[Hub] = None
         self._url: Any = None
+        self._used: Set[Any] = set()  # Django's connections that the hub's threads have
         self._lock = threading.Lock()
 
     def tell(self, step: Callable[[Hub], Any]) -> None:
@@ -61,26 +74,33 @@ class Database:
             return self._hub
 
     def stop(self, timeout: float) -> None:
-        """Stop the hub, if there is one."""
-        if self._hub is not None:
-            self._hub.stop(timeout)
+        """Stop the hub, if there is one, and close the connections of its threads.
+
+        With CONN_MAX_AGE they are open still, and a test's database could not be dropped.
+        """
+        if self._hub is not None and not self._hub.stop(timeout):
+            for connection in [self._used.pop() for _ in range(len(self._used))]:
+                if connection is not connections[connection.alias]:  # a listener stops us
+                    connection.inc_thread_sharing()  # its thread is gone
+                    connection.close()
 
     def _made(self, url: Any) -> Hub:
         hub = Hub(url, self.registry, **Config().options)
-        hub.around(_in_fresh_connections)
+        hub.around(self._in_fresh_connections)
         for step in self._prepare:
             step(hub)
         return hub
 
-
-@contextlib.contextmanager
-def _in_fresh_connections(listener: Any, events: Any) -> Iterator[None]:
-    """Drop connections that are too old or broken, as Django does around each request."""
-    close_old_connections()
-    try:
-        yield
-    finally:
+    @contextlib.contextmanager
+    def _in_fresh_connections(self, listener: Any, events: Any) -> Iterator[None]:
+        """Drop connections that are too old or broken, as Django does around each request."""
         close_old_connections()
+        try:
+            yield
+        finally:
+            close_old_connections()
+            # In a thread of the hub: each has its own.
+            self._used.update(one for one in connections.all() if one.connection is not None)
 
 
 _databases: Dict[str, Database] = {}
