@@ -18,9 +18,11 @@ In reading order; each imports only what stands above it:
 
     recorder       a listener that remembers; waiting for what other threads do
     fakehub        a hub without a database
+    fakestreams    streams without a database; given/when/then
 """
 
 from .fakehub import FakeHub
+from .fakestreams import FakeStreams, Scenario
 from .recorder import Recorder, wait_until
 
-__all__ = ["FakeHub", "Recorder", "wait_until"]
+__all__ = ["FakeHub", "FakeStreams", "Recorder", "Scenario", "wait_until"]
