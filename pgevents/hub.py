@@ -36,7 +36,7 @@ from .listening.target import as_target
 from .parts import Parts
 from .payloads.text import Codec
 from .retry import Retry
-from .settings import BEHIND_AFTER, GROUP_RETENTION, RETENTION, Settings, require
+from .settings import BEHIND_AFTER, DEDUPE_WINDOW, GROUP_RETENTION, RETENTION, Settings, require
 from .status import Status
 from .streams.enrichers import Enricher
 from .streams.streams import Streams
@@ -65,7 +65,8 @@ class Hub:
     installed. ``poll_interval``: seconds between two reads where there is no bell.
     ``behind_after``: seconds of a full queue before ``fallen_behind``.
     ``encoder`` makes JSON types of the payloads that are published, ``decoder`` payloads of
-    JSON; ``max_payload``: bytes of JSON that a payload may have.
+    JSON; ``max_payload``: bytes of JSON that a payload may have. ``dedupe_window``: seconds in
+    which a message whose ``id`` its publisher gave is published once.
 
     A hub is safe to use from several threads, and restarts itself in a forked
     child. All its errors are ``PgEventsError``.
@@ -91,6 +92,7 @@ class Hub:
         encoder: Optional[Codec] = None,
         decoder: Optional[Codec] = None,
         max_payload: Optional[int] = None,
+        dedupe_window: float = DEDUPE_WINDOW,
     ) -> None:
         require("registry", registry, Registry)
         require("bell", bell, bool)
@@ -108,6 +110,7 @@ class Hub:
             encoder=encoder,
             decoder=decoder,
             max_payload=max_payload,
+            dedupe_window=dedupe_window,
         )
         self.registry = default_registry if registry is None else registry
         self._backend = backend_for(bind, schema, bell, poll_interval)
@@ -297,6 +300,8 @@ class Hub:
         key: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
         id: Optional[str] = None,
+        delay: Optional[float] = None,
+        expires: Optional[float] = None,
     ) -> str:
         """Publish a message for those who subscribe to ``channel``; return its id.
 
@@ -307,10 +312,13 @@ class Hub:
         ``payload``: JSON types, Decimal, dates and times, UUIDs, bytes, tuples; dataclasses,
         attrs and pydantic objects; or what the hub's ``encoder`` takes. It comes back exactly.
         ``key``: messages of one key belong together. ``metadata``: a dict beside the payload.
-        ``id``: yours in place of a new one. Raises UsageError, before the database is asked,
+        ``id``: yours in place of a new one; a channel's message of that id is published once
+        within ``dedupe_window``. A second publisher of it waits until the first one's transaction
+        ends. ``delay``: seconds after which it is received, by the database's clock; a hub that
+        is started has to move it. Raises UsageError, before the database is asked,
         for a payload that would come back as something else; NotInstalled without a log.
         """
-        message = Outgoing(channel, payload, key, metadata, id)
+        message = Outgoing(channel, payload, key, metadata, id, delay, expires)
         return self._parts.publisher.publish(message, bind)
 
     def publish_many(self, messages: Iterable[Any], bind: Any = None) -> List[str]:

@@ -15,6 +15,7 @@ import weakref
 from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from .capture.housekeeper import Housekeeper
+from .channels.mover import Mover
 from .database.reader import Reader
 from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
@@ -55,6 +56,7 @@ class Life:
         self.source: Optional[Source] = None
         self.dispatcher: Optional[Dispatcher] = None
         self.housekeeper: Optional[Housekeeper] = None
+        self.mover: Optional[Mover] = None
         self._delivery: Optional[Delivery] = None
         self._reader: Optional[Reader] = None  # of poll()
         self._former: Optional[Dispatcher] = None  # stop() may not have waited for its listeners
@@ -94,6 +96,7 @@ class Life:
             source, self.source = self.source, None
             dispatcher, housekeeper = self.dispatcher, self.housekeeper
             delivery, reader = self._delivery, self._reader
+            mover, self.mover = self.mover, None
             self.dispatcher = self.housekeeper = self._delivery = self._reader = None
             self._groups.close()
         if reader is not None:
@@ -104,6 +107,9 @@ class Life:
             return 0
         self._registry.detach(self)
         housekeeper.stop()
+        if mover is not None:
+            mover.stop()
+            mover.join(deadline)  # before the pool that it uses is closed
         finished = self._groups.stop(deadline)
         source.stop()
         source.join(deadline)
@@ -149,7 +155,7 @@ class Life:
         """Return all threads that work for this hub."""
         dispatcher = self.dispatcher
         lanes = [] if dispatcher is None else dispatcher.threads
-        threads = [self.source, *lanes, self.housekeeper, *self._groups.threads()]
+        threads = [self.source, *lanes, self.housekeeper, self.mover, *self._groups.threads()]
         return [thread for thread in threads if thread is not None]
 
     def _join_start(self, source: Source, wait: bool, timeout: float) -> None:
@@ -181,6 +187,10 @@ class Life:
             chores.check_capture,
             chores.clean,
             chores.expire,
+            chores.forget,
+        )
+        self.mover = Mover(
+            "pgevents-mover", parts.publisher.move, self._prepared, self._backend.warnings
         )
         self.dispatcher = Dispatcher(
             "pgevents-dispatcher",
@@ -206,6 +216,7 @@ class Life:
         self.dispatcher.start()
         self.source.start()
         self.housekeeper.start()
+        self.mover.start()
         return self.source
 
     def _prepared(self) -> bool:
@@ -228,6 +239,9 @@ class Life:
     def wake_streams(self) -> None:
         """Let the threads of groups that read streams look whether there is something for them."""
         self._groups.wake_streams()
+        mover = self.mover
+        if mover is not None:
+            mover.wake()
 
     def wake_groups(self) -> None:
         """Let the groups' threads look whether there is something for them."""
@@ -353,7 +367,7 @@ class Life:
         self._polling = threading.RLock()
         source, self.source = self.source, None
         reader, self._reader = self._reader, None
-        self.dispatcher = self.housekeeper = self._delivery = self._former = None
+        self.dispatcher = self.housekeeper = self.mover = self._delivery = self._former = None
         self._parts.after_fork()
         if reader is not None:
             self._reader = reader.copy()

@@ -47,7 +47,7 @@ class Parts:
             lambda: self.groups.ledger().log,
         )
         self.streams = StreamParts(backend, registry, types, lambda: self.groups.ledger().log)
-        self.chores = Chores(backend, self.upkeep, self.groups, settings)
+        self.chores = Chores(backend, self.upkeep, self.groups, settings, self.publisher.forget_ids)
 
     def delivery(self) -> Delivery:
         """Return what calls the plain listeners, for one life of the hub."""

@@ -9,6 +9,7 @@ from .retry import Retry
 
 RETENTION = 86400.0  # seconds that a log row is kept: a day
 GROUP_RETENTION = 14 * 86400.0  # seconds; a group that is down for longer gets a ``gap``
+DEDUPE_WINDOW = 86400.0  # seconds in which an id that a publisher gave is published once
 BEHIND_AFTER = 10.0  # seconds that the queue may be full before ``fallen_behind``
 
 
@@ -30,6 +31,7 @@ class Settings:
         encoder: Optional[Codec],
         decoder: Optional[Codec],
         max_payload: Optional[int],
+        dedupe_window: float,
     ) -> None:
         require("retry", retry, Retry)
         self.service = checks.name("service", service)
@@ -50,6 +52,7 @@ class Settings:
             checks.whole("max_payload", max_payload)
         self.encoder, self.decoder = encoder, decoder
         self.max_payload = max_payload
+        self.dedupe_window = checks.seconds("dedupe_window", dedupe_window, 1.0)
         self.behind_after = checks.seconds("behind_after", behind_after)
 
 

@@ -63,6 +63,8 @@ class Tables:
     streams     the heads of streams: how many events each has had
     events      what was appended to streams; it is never cleaned
     snapshots   what an application has made of a stream, up to one of its events
+    delayed     messages that are not due yet
+    ids         the ids of messages that their publishers have named, to publish them once
     settings    SQLite only: what is a setting of the session on PostgreSQL
     """
 
@@ -85,6 +87,8 @@ class Tables:
         self.streams = self._table("streams")
         self.events = self._table("events")
         self.snapshots = self._table("snapshots")
+        self.delayed = self._table("delayed")
+        self.ids = self._table("ids")
 
     def name(self, table: str) -> str:
         """The name of a table in SQL: ``pgevents.log`` or ``pgevents_log``."""
@@ -143,6 +147,7 @@ class Tables:
             schema=self.schema,
         )
         self._add_groups(BigInteger, schema=self.schema)
+        self._add_messages(BigInteger, JSON, schema=self.schema)
         events = self._add(
             "events",
             [
@@ -184,6 +189,7 @@ class Tables:
             prefix=self.schema + "_",
         )
         self._add_groups(Integer, prefix=self.schema + "_")
+        self._add_messages(Integer, Text, prefix=self.schema + "_")
         self._add(
             "events",
             [
@@ -265,6 +271,37 @@ class Tables:
             sqlite_autoincrement=True,
             **options,
         )
+
+    def _add_messages(self, number: Any, json: Any, prefix: str = "", **options: Any) -> None:
+        """Declare what there is of messages beside the log, with times as those of groups."""
+        identity = [Identity(always=True)] if number is BigInteger else []
+        delayed = self._add(
+            "delayed",
+            [
+                # Not a sequence of its own: the functions' role would need a right on that, too.
+                Column("id", number, *identity, primary_key=True),
+                Column("due", Float, nullable=False),
+                Column("topic", Text, nullable=False),
+                Column("old", json),
+                Column("new", json),
+                Column("context", Text),
+            ],
+            prefix=prefix,
+            sqlite_autoincrement=True,
+            **options,
+        )
+        Index(prefix + "delayed_due", delayed.c.due, delayed.c.id)
+        ids = self._add(
+            "ids",
+            [
+                Column("channel", Text, primary_key=True),
+                Column("id", Text, primary_key=True),
+                Column("at", Float, nullable=False),
+            ],
+            prefix=prefix,
+            **options,
+        )
+        Index(prefix + "ids_at", ids.c.at)
 
     def _event_columns(self, json: Any) -> List[Any]:
         return [

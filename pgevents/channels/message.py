@@ -1,6 +1,7 @@
 """A message, as a listener receives it."""
 
 import json
+from datetime import datetime, timezone
 from typing import Any, Dict, Hashable, Optional
 
 from ..errors import UsageError
@@ -80,6 +81,15 @@ class Message(Entry):
         """The metadata that the message was published with, or an empty dict."""
         found = self._sent().get("metadata")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def due(self) -> Optional[datetime]:
+        """When a message with a delay was due, by the database's clock; None without one."""
+        found = self._sent().get("due")
+        try:
+            return datetime.fromtimestamp(found, timezone.utc)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError, OSError):
+            return None
 
     @property
     def lane(self) -> Optional[Hashable]:

@@ -9,6 +9,8 @@ from ..errors import UsageError
 from ..payloads.text import Codec, to_text
 from .names import channel_name
 
+LONGEST = 1e10  # seconds of a delay: three hundred years
+
 
 class Outgoing(NamedTuple):
     """A message for ``publish_many()``: its fields are the arguments of ``publish()``."""
@@ -18,6 +20,11 @@ class Outgoing(NamedTuple):
     key: Optional[str] = None
     metadata: Optional[Mapping[str, Any]] = None
     id: Optional[str] = None
+    delay: Optional[float] = None
+    expires: Optional[float] = None
+
+
+_NOTHING_MORE = Outgoing("", None)[2:]
 
 
 class Writer:
@@ -36,7 +43,8 @@ class Writer:
                 f"a payload of {len(payload)} bytes for {channel!r}: max_payload is"
                 f" {self._max_payload}"
             )
-        if message.id is None and message.key is None and not message.metadata:  # as mostly
+        delay, expires = _seconds("delay", message.delay), _seconds("expires", message.expires)
+        if message[2:] == _NOTHING_MORE:  # as mostly
             id = uuid.uuid4().hex
             return Written(id, channel, payload, f'{{"id":"{id}"}}')
         id = uuid.uuid4().hex if message.id is None else checks.name("id", message.id)
@@ -45,7 +53,9 @@ class Writer:
             envelope["key"] = checks.name("key", message.key)
         if message.metadata:
             envelope["metadata"] = _metadata(message.metadata)
-        return Written(id, channel, payload, to_text(envelope, what="metadata"))
+        text = to_text(envelope, what="metadata")
+        named = None if message.id is None else id
+        return Written(id, channel, payload, text, named, delay, expires)
 
 
 def as_outgoing(given: Any) -> Outgoing:
@@ -72,3 +82,12 @@ def _metadata(given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise UsageError(f"metadata={given!r:.60}: give a dict")
     return given
+
+
+def _seconds(what: str, given: Any) -> Optional[float]:
+    if given is None:
+        return None
+    seconds = checks.seconds(what, given)
+    if seconds > LONGEST:
+        raise UsageError(f"{what}={given!r}: give seconds, {LONGEST:g} at the most")
+    return seconds

@@ -1,6 +1,6 @@
 """Publishes messages: in the caller's transaction, or in one of its own."""
 
-from typing import Any, Callable, Iterable, List
+from typing import Any, Callable, Iterable, List, Optional
 
 from sqlalchemy.engine import Connection
 
@@ -34,6 +34,14 @@ class Publisher:
         connection = connection_of(bind, self._backend, [])
         require_commit(connection)
         return connection
+
+    def move(self) -> Optional[float]:
+        """Publish delayed messages that are due; return in how many seconds the next one is."""
+        return self._outbox.move(self._log())
+
+    def forget_ids(self, age: float) -> None:
+        """Let ids that were published ``age`` seconds ago be published again."""
+        self._outbox.forget_ids(self._log(), age)
 
     def _put(self, messages: List[Written], bind: Any) -> List[str]:
         def put(connection: Connection) -> None:

@@ -63,6 +63,9 @@ from .triggers import Triggers, as_json, comment_sql, hash_of
 
 logger = logging.getLogger("pgevents")
 
+#: The tables that hubs write.
+_HUBS = "retention groups leases dead streams events snapshots delayed ids".split()
+
 #: How long we queue for a table's lock: writers who come meanwhile queue behind us.
 LOCK_TIMEOUT = 0.2  # seconds
 PATIENCE = 60.0  # seconds in which a table's lock is tried for again and again
@@ -400,7 +403,11 @@ class Capture:
             *(
                 f"CREATE OR REPLACE TRIGGER pgevents_ring AFTER INSERT ON {self.tables.name(table)}"
                 f" FOR EACH STATEMENT EXECUTE FUNCTION {self.schema}.{function}('{bell}');"
-                for table, function in (("log", "ring"), ("events", "ring_streams"))
+                for table, function in (
+                    ("log", "ring"),
+                    ("events", "ring_streams"),
+                    ("delayed", "ring_streams"),
+                )
             ),
             f"COMMENT ON SCHEMA {self.schema} IS '{self._mark()}';",
         ]
@@ -411,7 +418,8 @@ class Capture:
         cursor.execute(
             f"SELECT EXISTS (SELECT FROM {self.tables.name('watch')} WHERE wish <> %s)"
             f" OR EXISTS (SELECT FROM {self.tables.name('groups')})"
-            f" OR EXISTS (SELECT FROM {self.tables.name('streams')})",
+            f" OR EXISTS (SELECT FROM {self.tables.name('streams')})"
+            f" OR EXISTS (SELECT FROM {self.tables.name('delayed')})",
             (UNINSTALLED,),
         )
         if cursor.fetchone()[0] and not everything:
@@ -438,10 +446,7 @@ class Capture:
     def _grants(self, role: str) -> str:
         name = quoted(role)
         log, watch = self.tables.name("log"), self.tables.name("watch")
-        ours = ", ".join(
-            self.tables.name(table)
-            for table in ("retention", "groups", "leases", "dead", "streams", "events", "snapshots")
-        )
+        ours = ", ".join(self.tables.name(table) for table in _HUBS)
         # A group's backfill inserts; heal() updates what a restored dump brought.
         return (
             f"GRANT USAGE ON SCHEMA {self.schema} TO {name};\n"

@@ -529,7 +529,11 @@ $$;
 -- log. Names are checked here, too; payloads are JSON by their type. "envelopes" are JSON objects
 -- {"id": ..., "key": ..., "metadata": {...}}, which only readers look into. A row of a message has
 -- the operation "read", which release 0.1 leaves to groups of its topic.
-CREATE OR REPLACE FUNCTION :"schema".publish_many(channels text[], payloads text[], envelopes text[]) RETURNS integer
+--
+-- With "delays" (seconds) a message waits in "delayed" until a hub moves it; "ids" are those that
+-- are published once, which the table "ids" remembers; "expires" are seconds after which it is not
+-- delivered any more. A message whose id was published before is left out.
+CREATE OR REPLACE FUNCTION :"schema".publish_many(channels text[], payloads text[], envelopes text[], ids text[] DEFAULT NULL, delays double precision[] DEFAULT NULL, expires double precision[] DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -537,6 +541,7 @@ DECLARE
     context text := current_setting('pgevents.context', true);
     channel text;
     published integer;
+    start float8;
 BEGIN
     FOREACH channel IN ARRAY channels LOOP
         IF (channel = '' OR strpos(channel, '*') > 0 OR octet_length(channel) > 200) IS NOT FALSE THEN
@@ -547,6 +552,44 @@ BEGIN
     END LOOP;
     IF octet_length(context) > 65536 THEN
         context := :"schema".cut(context);
+    END IF;
+    IF num_nonnulls(ids, delays, expires) > 0 THEN
+        IF EXISTS (SELECT FROM unnest(delays || expires) s WHERE s NOT BETWEEN 0 AND 1e10) THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'delay and expires are seconds, 0 or more';
+        END IF;
+        start := extract(epoch FROM clock_timestamp());
+        WITH given AS (
+            SELECT m.*, start + coalesce(m.delay, 0) AS due,
+                   m.id IS NULL OR row_number() OVER (
+                       PARTITION BY m.channel, m.id ORDER BY m.place) = 1 AS first
+              FROM unnest(channels, payloads, envelopes, ids, delays, expires) WITH ORDINALITY
+                   m (channel, payload, envelope, id, delay, lasting, place)
+        ), taken AS (
+            -- In one order, so that two publishers of many do not wait for each other.
+            INSERT INTO :"schema".ids AS i (channel, id, at)
+            SELECT g.channel, g.id, start FROM given g WHERE g.id IS NOT NULL AND g.first
+             ORDER BY 1, 2
+            ON CONFLICT DO NOTHING RETURNING i.channel, i.id
+        ), chosen AS (
+            SELECT g.place, g.delay > 0 AS later, g.due, 'channel:' || g.channel AS topic,
+                   (left(rtrim(g.envelope), -1)
+                    || CASE WHEN g.delay > 0 THEN ',"due":' || g.due ELSE '' END
+                    || coalesce(',"until":' || (g.due + g.lasting), '') || '}')::json AS old,
+                   g.payload::json AS new
+              FROM given g
+             WHERE g.first AND (g.id IS NULL OR EXISTS (
+                   SELECT FROM taken t WHERE t.channel = g.channel AND t.id = g.id))
+        ), waiting AS (
+            INSERT INTO :"schema".delayed (due, topic, old, new, context)
+            SELECT c.due, c.topic, c.old, c.new, context FROM chosen c WHERE c.later
+             ORDER BY c.place RETURNING 1
+        ), put AS (
+            INSERT INTO :"schema".log (topic, operation, old, new, context)
+            SELECT c.topic, 'read', c.old, c.new, context FROM chosen c WHERE c.later IS NOT TRUE
+             ORDER BY c.place RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM waiting) + (SELECT count(*) FROM put) INTO published;
+        RETURN published;
     END IF;
     IF cardinality(channels) = 1 THEN  -- as mostly; this is the quicker way
         INSERT INTO :"schema".log (topic, operation, old, new, context)
@@ -563,23 +606,29 @@ END
 $$;
 
 -- Publish one message, and return its id: SELECT pgevents.publish('orders.new', '{"id": 17}').
-CREATE OR REPLACE FUNCTION :"schema".publish(channel text, payload json, key text DEFAULT NULL, metadata json DEFAULT NULL) RETURNS text
+CREATE OR REPLACE FUNCTION :"schema".publish(channel text, payload json, key text DEFAULT NULL, metadata json DEFAULT NULL, id text DEFAULT NULL, delay double precision DEFAULT NULL, expires double precision DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    id text := replace(gen_random_uuid()::text, '-', '');
+    named text[] := CASE WHEN id IS NOT NULL THEN ARRAY[id] END;
+    own text := coalesce(id, replace(gen_random_uuid()::text, '-', ''));
 BEGIN
-    IF payload IS NULL THEN
+    IF own = '' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'an id is not empty';
+    ELSIF payload IS NULL THEN
         RAISE invalid_parameter_value USING MESSAGE = 'a message has a payload: give ''null'' for none';
     ELSIF json_typeof(metadata) <> 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'metadata are a JSON object';
     END IF;
     PERFORM :"schema".publish_many(
         ARRAY[channel], ARRAY[payload::text],
-        ARRAY['{"id":' || to_json(id) || coalesce(',"key":' || to_json(key), '')
-              || coalesce(',"metadata":' || metadata::text, '') || '}']);
-    RETURN id;
+        ARRAY['{"id":' || to_json(own) || coalesce(',"key":' || to_json(key), '')
+              || coalesce(',"metadata":' || metadata::text, '') || '}'],
+        named,
+        CASE WHEN delay IS NOT NULL THEN ARRAY[delay] END,
+        CASE WHEN expires IS NOT NULL THEN ARRAY[expires] END);
+    RETURN own;
 END
 $$;
 

@@ -136,7 +136,8 @@ SELECT 'trigger', format('the trigger %I on the table %s is not one of ours', tg
             AND EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
                          WHERE p.oid = tgfoid AND nspname = '{schema}'
                           AND (relname, proname)
-                              IN (('log', 'ring'), ('events', 'ring_streams'))))
+                              IN (('log', 'ring'), ('events', 'ring_streams'),
+                                  ('delayed', 'ring_streams'))))
 """
 
 _ME = "(SELECT r.oid FROM pg_roles r WHERE rolname = current_user)"

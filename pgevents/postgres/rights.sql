@@ -96,7 +96,8 @@ BEGIN
     IF runner <> keeper THEN
         -- An owner to be needs CREATE for a moment.
         EXECUTE format('GRANT USAGE, CREATE ON SCHEMA :"schema" TO %I', pg_get_userbyid(runner));
-        EXECUTE format('GRANT SELECT, INSERT ON :"schema".log TO %I', pg_get_userbyid(runner));
+        EXECUTE format('GRANT SELECT, INSERT ON :"schema".log, :"schema".delayed, :"schema".ids'
+                       ' TO %I', pg_get_userbyid(runner));
     END IF;
     -- Of a role that was made for them it owns what runs with its rights, and no more.
     FOR found IN

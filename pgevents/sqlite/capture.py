@@ -161,7 +161,8 @@ class Capture:
             needed = connection.execute(
                 f"SELECT EXISTS (SELECT 1 FROM {watch} WHERE wish <> ?)"
                 f" OR EXISTS (SELECT 1 FROM {self.tables.name('groups')})"
-                f" OR EXISTS (SELECT 1 FROM {self.tables.name('streams')})",
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('streams')})"
+                f" OR EXISTS (SELECT 1 FROM {self.tables.name('delayed')})",
                 (UNINSTALLED,),
             ).fetchone()[0]
             if everything or not needed:

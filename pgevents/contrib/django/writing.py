@@ -76,17 +76,13 @@ def _tables(connection: Any) -> Tables:
 
 
 def _put_on_postgresql(connection: Any, tables: Tables, messages: List[Written]) -> None:
-    from ...postgres.outbox import PostgresOutbox
+    from ...postgres.outbox import KINDS, PostgresOutbox, given_of
 
-    array = "%s::pg_catalog.text[]"
-    given = [
-        [message.channel for message in messages],
-        [message.payload for message in messages],
-        [message.envelope for message in messages],
-    ]
+    given = given_of(messages)
+    values = ", ".join(f"%s::pg_catalog.{KINDS[name]}[]" for name in given)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {tables.schema}.publish_many({array}, {array}, {array})", given)
+            cursor.execute(f"SELECT {tables.schema}.publish_many({values})", list(given.values()))
     except DatabaseError as error:
         ours = PostgresOutbox(tables).meaning(error.__cause__)
         if ours is None:
@@ -97,6 +93,12 @@ def _put_on_postgresql(connection: Any, tables: Tables, messages: List[Written])
 def _put_on_sqlite(connection: Any, tables: Tables, messages: List[Written]) -> None:
     from ...sqlite.triggers import context_sql
 
+    wrong = [one.id for one in messages if not one.plain]
+    if wrong:
+        raise UsageError(
+            f"message {wrong[0]!r}: id, delay and expires need Hub.publish() on SQLite, beside"
+            " Django's connection"
+        )
     sql = (
         f"INSERT INTO {tables.name('log')} (topic, operation, old, new, context)"
         f" VALUES (%s, 'read', %s, %s, {context_sql(tables).replace('%', '%%')})"
