@@ -11,7 +11,7 @@ class Metrics:
     that writes it. Readers may see a value that is a moment old.
     """
 
-    NAMES = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps")
+    NAMES = ("read", "handled", "delivered", "failed", "retried", "connects", "gaps", "expired")
 
     def __init__(self) -> None:
         self.clear()
@@ -25,6 +25,7 @@ class Metrics:
         self.failed = 0  # calls given up after the last attempt
         self.retried = 0  # calls that raised and were made again
         self.connects = 0  # connections made, the first included
+        self.expired = 0  # messages that were not delivered, because their time was over
         self.gaps = 0  # times that events were cleaned away before they were read
 
     def add(self, name: str, number: int = 1) -> None:

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from sqlalchemy import select
+
 from .capture.chores import Chores
 from .capture.upkeep import Upkeep
+from .channels.expiry import Expiry
 from .channels.outgoing import Writer
 from .channels.publisher import Publisher
 from .database.backend import Backend
@@ -38,7 +41,8 @@ class Parts:
         )
         strangers = Strangers(backend.warnings)
         types = Types()
-        entries = Entries(topics, settings.decoder, types)
+        expired = Expiry(self._database_time, self.metrics)
+        self.entries = entries = Entries(topics, settings.decoder, types, expired)
         self.groups = Groups(backend, registry, topics, entries, reporter, strangers, self.around)
         self.intake = Intake(registry, topics, entries, strangers, self.metrics, reporter)
         self.publisher = Publisher(
@@ -58,7 +62,13 @@ class Parts:
             self.metrics,
             self.reporter,
             self.around,
+            expired=self.entries.expired,
         )
+
+    def _database_time(self) -> float:
+        log = self.groups.ledger().log
+        with log.reading() as connection:
+            return float(connection.execute(select(log.now)).scalar() or 0.0)
 
     def after_fork(self) -> None:
         """In a child: give up the parent's connections, threads, counts and warnings."""

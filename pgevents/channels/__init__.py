@@ -11,5 +11,6 @@ In reading order; each imports only what stands above it:
     subscription   a function and the channels that it listens to
     receiver       a function that listens to a channel until it is told to stop
     publisher      publishes, in the caller's transaction or in one of its own
+    expiry         which messages have expired, by the database's clock
     mover          the thread that publishes delayed messages when they are due
 """

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, Dict, Hashable, Optional
 
 from ..errors import UsageError
@@ -90,6 +91,13 @@ class Message(Entry):
             return datetime.fromtimestamp(found, timezone.utc)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError, OSError):
             return None
+
+    @property
+    def until(self) -> Optional[float]:
+        if '"until":' not in (self._row[OLD] or ""):  # as mostly: nothing is parsed
+            return None
+        found = self._sent().get("until")
+        return float(found) if isinstance(found, (int, float, Decimal)) else None
 
     @property
     def lane(self) -> Optional[Hashable]:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import threading
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ..discreet import discreet, said
 from ..events.entry import Entry
@@ -67,7 +67,9 @@ class Delivery:
         reporter: Reporter,
         around: Around,
         connection: Any = None,
+        expired: Optional[Callable[[Entry], bool]] = None,
     ) -> None:
+        self._expired = expired
         self._around = around
         self._connection = connection
         self._registry = registry
@@ -98,6 +100,8 @@ class Delivery:
         """Call everybody for an event, or keep it for a batch; return how many calls returned."""
         returned = 0
         try:
+            if event.until is not None and self._expired is not None and self._expired(event):
+                return 0
             for listener in self._audience.of(event):
                 for one in listener.calls():
                     if one.batch:

@@ -1,6 +1,6 @@
 """What a row of the log is to a listener: a change of a table, a message, an event."""
 
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from ..channels.message import Message
 from ..events.entry import Entry
@@ -19,8 +19,14 @@ class Entries:
     """
 
     def __init__(
-        self, topics: Topics, decoder: Optional[Codec] = None, types: Optional[Types] = None
+        self,
+        topics: Topics,
+        decoder: Optional[Codec] = None,
+        types: Optional[Types] = None,
+        expired: Optional[Callable[[Entry], bool]] = None,
     ) -> None:
+        #: Tells whether an entry must not be delivered any more, and counts it then.
+        self.expired = expired or _never
         self._topics = topics
         self._types = types or Types()
         self.decoder = decoder
@@ -46,3 +52,7 @@ class Entries:
         if operation == STORED:
             return Stored(row, self._types, attempt, redelivered)
         return Event(row, self._topics.shape_of(row), attempt, redelivered)
+
+
+def _never(_: Entry) -> bool:
+    return False

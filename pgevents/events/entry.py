@@ -16,6 +16,11 @@ class Entry:
     _attempt: int
     _redelivered: bool
 
+    #: When it expires, in seconds since 1970 by the database's clock; None: never.
+    @property
+    def until(self) -> Optional[float]:
+        return None
+
     #: What happened: a change's is that of its statement, a message's is ``message``.
     @property
     def operation(self) -> str:

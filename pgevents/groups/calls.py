@@ -160,6 +160,8 @@ class Calls:
         if not self._strangers.knows(row):
             return None  # as what the group does not listen to
         event = self.event(row, attempt, again)
+        if event.until is not None and self._entries.expired(event):
+            return None
         if connection is None:
             return self._listeners(event, row, None, batches)
         return self._in_savepoint(event, row, connection, batches)

@@ -413,8 +413,8 @@ class Rights:
                 "careful(record)",
                 "row_sql(oid, json, json)",
                 "row_sql(oid, json)",
-                "publish(text, json, text, json)",
-                "publish_many(text[], text[], text[])",
+                "publish(text, json, text, json, text, float8, float8)",
+                "publish_many(text[], text[], text[], text[], float8[], float8[])",
             )
         )
         return f"GRANT EXECUTE ON FUNCTION {helpers} TO {quoted(role)};"

@@ -127,3 +127,20 @@ def test_an_id_is_free_again_after_the_window(hub, got, database):
 def test_seconds_are_checked_before_the_database_is_asked(given):
     with pytest.raises(UsageError, match="give seconds"):
         Hub("sqlite:////nowhere/at/all").publish("a", 1, **given)
+
+
+def test_an_expired_message_is_delivered_to_nobody_and_counted(database, registry):
+    got, worked = [], []
+    hub = Hub(database.url, registry)
+    hub.subscribe("*")(got.append)
+    hub.subscribe("*", group="workers")(lambda message: worked.append(message.payload))
+    with hub:
+        with database.engine().begin() as connection:
+            hub.publish("a", 1, expires=0.01, bind=connection)
+            ended = time.monotonic() + 0.2
+            wait_until(lambda: time.monotonic() > ended)
+        hub.publish("a", 3, expires=60)
+        hub.publish("a", 4)
+
+        wait_until(lambda: worked == [3, 4] and hub.status()["expired"] == 2)
+        assert [message.payload for message in got] == [3, 4]
