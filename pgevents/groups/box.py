@@ -73,6 +73,7 @@ class Parts(NamedTuple):
     reports: Reports
     metrics: GroupMetrics
     message: Callable[["Box", Held, LogRow, bool], Any]
+    expired: Callable[[Any], bool]
     connection_of: Callable[[Any], Connection]
     close: Callable[["Box"], None]
 
@@ -157,9 +158,12 @@ class Box:
                 ended = f"given up: attempts that ended with their process: {work.attempt - 1}"
                 self._settle(held, self._failed(held, PgEventsError(ended), None))
                 continue
-            again = work.again or work.attempt > 1
+            message = parts.message(self, held, held.row, work.again or work.attempt > 1)
+            if message.until is not None and parts.expired(message):
+                self._settle(held, _ACKED)  # as a group's thread does
+                continue
             held.work = work._replace(again=True)  # whoever gets it after this may see it again
-            return parts.message(self, held, held.row, again)
+            return message
 
     def _claim(self) -> float:
         """Take what there is; return in how many seconds to look again, 0.0 if there was any."""

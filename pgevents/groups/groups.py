@@ -290,6 +290,7 @@ class Groups:
             Reports(name, event, self._reporter, metrics),
             metrics,
             message,
+            self._entries.expired,
             connection_of,
             self._forget_box,
         )

@@ -7,7 +7,7 @@ import threading
 import uuid
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgevents import Hub, NotInstalled, Outgoing, Registry, UsageError
@@ -130,13 +130,13 @@ def test_a_savepoint_that_is_rolled_back_takes_its_messages_along(hub, got, data
 
 
 def test_a_message_of_a_writer_elsewhere_is_refused(hub, tmp_path):
-    from sqlalchemy import create_engine
-
-    with create_engine("sqlite:///{}".format(tmp_path / "other.db")).connect() as connection:
+    engine = create_engine("sqlite:///{}".format(tmp_path / "other.db"))
+    with engine.connect() as connection:
         with pytest.raises(UsageError, match="not this hub's"):
             hub.publish("a", 1, bind=connection)
         with pytest.raises(UsageError, match="give the Session or Connection"):
             hub.publish("a", 1, bind="session")
+    engine.dispose()
 
 
 def test_messages_and_changes_come_in_the_order_of_their_commits(orders, registry):

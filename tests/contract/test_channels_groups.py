@@ -185,6 +185,7 @@ def test_a_group_that_was_rewound_receives_messages_again(orders):
         assert hub.drain(TIMEOUT)
         hub.group("w").rewind(found[1])
         wait_for(lambda: len(found) == 3, TIMEOUT)
+        assert hub.drain(TIMEOUT)
         lag = hub.group("w").lag()[0]
 
     assert payloads(found) == [1, 2, 2] and lag == 0

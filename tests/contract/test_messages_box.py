@@ -272,3 +272,16 @@ def test_two_definitions_of_one_group_are_an_error_of_the_loop_that_came_first(h
     with opened(hub, "a") as box, opened(other, "b"):
         with pytest.raises(UsageError, match="defined the group 'w' otherwise"):
             next(box)
+
+
+def test_a_message_that_has_expired_is_not_handed_out(hub):
+    with opened(hub) as box:
+        hub.publish("a.x", 1, expires=0.001)
+        now = time.monotonic()
+        wait_for(lambda: time.monotonic() > now + 0.1, TIMEOUT)
+        hub.publish("a.x", 2, expires=3600)
+        message = next(box)
+        message.ack()
+
+    assert message.payload == 2
+    assert hub.group("w").lag()[0] == 0 and hub.status()["expired"] == 1
