@@ -17,6 +17,7 @@ is not installed.
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -31,6 +32,12 @@ from pgevents.testing import Recorder
 from . import servers as postgresql
 from .database import Postgres, Sqlite
 from .proxy import Proxy
+
+#: SQLite's files lie in memory, where there is plenty of it: the disk would be waited for.
+MEMORY, ROOM = "/dev/shm", 4_000_000_000  # bytes
+if os.path.isdir(MEMORY) and os.access(MEMORY, os.W_OK):
+    if shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 THREADS_TIMEOUT = 5  # seconds in which a test's threads have to end after it
 

@@ -21,6 +21,9 @@ class Event(Entry):
 
     __slots__ = ("_shape", "_raw", "_values", "_changed")
 
+    #: Not a property, which is a call for each event that is delivered.
+    until = None
+
     def __init__(
         self, row: LogRow, shape: Shape, attempt: int = 1, redelivered: bool = False
     ) -> None:

@@ -69,6 +69,7 @@ def test_a_huge_context_beside_a_large_row_is_cut_and_the_write_succeeds(capture
     assert events[0].new["a"] == "y" * 4000000 and events[2].old["a"] == "z" * 4000000
 
 
+@pytest.mark.slow
 def test_a_small_array_that_is_a_gigabyte_of_json_is_told_as_text(captured):
     names = ["{}_{}".format("c" * 50, n) for n in range(200)]
     captured.execute("CREATE TYPE wide AS ({})".format(", ".join(n + " int" for n in names)))
