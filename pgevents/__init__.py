@@ -45,6 +45,7 @@ postgres and sqlite, do not see each other.
 """
 
 from .channels.message import Message
+from .channels.native import Notification
 from .channels.outgoing import Outgoing
 from .channels.receiver import ChannelListener
 from .errors import (
@@ -90,6 +91,7 @@ __all__ = [
     "Message",
     "NO_STREAM",
     "NotInstalled",
+    "Notification",
     "Outgoing",
     "PgEventsError",
     "Received",

@@ -20,9 +20,12 @@ from sqlalchemy.engine import URL, Engine
 from . import checks
 from .backends import address_of, backend_for
 from .channels.message import Message
+from .channels.native import MOMENT as NATIVE
+from .channels.native import NativeListener, native_channel, native_payload
 from .channels.outgoing import Outgoing
 from .channels.receiver import ChannelListener
 from .channels.subscription import MOMENT, Subscription
+from .database.outbox import NO_NOTIFY
 from .database.writers import connection_of, context_text
 from .delivery.around import Factory
 from .delivery.dispatcher import QUEUE_SIZE
@@ -405,6 +408,42 @@ class Hub:
         """
         self._parts.streams.enrichers.add(fn)
         return fn
+
+    # Notifications of PostgreSQL's own.
+
+    def notify(self, channel: str, text: str = "", bind: Any = None) -> None:
+        """Send a notification of PostgreSQL, as NOTIFY does, to those who listen now.
+
+        ``text`` has 7,999 bytes at the most. With ``bind``, a Session, scoped_session or
+        Connection, it is sent with that transaction's commit; without, at once. Nothing is
+        stored: ``publish()`` is for what must not be lost. Raises UsageError; on SQLite, too.
+        """
+        self._refuse_native()
+        self._parts.publisher.notify(native_channel(channel), native_payload(text), bind)
+
+    def on_notify(self, channel: str) -> Callable[[Function], Function]:
+        """Call the decorated function with each ``Notification`` of a channel of PostgreSQL.
+
+        While the hub is started and connected it receives what is sent from now on; a hub that
+        is polled, what is sent after its next ``poll()``. After a lost connection the signal
+        ``gap`` reports that some may be missing. Raises UsageError; on SQLite, too.
+        """
+        self._refuse_native()
+
+        def register(fn: Function) -> Function:
+            self.registry.add(NativeListener(fn, channel), (NATIVE,))
+            return fn
+
+        return register
+
+    def off_notify(self, fn: Callable[..., Any]) -> None:
+        """Take back each ``on_notify()`` of a function. Raises UsageError if there is none."""
+        if not self.registry.leave((NATIVE,), lambda listener: bool(listener.fn == fn)):
+            raise UsageError(f"{fn!r} listens to no channel of PostgreSQL")
+
+    def _refuse_native(self) -> None:
+        if self._backend.dialect != "postgresql":
+            raise UsageError(NO_NOTIFY)
 
     # Around calls of listeners.
 

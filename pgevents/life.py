@@ -16,6 +16,7 @@ from typing import Any, List, Optional, Sequence, Set, Tuple
 
 from .capture.housekeeper import Housekeeper
 from .channels.mover import Mover
+from .channels.native import Notification
 from .database.reader import Reader
 from .delivery.delivery import Delivery
 from .delivery.dispatcher import Dispatcher
@@ -35,6 +36,7 @@ STILL_RUNS = (
     "a listener that was running when the hub was stopped still runs: the others are called when it"
     " has returned"
 )
+LISTEN_TIMEOUT = 10.0  # seconds that who listens to a native channel waits for the server
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
 
@@ -282,7 +284,9 @@ class Life:
             if not reader.is_open:
                 reader.open()
             while True:
+                reader.listen(intake.native)
                 rows = reader.read()
+                handled += delivery([Notification(*one) for one in reader.notifications()])
                 reason = reader.missed()
                 if reason is not None:
                     self._parts.reporter.gap(reason)
@@ -344,6 +348,9 @@ class Life:
     def listener_ready(self, listener: Listener) -> None:
         """Start the thread of the listener's group: it can get events now, or it has left."""
         source = self.source
+        if source is not None and listener.native is not None and not source.current:
+            if not source.wait_listening(listener.native, LISTEN_TIMEOUT):
+                raise Unavailable(f"PostgreSQL has not answered for {LISTEN_TIMEOUT:.0f} s")
         if source is None or listener.group is None:
             return
         try:

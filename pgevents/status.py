@@ -35,6 +35,7 @@ class Status:
             "pid": self._life.pid,
             "threads_ended": self._threads_ended(),
             "tables": parts.topics.known(),
+            "notifications": sorted(parts.registry.native()),
             "listeners": len(parts.registry.all()),
             "groups": parts.groups.status(),
             "waiting": 0 if dispatcher is None else dispatcher.waiting,

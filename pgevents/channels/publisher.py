@@ -29,6 +29,13 @@ class Publisher:
         written = [self._writer.written(message) for message in as_messages(messages)]
         return self._put(written, bind) if written else []
 
+    def notify(self, channel: str, payload: str, bind: Any) -> None:
+        """Send a notification of PostgreSQL's own."""
+        if bind is None:
+            self._outbox.notify_alone(self._log(), channel, payload)
+        else:
+            self._outbox.notify(self.connection_of(bind), channel, payload)
+
     def connection_of(self, bind: Any) -> Connection:
         """Return the Connection to our database behind what the caller writes with."""
         connection = connection_of(bind, self._backend, [])

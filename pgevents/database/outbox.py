@@ -4,6 +4,7 @@ from typing import List, NamedTuple, Optional
 
 from sqlalchemy.engine import Connection
 
+from ..errors import UsageError
 from .grouplog import GroupLog
 
 MOVED = 500  # delayed messages that are moved in one transaction
@@ -30,6 +31,9 @@ class Written(NamedTuple):
         return self.named is None and self.delay is None and self.expires is None
 
 
+NO_NOTIFY = "SQLite has no notifications of its own: hub.publish() and hub.subscribe() work there"
+
+
 class Outbox:
     """Writes messages into one log, in the caller's transaction."""
 
@@ -39,6 +43,14 @@ class Outbox:
         ``connection`` is the application's, or one of ours.
         """
         raise NotImplementedError
+
+    def notify(self, connection: Connection, channel: str, payload: str) -> None:
+        """Send a notification of the database's own, in the caller's transaction."""
+        raise UsageError(NO_NOTIFY)
+
+    def notify_alone(self, log: GroupLog, channel: str, payload: str) -> None:
+        """Send one at once."""
+        raise UsageError(NO_NOTIFY)
 
     def send(self, log: GroupLog, messages: List[Written]) -> None:
         """Write messages in a transaction of our own, with a connection of the pool of ``log``."""

@@ -3,7 +3,7 @@
 import os
 import random
 import socket
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, FrozenSet, List, Optional, Tuple
 
 from ..events.logrow import LogRow
 
@@ -85,6 +85,13 @@ class Reader:
     def interrupt(self) -> None:
         """Make whatever the reader does raise Unavailable soon. From any thread; for good."""
         raise NotImplementedError
+
+    def listen(self, channels: FrozenSet[str]) -> None:
+        """Listen to these channels of the database's own, and to no other. Raises Unavailable."""
+
+    def notifications(self) -> List[Tuple[str, str, int]]:
+        """Return what came since the last call: channel, payload and the sender's process."""
+        return []
 
     def altered(self) -> bool:
         """Report, once, that tables may have been altered since the last call."""

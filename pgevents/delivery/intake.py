@@ -1,6 +1,6 @@
 """What the rows that a hub reads from its log become: events for plain listeners, or a gap."""
 
-from typing import List
+from typing import FrozenSet, List
 
 from ..database.notes import gap_of, noted_topic, without_notes
 from ..events.entry import Entry
@@ -31,6 +31,11 @@ class Intake:
         self._strangers = strangers
         self._metrics = metrics
         self._reporter = reporter
+
+    @property
+    def native(self) -> FrozenSet[str]:
+        """PostgreSQL's own channels that anybody here listens to."""
+        return self._registry.native()
 
     @property
     def wanted(self) -> bool:

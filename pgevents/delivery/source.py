@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
-from typing import List, Optional, Protocol
+from itertools import starmap
+from typing import FrozenSet, List, Optional, Protocol
 
+from ..channels.native import Notification
 from ..database.reader import Reader
 from ..discreet import discreet
 from ..errors import NotInstalled, PgEventsError, Unavailable
@@ -76,6 +78,7 @@ class Source(Worker):
         self._start_by = start_by
         self._rows: List[LogRow] = []  # read, but no events yet …
         self._waiting: List[Entry] = []  # … and events that had no room
+        self._listening: FrozenSet[str] = frozenset()  # to these native channels
         self._progress = False  # since the last failure
         self._asked = 0
         self._answered = 0
@@ -144,9 +147,16 @@ class Source(Worker):
         self.prepared = True
         self._start_by = self.reader.deadline = None
         self.failure = None
+        lost = self._listening if self._ever_connected else frozenset()
+        self._listen()
         with self._changed:
             self.connected = self._ever_connected = True
             self._changed.notify_all()
+        if lost:
+            self._reporter.gap(
+                f"the connection was lost: notifications of {', '.join(sorted(lost))} may have"
+                " been sent meanwhile"
+            )
         self._host.wake_groups()  # perhaps another database is there now
         self._reporter.connected()
         if self._log_gone:
@@ -160,6 +170,7 @@ class Source(Worker):
         self._hand_on()
         while not self.stopping:
             asked = self._asked
+            self._listen()
             self._rows = self.reader.read() if self._intake.wanted else self._skim()
             idle = not self._rows and not self.reader.behind
             reason = self.reader.missed()
@@ -192,7 +203,9 @@ class Source(Worker):
             self._host.wake_groups()
             if not self._looked_up():
                 return
-            self._waiting, self._rows = self._intake.events(self._rows), []
+            self._waiting += self._intake.events(self._rows)
+            self._rows = []
+        self._waiting += starmap(Notification, self.reader.notifications())
         since = time.monotonic()
         reported = False
         patience = 0.0
@@ -200,11 +213,35 @@ class Source(Worker):
             # A connection that is not read keeps the server from cleaning up, and writers ring
             # for a reader that has said that it sleeps.
             self.reader.breathe()
+            self._listen()
             patience = BREATH
             full = time.monotonic() - since
             if full >= self._behind_after and not reported:
                 reported = True
                 self._reporter.fallen_behind(full)
+
+    def wait_listening(self, channel: str, timeout: float) -> bool:
+        """Wait, while it is connected, until it listens to a native channel, or does not.
+
+        Whatever is wanted now. Tell whether it was in time.
+        """
+        wanted = channel in self._intake.native
+        self.wake()
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self.connected
+                or self.stopping
+                or (channel in self._listening) == wanted,
+                timeout,
+            )
+
+    def _listen(self) -> None:
+        wanted = self._intake.native
+        self.reader.listen(wanted)
+        if wanted != self._listening:
+            with self._changed:
+                self._listening = wanted
+                self._changed.notify_all()
 
     def _looked_up(self) -> bool:
         """Have the tables of the rows looked up that are unknown; tell whether they were.

@@ -19,7 +19,19 @@ import contextlib
 import threading
 import weakref
 from itertools import count
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, TypeVar, Union, cast
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import blinker
 
@@ -31,7 +43,7 @@ from .target import ANY, MOMENTS, as_target, moments_of
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The moments of changes, and that of a message.
-ALL_MOMENTS = (*MOMENTS, "message", "event")
+ALL_MOMENTS = (*MOMENTS, "message", "event", "notify")
 
 
 class Registry:
@@ -47,6 +59,7 @@ class Registry:
         self._hubs: "weakref.WeakSet[Any]" = weakref.WeakSet()
         #: Rises with each change, so that who keeps a look-up knows it is old.
         self.version = 0
+        self._native: Tuple[int, FrozenSet[str]] = (-1, frozenset())  # channels, at this version
         self._plain = (-1, False)  # at this version: does anybody listen outside of groups?
 
     def listens_for(
@@ -211,11 +224,21 @@ class Registry:
 
     def has_plain(self) -> bool:
         """Tell whether anybody listens outside of groups."""
-        version, answer = self._plain
-        if version != self.version:
-            answer = any(listener.group is None for listener, _ in self.all())
-            self._plain = (self.version, answer)
-        return answer
+        version = self.version  # before the look: a listener may come meanwhile
+        if self._plain[0] != version:
+            answer = any(
+                listener.group is None and listener.native is None for listener, _ in self.all()
+            )
+            self._plain = version, answer
+        return self._plain[1]
+
+    def native(self) -> FrozenSet[str]:
+        """Return PostgreSQL's channels that anybody listens to."""
+        version = self.version  # before the look: a listener may come meanwhile
+        if self._native[0] != version:
+            listeners = (listener.native for listener, _ in self.all())
+            self._native = version, frozenset(name for name in listeners if name is not None)
+        return self._native[1]
 
     def spend(self, listener: Listener) -> bool:
         """Remove a listener with ``once``; tell whether this call was the one that did."""

@@ -217,6 +217,8 @@ class Listening:
         self._connection: Any = None
         self._cursor: Any = None
         self.interrupted = False
+        #: Notifications of other channels than our own: channel, payload, process.
+        self.others: List[Tuple[str, str, int]] = []
 
     @property
     def open(self) -> bool:
@@ -268,9 +270,15 @@ class Listening:
             raise
 
     def notified(self) -> bool:
-        """Tell whether a notification has come since the last call, with whatever answer."""
+        """Tell whether a notification has come since the last call, with whatever answer.
+
+        Those that are not about the log are kept for ``others``.
+        """
         notifies = self._connection.notifies
         came = bool(notifies)
+        for one in notifies:
+            if not one.channel.startswith("pgevents_"):
+                self.others.append((one.channel, one.payload, one.pid))
         notifies.clear()
         return came
 

@@ -6,7 +6,7 @@ anything is drawn in functions.sql, at ring().
 
 import logging
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from ..database.reader import Reader, new_owner
 from ..errors import NotInstalled, Unavailable
@@ -17,7 +17,7 @@ from ..warnings import Warnings
 from . import pages
 from .address import Address
 from .alterations import Alterations
-from .catalog import MARKS
+from .catalog import MARKS, quoted
 from .connection import Listening, primary_only
 from .cursor import Cursor, all_fresh, any_fresh, first_fresh, page_of
 from .obstacles import Obstacles
@@ -141,6 +141,7 @@ class LogReader(Reader):
         self._connection = Listening(address, self._waker)
         self._answer = ANSWER
         self._oid = 0
+        self._native: FrozenSet[str] = frozenset()  # channels of the application's own
         self._announced = False  # we hold SLEEPERS
         self._owned = False  # we hold the lock that says that our leases' owner lives
         self._tried_to_own: Optional[float] = None  # since we connected
@@ -183,6 +184,7 @@ class LogReader(Reader):
         connection = self._connection
         connection.connect()
         self._announced = self._owned = False
+        self._native = frozenset()
         self._tried_to_own = None
         self._waiting_since = None
         row = connection.run(_SERVER, (self._tables.name("log"),), ANSWER)[0]
@@ -242,7 +244,7 @@ class LogReader(Reader):
     def wait(self, timeout: float) -> None:
         """Sleep as drawn in functions.sql; a writer under way is waited for by reading again."""
         connection = self._connection
-        if connection.notified():
+        if connection.notified() or connection.others:
             return
         if not self._bell:
             connection.sleep(min(timeout, self._poll_interval))
@@ -291,6 +293,19 @@ class LogReader(Reader):
     def interrupt(self) -> None:
         self._connection.interrupted = True
         self._waker.wake()
+
+    def listen(self, channels: FrozenSet[str]) -> None:
+        if channels != self._native:
+            sql = [f"LISTEN {quoted(name)}" for name in sorted(channels - self._native)]
+            sql += [f"UNLISTEN {quoted(name)}" for name in sorted(self._native - channels)]
+            self._run("; ".join(sql))
+            self._native = channels
+
+    def notifications(self) -> List[Tuple[str, str, int]]:
+        if self._connection.open:
+            self._connection.notified()
+        found, self._connection.others = self._connection.others, []
+        return found
 
     def altered(self) -> bool:
         return self._alterations.noticed()

@@ -45,6 +45,9 @@ SELECT count(*) FROM put
 """
 
 
+_NOTIFY = text("SELECT pg_catalog.pg_notify(:channel, :payload)")
+
+
 class PostgresOutbox(Outbox):
     """Calls publish_many() of functions.sql with any of SQLAlchemy's drivers."""
 
@@ -67,6 +70,14 @@ class PostgresOutbox(Outbox):
             if ours is None:
                 raise  # the application knows what it does about these
             raise ours from error
+
+    def notify(self, connection: Connection, channel: str, payload: str) -> None:
+        connection.execute(_NOTIFY, {"channel": channel, "payload": payload})
+
+    def notify_alone(self, log: GroupLog, channel: str, payload: str) -> None:
+        assert isinstance(log, PostgresGroupLog)
+        with log.alone() as session, session.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.pg_notify(%s, %s)", (channel, payload))
 
     def send(self, log: GroupLog, messages: List[Written]) -> None:
         assert isinstance(log, PostgresGroupLog)
