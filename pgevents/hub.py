@@ -37,11 +37,11 @@ from .listening.registry import Registry
 from .listening.registry import default as default_registry
 from .listening.target import as_target
 from .parts import Parts
+from .payloads.enrichers import Enricher
 from .payloads.text import Codec
 from .retry import Retry
 from .settings import BEHIND_AFTER, DEDUPE_WINDOW, GROUP_RETENTION, RETENTION, Settings, require
 from .status import Status
-from .streams.enrichers import Enricher
 from .streams.streams import Streams
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -401,9 +401,10 @@ class Hub:
         return listener
 
     def enrich(self, fn: Enricher) -> Enricher:
-        """Add the dict that ``fn()`` returns to the metadata of what is appended from now on.
+        """Add the dict that ``fn()`` returns to the metadata of what is written from now on.
 
-        What a caller gives explicitly comes first. An append raises UsageError where two
+        That is each message that is published, and each event that is appended to a stream.
+        What a caller gives explicitly comes first. The write raises UsageError where two
         functions give one name different values. Returns the function.
         """
         self._parts.streams.enrichers.add(fn)

@@ -19,6 +19,7 @@ from .delivery.topics import Topics
 from .groups.groups import Groups
 from .listening.registry import Registry
 from .metrics import Metrics
+from .payloads.enrichers import Enrichers
 from .reporter import Reporter
 from .settings import Settings
 from .streams.streams import StreamParts
@@ -40,17 +41,19 @@ class Parts:
             backend, registry, topics, settings.service, settings.install, reporter
         )
         strangers = Strangers(backend.warnings)
-        types = Types()
+        types, enrichers = Types(), Enrichers()
         expired = Expiry(self._database_time, self.metrics)
         self.entries = entries = Entries(topics, settings.decoder, types, expired)
         self.groups = Groups(backend, registry, topics, entries, reporter, strangers, self.around)
         self.intake = Intake(registry, topics, entries, strangers, self.metrics, reporter)
         self.publisher = Publisher(
             backend,
-            Writer(settings.encoder, settings.max_payload),
+            Writer(settings.encoder, settings.max_payload, enrichers),
             lambda: self.groups.ledger().log,
         )
-        self.streams = StreamParts(backend, registry, types, lambda: self.groups.ledger().log)
+        self.streams = StreamParts(
+            backend, registry, types, enrichers, lambda: self.groups.ledger().log
+        )
         self.chores = Chores(backend, self.upkeep, self.groups, settings, self.publisher.forget_ids)
 
     def delivery(self) -> Delivery:

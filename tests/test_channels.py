@@ -1,6 +1,7 @@
 """Names, patterns and messages of channels, without a database."""
 
 import datetime
+import json
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ from pgevents import Message, Outgoing, UsageError
 from pgevents.channels.names import channel_name, channel_pattern, keys_of, split
 from pgevents.channels.outgoing import Writer, as_messages
 from pgevents.channels.subscription import Subscription
+from pgevents.payloads.enrichers import Enrichers
 
 NOW = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
 
@@ -171,3 +173,25 @@ def test_a_subscription_that_cannot_work_is_refused_at_once(options, said):
 
     with pytest.raises(UsageError, match=said):
         Subscription(**given)
+
+
+def test_what_enriches_is_in_the_metadata_of_each_message_and_a_given_value_comes_first():
+    enrichers = Enrichers()
+    enrichers.add(lambda: {"trace": "t", "user": "default"})
+    writer = Writer(enrichers=enrichers)
+
+    found = [
+        json.loads(writer.written(Outgoing("a", 1, metadata=given)).envelope)["metadata"]
+        for given in (None, {"user": "ann"})
+    ]
+
+    assert found == [{"trace": "t", "user": "default"}, {"trace": "t", "user": "ann"}]
+
+
+def test_two_functions_that_enrich_otherwise_are_an_error():
+    enrichers = Enrichers()
+    enrichers.add(lambda: {"user": 1})
+    enrichers.add(lambda: {"user": 2})
+
+    with pytest.raises(UsageError, match="two functions of enrich"):
+        Writer(enrichers=enrichers).written(Outgoing("a", 1))

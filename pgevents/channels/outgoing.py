@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 from .. import checks
 from ..database.outbox import Written
 from ..errors import UsageError
+from ..payloads.enrichers import Enrichers
 from ..payloads.text import Codec, to_text
 from .names import channel_name
 
@@ -30,8 +31,14 @@ _NOTHING_MORE = Outgoing("", None)[2:]
 class Writer:
     """Turns messages into what the database stores; ``max_payload`` is in bytes of JSON."""
 
-    def __init__(self, encoder: Optional[Codec], max_payload: Optional[int]) -> None:
+    def __init__(
+        self,
+        encoder: Optional[Codec] = None,
+        max_payload: Optional[int] = None,
+        enrichers: Optional[Enrichers] = None,
+    ) -> None:
         self._encoder = encoder
+        self._enrichers = enrichers or Enrichers()
         self._max_payload = max_payload
 
     def written(self, message: Outgoing) -> Written:
@@ -44,15 +51,16 @@ class Writer:
                 f" {self._max_payload}"
             )
         delay, expires = _seconds("delay", message.delay), _seconds("expires", message.expires)
-        if message[2:] == _NOTHING_MORE:  # as mostly
+        if message[2:] == _NOTHING_MORE and not self._enrichers.any:  # as mostly
             id = uuid.uuid4().hex
             return Written(id, channel, payload, f'{{"id":"{id}"}}')
         id = uuid.uuid4().hex if message.id is None else checks.name("id", message.id)
         envelope: Dict[str, Any] = {"id": id}
         if message.key is not None:
             envelope["key"] = checks.name("key", message.key)
-        if message.metadata:
-            envelope["metadata"] = _metadata(message.metadata)
+        metadata = self._enrichers.enriched(message.metadata)
+        if metadata:
+            envelope["metadata"] = metadata
         text = to_text(envelope, what="metadata")
         named = None if message.id is None else id
         return Written(id, channel, payload, text, named, delay, expires)
@@ -76,12 +84,6 @@ def as_messages(given: Iterable[Any]) -> List[Outgoing]:
     if isinstance(given, (str, bytes, Mapping)):
         raise UsageError(f"no messages: {given!r:.80}. Give a list")
     return [as_outgoing(one) for one in given]
-
-
-def _metadata(given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"metadata={given!r:.60}: give a dict")
-    return given
 
 
 def _seconds(what: str, given: Any) -> Optional[float]:

@@ -11,7 +11,6 @@ In reading order; each imports only what stands above it:
     names          names of streams, categories and tenants, checked
     codec          what changes data on its way to the database and back
     types          types of events: their classes, versions and upcasters
-    enrichers      what is added to the metadata of each event
     stored         an event that is stored, as a listener receives it
     subscription   a function and the events that it is called with
     committed      what is to be told when a transaction has committed

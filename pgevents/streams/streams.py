@@ -14,8 +14,8 @@ from ..database.writers import require_commit
 from ..errors import UsageError
 from ..events.logrow import LogRow
 from ..listening.registry import Registry
+from ..payloads.enrichers import Enrichers
 from .codec import Change
-from .enrichers import Enrichers
 from .history import History
 from .listeners import Listeners, told
 from .names import LAST_VERSION, category_name, stream_key, tenant_name
@@ -40,14 +40,19 @@ class StreamParts:
     """
 
     def __init__(
-        self, backend: Backend, registry: Registry, types: Types, log: Callable[[], GroupLog]
+        self,
+        backend: Backend,
+        registry: Registry,
+        types: Types,
+        enrichers: Enrichers,
+        log: Callable[[], GroupLog],
     ) -> None:
         self.backend = backend
         self.registry = registry
         self.types = types
         self.log = log
         self.store = backend.store()
-        self.enrichers = Enrichers()
+        self.enrichers = enrichers
         self.listeners = Listeners()
         self.appender = Appender(backend, self.store, types, self.enrichers, self.listeners, log)
         self.page = PAGE

@@ -10,9 +10,9 @@ from ..database.grouplog import GroupLog
 from ..database.store import EventStore, StreamKey, WrittenEvent, stored_row
 from ..database.writers import connection_of, require_commit
 from ..errors import ConcurrencyError
+from ..payloads.enrichers import Enrichers
 from ..payloads.text import to_text
 from .committed import Committed
-from .enrichers import Enrichers
 from .listeners import Listeners
 from .names import label
 from .stored import Stored

@@ -1,4 +1,4 @@
-"""What is added to the metadata of each event: a trace's id, the user."""
+"""What is added to the metadata of each message and stream event: a trace's id, the user."""
 
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
@@ -13,8 +13,13 @@ class Enrichers:
     def __init__(self) -> None:
         self._functions: List[Enricher] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self._functions)
+
     def add(self, fn: Enricher) -> None:
-        """Call a function for each append from now on; the same one counts once."""
+        """Call a function for each message and append from now on; the same one counts once."""
         if not callable(fn):
             raise UsageError(f"enrich({fn!r}): give a function that returns a dict")
         if fn not in self._functions:
