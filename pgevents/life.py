@@ -36,6 +36,7 @@ STILL_RUNS = (
     "a listener that was running when the hub was stopped still runs: the others are called when it"
     " has returned"
 )
+MOVER_PATIENCE = 1.0  # seconds that stop() waits for a delayed message to be moved
 LISTEN_TIMEOUT = 10.0  # seconds that who listens to a native channel waits for the server
 EXIT_TIMEOUT = 2.0  # seconds that the interpreter's exit waits for a listener
 
@@ -111,7 +112,9 @@ class Life:
         housekeeper.stop()
         if mover is not None:
             mover.stop()
-            mover.join(deadline)  # before the pool that it uses is closed
+            # Before the pool that it uses is closed; but a server that does not answer is not
+            # waited for, since what was not moved waits in the database.
+            mover.join(min(deadline, time.monotonic() + MOVER_PATIENCE))
         finished = self._groups.stop(deadline)
         source.stop()
         source.join(deadline)
