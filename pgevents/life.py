@@ -110,6 +110,7 @@ class Life:
             return 0
         self._registry.detach(self)
         housekeeper.stop()
+        self._groups.halt()
         if mover is not None:
             mover.stop()
             # Before the pool that it uses is closed; but a server that does not answer is not

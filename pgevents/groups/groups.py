@@ -377,6 +377,11 @@ class Groups:
                 time.sleep(DRAIN_PAUSE)
         return True
 
+    def halt(self) -> None:
+        """Let no thread begin with another event. Returns at once."""
+        for consumer in self._running():
+            consumer.stop()
+
     def stop(self, deadline: float) -> bool:
         """Let each thread finish the event it handles; tell whether all ended in time.
 
