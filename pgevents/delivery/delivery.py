@@ -103,7 +103,7 @@ class Delivery:
             if event.until is not None and self._expired is not None and self._expired(event):
                 return 0
             for listener in self._audience.of(event):
-                for one in listener.calls():
+                for one in listener.calls() if listener.stands_in else (listener,):
                     if one.batch:
                         self._collect(one, event, batches)
                     elif (not one.picks or self._wanted(one, event)) and not (

@@ -17,6 +17,8 @@ class Listener:
     target: Optional[Target] = None
     #: The topics, where they are known without a look into the database.
     topics: Tuple[str, ...] = ()
+    #: Whether others are to be called in its place: see ``calls()``.
+    stands_in = False
     #: The channel of PostgreSQL's own whose notifications it receives, and nothing of the log.
     native: Optional[str] = None
     #: Whether ``wants()`` has something to decide.

@@ -70,6 +70,8 @@ class ChangeEvents(event.Events):  # type: ignore[type-arg]
 class _Bridge(TableListener):
     """Stands in a registry for whatever functions SQLAlchemy holds at the time of the event."""
 
+    stands_in = True
+
     def __init__(self, changes: Changes, identifier: str) -> None:
         super().__init__(_never, changes.target)
         self._changes = changes

@@ -8,9 +8,9 @@ VALUES = {
     "numeric[]": "array_fill(1e131071::numeric, ARRAY[1600])",
 }
 CASES = [
-    ("jsonb", "plain", {}),
+    pytest.param("jsonb", "plain", {}, marks=pytest.mark.slow),
     ("numeric[]", "plain", {"exclude": ["n"]}),
-    ("jsonb", "partitioned", {}),
+    pytest.param("jsonb", "partitioned", {}, marks=pytest.mark.slow),
 ]
 
 
