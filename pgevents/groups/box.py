@@ -146,7 +146,7 @@ class Box:
     def _next_waiting(self) -> Optional[Any]:
         while True:
             with self._lock:
-                self._in_hand = [one for one in self._in_hand if not (one.acted or one.lost)]
+                self._in_hand = [one for one in self._in_hand if self._keeps(one)]
                 if self._ending or not self._waiting:
                     return None
                 held = self._waiting.pop(0)
@@ -164,6 +164,13 @@ class Box:
                 continue
             held.work = work._replace(again=True)  # whoever gets it after this may see it again
             return message
+
+    def _keeps(self, held: Held) -> bool:
+        """Tell whether a message in hand is still to be looked after."""
+        if held.acted or held.lost:
+            return False
+        # Where nothing is renewed, the end of its lease decides about one that was rolled back.
+        return self._renews or held.bound is None or held.is_bound
 
     def _claim(self) -> float:
         """Take what there is; return in how many seconds to look again, 0.0 if there was any."""
@@ -288,7 +295,9 @@ class Box:
     def taken(self) -> int:
         """How many messages are taken and not acted upon."""
         with self._lock:
-            return len(self._waiting) + sum(one.is_open for one in self._in_hand)
+            return len(self._waiting) + sum(
+                one.is_open and one.bound is None for one in self._in_hand
+            )
 
     def wake(self) -> None:
         """There may be something: look."""
@@ -327,6 +336,10 @@ class Box:
             works = [one.work for one in held]
             kept = parts.ledger.keep(works, parts.options.lease)
             for one in held:
-                if one.work.lease not in kept and one.is_open and one.bound is None:
+                if one.work.lease in kept or not one.is_open:
+                    continue
+                if one.bound is None:
                     one.lost = True
+                else:  # its transaction was committed
+                    one.acted = True
         self._since = now

@@ -285,3 +285,20 @@ def test_a_message_that_has_expired_is_not_handed_out(hub):
 
     assert message.payload == 2
     assert hub.group("w").lag()[0] == 0 and hub.status()["expired"] == 1
+
+
+@pytest.mark.parametrize("renew", [True, False])
+def test_messages_that_were_acknowledged_in_transactions_are_forgotten(hub, orders, renew):
+    with opened(hub, renew=renew) as box:
+        hub.publish_many([("a.x", number) for number in range(20)])
+        for _ in range(20):
+            message = next(box)
+            with Session(orders.engine()) as session:
+                message.ack(bind=session)
+                session.commit()
+
+        assert box.taken == 0
+        box.renew()
+        hub.publish("a.x", "last")
+        next(box).ack()
+        assert len(box._in_hand) <= 1
