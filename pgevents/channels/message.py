@@ -3,7 +3,7 @@
 import json
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Dict, Hashable, Optional
+from typing import Any, Dict, Hashable, Optional, Tuple
 
 from ..errors import UsageError
 from ..events.entry import Entry
@@ -11,6 +11,7 @@ from ..events.logrow import CONTEXT, MESSAGE, NEW, OLD, POSITION, TOPIC, LogRow,
 from ..events.values import parse_datetime
 from ..payloads.models import to_model
 from ..payloads.text import Codec, from_text
+from .names import keys_of
 
 _NOTHING: Any = object()
 
@@ -98,6 +99,10 @@ class Message(Entry):
             return None
         found = self._sent().get("until")
         return float(found) if isinstance(found, (int, float, Decimal)) else None
+
+    @property
+    def keys(self) -> Tuple[str, ...]:
+        return keys_of(self.topic)
 
     @property
     def lane(self) -> Optional[Hashable]:

@@ -42,7 +42,7 @@ class Audience:
         if found is None:
             if len(self._known) >= PLACES:  # channels may be as many as an application's users
                 self._known.clear()
-            keys = self._topics.keys(event.topic)
+            keys = event.keys or self._topics.keys(event.topic)
             listeners = self._registry.listeners(keys, event.moment)
             found = [listener for listener in listeners if listener.group == self._group]
             self._known[place] = found

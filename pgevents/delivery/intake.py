@@ -4,7 +4,7 @@ from typing import FrozenSet, List
 
 from ..database.notes import gap_of, noted_topic, without_notes
 from ..events.entry import Entry
-from ..events.logrow import TOPIC, LogRow, is_message
+from ..events.logrow import OPERATION, TOPIC, LogRow
 from ..listening.registry import Registry
 from ..metrics import Metrics
 from ..reporter import Reporter
@@ -44,11 +44,12 @@ class Intake:
 
     def unknown(self, rows: List[LogRow]) -> List[str]:
         """Return the tables that have to be looked up before ``events()`` of these rows."""
-        if not self._topics.unknown({row[TOPIC] for row in rows}):
+        tables = {row[TOPIC] for row in rows if row[OPERATION] != "read"}  # that is a message
+        if not self._topics.unknown(tables):
             return []
         _, rows = without_notes(rows)
         rows = self._strangers.left_out(rows)
-        return self._topics.unknown({row[TOPIC] for row in rows if not is_message(row)})
+        return self._topics.unknown({row[TOPIC] for row in rows if row[OPERATION] != "read"})
 
     def look_up(self, topics: List[str]) -> None:
         """Ask the database what these tables look like now."""

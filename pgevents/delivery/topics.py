@@ -5,15 +5,12 @@ import threading
 import time
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from ..channels.names import is_topic, keys_of
 from ..database.backend import Backend
 from ..database.relation import Relation
 from ..errors import PgEventsError
 from ..events.logrow import TOPIC, LogRow
 from ..events.values import Shape
 from ..listening.target import Target
-from ..streams.selection import is_selection
-from ..streams.selection import keys_of as selections_of
 
 REFRESH = 5.0  # seconds, at least, between two looks at a table whose rows do not fit
 FORMER = 5  # shapes that are kept of a table that is altered again and again
@@ -58,11 +55,7 @@ class Topics:
             self._columns[topic] = frozenset(relation.columns)
 
     def keys(self, topic: str) -> Tuple[str, ...]:
-        """Return what listeners may have called the table; of a channel, the patterns for it."""
-        if is_topic(topic):
-            return keys_of(topic)
-        if is_selection(topic):
-            return selections_of(topic)
+        """Return what listeners may have called the table."""
         return self._keys.get(topic, (topic,))
 
     def topics_of(self, target: Target) -> List[str]:

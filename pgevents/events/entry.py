@@ -1,7 +1,7 @@
 """A row of the log, as a listener receives it: what changes and messages have in common."""
 
 import datetime
-from typing import Any, Hashable, Optional, cast
+from typing import Any, Hashable, Optional, Tuple, cast
 
 from .logrow import AT, CONTEXT, POSITION, TOPIC, TRANSACTION, LogRow
 from .values import parse_datetime, parse_json
@@ -17,6 +17,11 @@ class Entry:
     _redelivered: bool
 
     #: When it expires, in seconds since 1970 by the database's clock; None: never.
+    @property
+    def keys(self) -> Optional[Tuple[str, ...]]:
+        """By what a registry knows who receives it; None: by what its table is called."""
+        return None
+
     @property
     def until(self) -> Optional[float]:
         return None

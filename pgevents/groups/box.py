@@ -8,6 +8,7 @@ A lease for each, because one may be acknowledged in a transaction of the applic
 locks it until it ends, while the others go on.
 """
 
+import logging
 import threading
 import time
 from typing import Any, Callable, Iterator, List, NamedTuple, NoReturn, Optional
@@ -27,6 +28,8 @@ from .options import Options
 from .reports import Reports
 from .settlement import Settlement
 from .work import Work
+
+logger = logging.getLogger("pgevents")
 
 LOOK = 4.0  # seconds between two looks when nothing wakes us
 SOON = 0.25  # seconds between two looks at what others hold, at the most
@@ -131,17 +134,25 @@ class Box:
         raise StopIteration
 
     def close(self) -> None:
-        """Give back what was not acted upon. Safe twice, and from any thread."""
+        """Give back what was not acted upon. Safe twice, and from any thread.
+
+        Raises a DatabaseError where that cannot be; then others get it when its lease is over.
+        """
+        held = self._closed()
+        if held:
+            self._give_back(held)
+
+    def _closed(self) -> List[Held]:
+        """Hand out nothing any more, and return what was not acted upon."""
         with self._lock:
             self._ending = self.closed = True
             held = self._waiting + [one for one in self._in_hand if one.is_open]
             self._waiting, self._in_hand = [], []
         self._woken.set()
         self._parts.close(self)
-        if held:
-            self._give_back(held)
         with self._changed:
             self._changed.notify_all()
+        return held
 
     def _next_waiting(self) -> Optional[Any]:
         while True:
@@ -308,16 +319,28 @@ class Box:
         with self._lock:
             self._ending = True
             waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._give_back(waiting)
         self._woken.set()
+        self._give_back_if_possible(waiting)
         own = self._thread == threading.get_ident()  # it cannot wait for itself
         with self._changed:
             ended = self._changed.wait_for(
                 lambda: not self.taken, 0.0 if own else max(0.0, deadline - time.monotonic())
             )
-        self.close()
+        self._give_back_if_possible(self._closed())
         return ended or own
+
+    def _give_back_if_possible(self, held: List[Held]) -> None:
+        try:
+            if held:
+                self._give_back(held)
+        except DatabaseError as error:  # the hub stops all the same
+            logger.warning(
+                "group %s could not give %d messages back, which others get when their lease is"
+                " over: %s",
+                self.group,
+                len(held),
+                error,
+            )
 
     # For the renewer.
 

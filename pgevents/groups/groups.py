@@ -466,7 +466,14 @@ class Groups:
 
     def _topics_of(self, listener: Listener) -> Iterable[str]:
         if listener.target is not None:
-            return self._known.topics_of(listener.target)
+            topics = self._known.topics_of(listener.target)
+            for topic in topics:
+                if is_topic(topic) or is_selection(topic):
+                    raise UsageError(
+                        f"{listener.name}: a group cannot listen to {topic}, as its schema is named"
+                        " like a channel or a stream: listen without group="
+                    )
+            return topics
         if not listener.topics:
             raise UsageError(f"{listener.name}: a group listens to tables, not to ANY")
         return listener.topics

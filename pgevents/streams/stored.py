@@ -1,7 +1,7 @@
 """An event of a stream, as it is stored."""
 
 import json
-from typing import Any, Dict, Hashable, Optional
+from typing import Any, Dict, Hashable, Optional, Tuple
 
 from ..database.store import StreamKey
 from ..errors import UsageError
@@ -9,7 +9,7 @@ from ..events.entry import Entry
 from ..events.logrow import CONTEXT, NEW, OLD, STORED, TOPIC, LogRow, with_parts
 from ..events.values import parse_datetime
 from ..payloads.text import from_text
-from .selection import selection_of
+from .selection import keys_of, selection_of
 from .types import Types
 
 _NOTHING: Any = object()
@@ -77,6 +77,10 @@ class Stored(Entry):
     def key(self) -> str:
         """The id of the stream."""
         return self.stream
+
+    @property
+    def keys(self) -> Tuple[str, ...]:
+        return keys_of(self.topic)
 
     @property
     def lane(self) -> Optional[Hashable]:
