@@ -10,7 +10,7 @@ In reading order; each imports only what stands above it:
     outgoing       a message that is to be published, checked
     subscription   a function and the channels that it listens to
     native         PostgreSQL's own notifications
-    receiver       a function that listens to a channel until it is told to stop
+    receiver       a function that listens to a channel until stop() is called
     publisher      publishes, in the caller's transaction or in one of its own
     expiry         which messages have expired, by the database's clock
     mover          the thread that publishes delayed messages when they are due

@@ -1,4 +1,4 @@
-"""A function that listens to a channel until it is told to stop."""
+"""A function that listens to a channel until its ``stop()`` is called."""
 
 import threading
 from typing import Any, Callable, Optional

@@ -263,7 +263,7 @@ def gone(event: Event, columns: FrozenSet[str]) -> Optional[str]:
     row = old if new is None else new
     if row is None or columns <= row.keys():
         return None
-    # It may have them all the same: the row is told by its key alone, or was written before.
+    # It may have them all the same: the row was reported by its key alone, or written before.
     now = event._shape.present()
     missing = sorted(columns - row.keys() - now)
     if not missing or not now:

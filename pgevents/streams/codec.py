@@ -15,7 +15,7 @@ class About(NamedTuple):
 
 
 def about(key: StreamKey, type: str) -> About:
-    """Return what a codec is told of an event."""
+    """Return what a codec gets besides the data of an event."""
     return About(key.name, key.category, key.tenant or None, type)
 
 

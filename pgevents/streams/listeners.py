@@ -57,7 +57,7 @@ class Listeners:
     def call_within(self, events: List[Stored], connection: Connection) -> None:
         """Call the functions for events that were appended just now.
 
-        What they append in this transaction has its turn when all of these are told. Raises
+        What they append in this transaction has its turn when all of these were called. Raises
         what one of them raises.
         """
         here: Any = self._here

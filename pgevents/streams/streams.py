@@ -259,7 +259,7 @@ class Streams:
         with self._reading(None) as connection:
             return self._parts.store.names(connection, checks.whole("limit", limit), **having)
 
-    # Who is told.
+    # Listeners and subscriptions.
 
     def subscribe(
         self,

@@ -50,7 +50,7 @@ class Database:
     def __init__(self, alias: str, registry: Registry) -> None:
         self.alias = alias
         self.registry = registry
-        self._prepare: List[Callable[[Hub], Any]] = []  # what each new hub is told
+        self._prepare: List[Callable[[Hub], Any]] = []  # called with each new hub
         self._hub: Optional[Hub] = None
         self._url: Any = None
         self._used: Set[Any] = set()  # Django's connections that the hub's threads have

@@ -1,7 +1,7 @@
 """Migrations on SQLite: our triggers do not stand in their way, and are back in time.
 
 SQLite refuses to rename or drop a column that a trigger names, and drops the triggers of a table
-that Django makes anew. So each ALTER TABLE of a schema editor runs within ``hub.altering()``, in
+that Django creates again. So each ALTER TABLE of a schema editor runs within ``hub.altering()``, in
 the transaction of its migration. PostgreSQL needs none of that.
 """
 
